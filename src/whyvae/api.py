@@ -1,0 +1,98 @@
+"""What `whyvae.run`, `.examine` and `.assert_healthy` do. The command line calls the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whyvae.examine import examine
+from whyvae.report import Report
+
+if TYPE_CHECKING:
+    from whyvae.watch.script import RunOutcome
+
+Codes = Iterable[str] | None
+
+
+class NotExamined(RuntimeError):  # noqa: N818 - an answer, not an error
+    """No VAE was seen; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A script that ran, and the report on it if there was a subject."""
+
+    outcome: RunOutcome
+    report: Report | None
+
+
+def run_session(  # noqa: PLR0913 - one parameter per option of the command
+    target: str,
+    args: Sequence[str] = (),
+    *,
+    module: bool = False,
+    steps: int | None = None,
+    seed: int | None = None,
+    select: Codes = None,
+    ignore: Codes = None,
+) -> Session:
+    from whyvae.watch.script import run_script
+
+    outcome = run_script(target, list(args), module, steps, seed)
+    if outcome.subject is None:
+        return Session(outcome, None)
+    return Session(outcome, Report(examine(outcome.subject, select, ignore)))
+
+
+def run(  # noqa: PLR0913 - as run_session
+    script: str,
+    args: Sequence[str] = (),
+    *,
+    module: bool = False,
+    steps: int | None = None,
+    seed: int | None = None,
+    select: Codes = None,
+    ignore: Codes = None,
+) -> Report:
+    """Run a training script (or `-m` module) unmodified, watch it, examine what it trained.
+
+    Raises NotExamined where no VAE was seen.
+    """
+    session = run_session(
+        script, args, module=module, steps=steps, seed=seed, select=select, ignore=ignore
+    )
+    if session.report is None:
+        raise NotExamined(session.outcome.reason)
+    return session.report
+
+
+def examine_model(
+    model: Any, data: Any, loss: Any = None, *, select: Codes = None, ignore: Codes = None
+) -> Report:
+    """Examine a trained model; `loss` is what it was trained with, where it is at hand."""
+    from whyvae.watch.watcher import watch_model
+
+    return Report(examine(watch_model(model, data, loss), select, ignore))
+
+
+def assert_healthy(model: Any, data: Any, loss: Any = None) -> None:
+    """For a test suite: fails with the whole report unless the verdict is healthy."""
+    report = examine_model(model, data, loss)
+    if report.verdict != "healthy":
+        raise AssertionError(f"\n{report}")
+
+
+def write_record(report: Report, out: Path, stem: str) -> Path:
+    """`out/<stem>-<time>/record.json`; two runs within a second get two folders."""
+    base = out / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, count = base, 1
+    while folder.exists():
+        count += 1
+        folder = base.with_name(f"{base.name}-{count}")
+    folder.mkdir(parents=True)
+    path = folder / "record.json"
+    path.write_text(report.to_json(), encoding="utf-8")
+    return path
