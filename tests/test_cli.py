@@ -12,7 +12,8 @@ import whyvae
 from whyvae import cli, pages
 from whyvae.demo import EXPECTED, Outcome
 from whyvae.examine import examine
-from whyvae.verdict import Finding
+from whyvae.rule import Rule
+from whyvae.verdict import Finding, Healthy
 
 
 @dataclass
@@ -38,10 +39,10 @@ def script(tmp_path, monkeypatch):
 def room(monkeypatch):
     """A watch room that runs nothing: calls are recorded, and `ran` is what it answers."""
     subject = SimpleNamespace(facts=lambda: {"script": "train.py"}, limits=list, cost={})
-    stub = SimpleNamespace(calls=[], ran=Ran(subject), rules={})
+    stub = SimpleNamespace(calls=[], ran=Ran(subject), rules={"OBJ01": rule(Healthy())})
 
-    def run_script(*args):
-        stub.calls.append(args)
+    def run_script(target, args, *, module, steps, seed):
+        stub.calls.append((target, args, module, steps, seed))
         sys.stdout.write("the script prints\n")
         return stub.ran
 
@@ -55,12 +56,13 @@ def room(monkeypatch):
     return stub
 
 
+def rule(verdict):
+    body = {"code": "OBJ01", "stage": 1, "check": staticmethod(lambda: verdict)}
+    return type("KLOverweight", (Rule,), body)
+
+
 def ill():
-    finding = Finding((), "The KL weighs too much.", "error", 0.9)
-    return SimpleNamespace(
-        code="OBJ01", kind="cause", stage=1, requires=(), explains=(),
-        name=lambda: "kl-overweight", check=lambda: finding, decides=lambda: True,
-    )  # fmt: skip
+    return rule(Finding((), "The KL weighs too much.", "error", 0.9))
 
 
 def loaded_modules(*arguments):

@@ -145,6 +145,11 @@ def test_inconclusive_says_what_was_not_judged_and_why():
     assert result.reason == "OBJ01, OBJ02 not judged: no recorded step has a loss"
 
 
+def test_nothing_checked_is_not_healthy():
+    result = examined(rule("OUT04", Skipped("does not apply: no decoder")))
+    assert (result.verdict, result.reason) == ("inconclusive", "no check could be run")
+
+
 def test_limits_of_the_subject_forbid_a_clean_bill_of_health():
     result = examined(rule("OBJ01"), limits=["the loss leaves torch in numpy"])
     assert result.verdict == "inconclusive"

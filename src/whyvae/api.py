@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whyvae.examine import examine
+from whyvae.examine import Subject, examine
 from whyvae.report import Report
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def run_session(  # noqa: PLR0913 - one parameter per option of the command
 ) -> Session:
     from whyvae.watch.script import run_script
 
-    outcome = run_script(target, list(args), module, steps, seed)
+    outcome = run_script(target, list(args), module=module, steps=steps, seed=seed)
     if outcome.subject is None:
         return Session(outcome, None)
-    return Session(outcome, Report(examine(outcome.subject, select, ignore)))
+    return Session(outcome, examine_subject(outcome.subject, select, ignore))
 
 
 def run(  # noqa: PLR0913 - as run_session
@@ -69,13 +69,17 @@ def run(  # noqa: PLR0913 - as run_session
     return session.report
 
 
+def examine_subject(subject: Subject, select: Codes = None, ignore: Codes = None) -> Report:
+    return Report(examine(subject, select, ignore))
+
+
 def examine_model(
     model: Any, data: Any, loss: Any = None, *, select: Codes = None, ignore: Codes = None
 ) -> Report:
     """Examine a trained model; `loss` is what it was trained with, where it is at hand."""
     from whyvae.watch.watcher import watch_model
 
-    return Report(examine(watch_model(model, data, loss), select, ignore))
+    return examine_subject(watch_model(model, data, loss), select, ignore)
 
 
 def assert_healthy(model: Any, data: Any, loss: Any = None) -> None:

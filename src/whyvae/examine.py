@@ -156,6 +156,8 @@ def _conclude(
         if rules[s.code].decides() and not s.reason.startswith(SETTLED):
             undecided.setdefault(s.reason, []).append(s.code)
     doubts = [f"{', '.join(codes)} not judged: {reason}" for reason, codes in undecided.items()]
+    if not findings and len(skipped) == len(rules):
+        doubts.append("no check could be run")
     doubts = [*limits, *doubts]
     return ("inconclusive", "; ".join(doubts)) if doubts else ("healthy", "")
 
