@@ -3,12 +3,12 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-T = 20
+T = 12
 
 
 def waves(n, rng):
     t = np.arange(T)[None]
-    f = rng.uniform(0.25, 0.55, (n, 1))
+    f = rng.uniform(0.4, 0.9, (n, 1))
     p = rng.uniform(0, np.pi, (n, 1))
     a = rng.uniform(0.5, 1.2, (n, 1))
     y = a * np.sin(f * t + p) + rng.normal(0, 0.1, (n, T))
@@ -16,7 +16,7 @@ def waves(n, rng):
 
 
 class SeqVAE(nn.Module):
-    def __init__(self, hidden=40, z_dim=5):
+    def __init__(self, hidden=32, z_dim=5):
         super().__init__()
         self.z_dim = z_dim
         self.enc_rnn = nn.GRU(1, hidden, batch_first=True, bidirectional=True)
@@ -42,7 +42,7 @@ torch.manual_seed(1)
 train = waves(3000, rng)
 model = SeqVAE()
 opt = torch.optim.Adam(model.parameters(), lr=8e-3)
-n_iter = 350
+n_iter = 420
 sched = torch.optim.lr_scheduler.OneCycleLR(opt, max_lr=8e-3, total_steps=n_iter)
 for i in range(n_iter):
     x = train[torch.randint(0, len(train), (64,))]
@@ -54,5 +54,5 @@ for i in range(n_iter):
     nn.utils.clip_grad_norm_(model.parameters(), 20)
     opt.step()
     sched.step()
-    if i % 35 == 34:
+    if i % 42 == 41:
         print(f"iter {i + 1} nll {nll.item():.2f} kl {kl.item():.2f}")
