@@ -1,0 +1,124 @@
+"""A recorded step cut at z: what the loss does to the heads directly is the regulariser and nothing else.
+
+    mu(T), sigma(T)   the posterior, as functions of the head outputs T
+    loss(T, z_leaf)   the loss, where the decoder sees z_leaf and everything else sees T
+
+so d loss / d T is the gradient of the KL part, whatever it was called (theory: Kingma & Welling 2014; the
+cut loses no digits, where subtracting the decoder's share would).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whyvae.watch.lineage import Lineage
+from whyvae.watch.replay import Replay
+
+
+@dataclass(slots=True)
+class Cut:
+    """Tensors of one step cut at z; shapes as in the user's code. Gradients of `loss` may be taken in
+    `heads` (KL part), `z` (reconstruction part as the decoder hands it back) and `output`."""
+
+    heads: list[Tensor]
+    mu: Tensor
+    sigma: Tensor
+    eps: Tensor
+    sample: Tensor  # z as a function of the heads (what a Monte-Carlo KL is computed from)
+    z: Tensor  # the leaf the decoder sees
+    loss: Tensor
+    output: Tensor | None
+    target: Tensor | None
+
+
+def noise_like(lineage: Lineage, seed: int = 0) -> Tensor:
+    """Standard normal noise of the recorded shape, from a stream of our own."""
+    generator = torch.Generator().manual_seed(1_000 + seed)
+    return torch.randn(lineage.tape.slots[lineage.eps].shape, generator=generator, dtype=torch.float64)
+
+
+def head_values(
+    lineage: Lineage, replay: Replay, feed: Mapping[int, Tensor] | None = None, training: bool | None = None
+) -> list[Tensor]:
+    with torch.no_grad():
+        values = replay.run(lineage.heads, feed=feed, training=training)
+    return [values[h].detach().clone() for h in lineage.heads]
+
+
+def posterior(
+    lineage: Lineage, replay: Replay, heads: list[Tensor], feed: Mapping[int, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """(mu, sigma), connected to `heads`: z is A * eps + B, so B = z(eps = 0) and A = dz/deps, exactly."""
+    if lineage.eps < 0:
+        at = {**(feed or {}), **dict(zip(lineage.heads, heads, strict=True))}
+        z = replay.run([lineage.z], feed=at, attached=True)[lineage.z]
+        return z, torch.zeros_like(z)
+    at = {**(feed or {}), **dict(zip(lineage.heads, heads, strict=True))}
+    zero = torch.zeros(lineage.tape.slots[lineage.eps].shape, dtype=torch.float64)
+    leaf = zero.clone().requires_grad_()
+
+    def run(noise: Tensor) -> Tensor:
+        return replay.run([lineage.z], feed={**at, lineage.eps: noise.clone()}, attached=True)[lineage.z]
+
+    z = run(leaf)
+    if z.requires_grad and leaf.numel() == z.numel():
+        (slope,) = torch.autograd.grad(z.sum(), leaf, create_graph=True, allow_unused=True)
+        if slope is not None:
+            return run(zero), slope.reshape(z.shape)
+    mu = run(zero)
+    return mu, run(zero + 1) - mu
+
+
+def cut(
+    lineage: Lineage,
+    replay: Replay,
+    *,
+    heads: list[Tensor] | None = None,
+    feed: Mapping[int, Tensor] | None = None,
+    seed: int = 0,
+    loss: int | None = None,
+) -> Cut:
+    """The step of `lineage` cut at z, at the given head outputs (default: the encoder's own)."""
+    feed = dict(feed or {})
+    values = head_values(lineage, replay, feed) if heads is None else heads
+    leaves = [v.detach().clone().requires_grad_() for v in values]
+    mu, sigma = posterior(lineage, replay, leaves, feed)
+    eps = noise_like(lineage, seed) if lineage.eps >= 0 else torch.zeros(())
+    at = {**feed, **dict(zip(lineage.heads, leaves, strict=True))}
+    if lineage.eps >= 0:
+        at[lineage.eps] = eps
+    sample = replay.run([lineage.z], feed={**at, **_cloned(at, lineage.eps)})[lineage.z]
+    z = sample.detach().clone().requires_grad_()
+    meeting = lineage.meeting
+    roots = list(lineage.tape.roots) if loss is None else [loss]
+    wanted = [*roots, *(s for s in (meeting.output, meeting.target) if s is not None and s >= 0)]
+    got = replay.run(
+        wanted, feed={**at, **_cloned(at, lineage.eps)}, cut=(lineage.decoder_ops, {lineage.z: z})
+    )
+    total = torch.stack([got[r].sum() for r in dict.fromkeys(roots)]).sum()
+    output = got.get(meeting.output)
+    target = got.get(meeting.target) if meeting.target is not None else None
+    return Cut(leaves, mu, sigma, eps, sample, z, total, output, target)
+
+
+def _cloned(at: Mapping[int, Tensor], eps: int) -> dict[int, Tensor]:
+    """The noise as a fresh tensor: users scale it in place."""
+    return {eps: at[eps].clone()} if eps in at else {}
+
+
+def injected(values: list[Tensor], scale: float, seed: int = 0) -> list[Tensor]:
+    """Head outputs moved away from where they are: at a collapsed posterior the KL has no gradient to read."""
+    generator = torch.Generator().manual_seed(2_000 + seed)
+    return [v + scale * torch.randn(v.shape, generator=generator, dtype=torch.float64) for v in values]
+
+
+def gradient(of: Tensor, at: list[Tensor]) -> Tensor:
+    """d of / d at, flattened into one vector; zero where there is no path."""
+    if not of.requires_grad:
+        return torch.cat([torch.zeros_like(t).flatten() for t in at])
+    grads = torch.autograd.grad(of, at, retain_graph=True, allow_unused=True)
+    return torch.cat([(torch.zeros_like(t) if g is None else g).flatten().detach() for t, g in zip(at, grads, strict=True)])

@@ -1,0 +1,221 @@
+"""The reconstruction part of a loss, read from its gradient at the output: family, scale, and its own target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whyvae.audit.cut import Cut, cut
+from whyvae.audit.regulariser import least_squares
+from whyvae.watch.lineage import Lineage, Meeting
+from whyvae.watch.replay import Replay
+
+EXACT = 1e-3  # as for the KL: rounding and guards lie below 1e-6, other families above 1e-2
+SMOOTH_GUARD = 1e-6  # what clamps like log(p + 1e-8) may add
+
+FAMILY_NAMES = {
+    "gaussian": "Gaussian (squared error)",
+    "gaussian per element": "Gaussian with a variance of its own for each element",
+    "bernoulli": "Bernoulli (BCE)",
+    "bernoulli logits": "Bernoulli (BCE on logits)",
+    "laplace": "Laplace (absolute error)",
+    "huber": "Huber (smooth L1)",
+    "log-cosh": "log-cosh",
+    "categorical": "categorical (cross-entropy)",
+    "poisson": "Poisson",
+    "mixed": "a sum of squared and absolute error",
+    "swapped bernoulli": "BCE with output and target exchanged",
+    "batch mean": "squared error against the batch mean",
+    "unknown": "not recognised",
+    "none": "none",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """What the loss does at the output.
+
+    d loss / d output = `scale` * psi(output, target) with psi of the `family`; `residual` is what that leaves.
+    `curvature` > 0 and constant means squared error; `target_slope`, `target_offset`: the target the loss pulls
+    towards, regressed on the one it was given.
+    """
+
+    family: str
+    scale: float
+    residual: float
+    meeting: Meeting
+    output: Tensor
+    target: Tensor | None
+    sign: int = 1
+    precision_spread: float = 0.0  # sd / mean of the per-element precision
+    own_target: Tensor | None = None  # where the gradient of a squared error would vanish
+    broadcast: tuple[int, ...] | None = None  # shape that output and target are blown up to, if they are
+
+    @property
+    def name(self) -> str:
+        return FAMILY_NAMES[self.family]
+
+    @property
+    def is_gaussian(self) -> bool:
+        return self.family in {"gaussian", "gaussian per element"}
+
+    @property
+    def is_bernoulli(self) -> bool:
+        return self.family in {"bernoulli", "bernoulli logits"}
+
+    @property
+    def in_data_space(self) -> Tensor:
+        """The output as a point in data space (probabilities for logits)."""
+        return self.output.sigmoid() if self.family == "bernoulli logits" else self.output
+
+
+def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
+    """The likelihood at the best-fitting meeting of output and data; None if the output meets nothing."""
+    best: Likelihood | None = None
+    for meeting in lineage.meetings[:6]:
+        if meeting.output < 0:
+            continue
+        lineage.meetings = (meeting, *(m for m in lineage.meetings if m != meeting))
+        found = _fit(cut(lineage, replay), meeting, lineage)
+        if found is not None and (best is None or _rank(found) < _rank(best)):
+            best = found
+        if best is not None and best.residual < EXACT:
+            break
+    if best is not None:
+        lineage.meetings = (best.meeting, *(m for m in lineage.meetings if m != best.meeting))
+    return best
+
+
+def _rank(found: Likelihood) -> tuple[bool, float]:
+    return found.family == "unknown", found.residual
+
+
+def _fit(step: Cut, meeting: Meeting, lineage: Lineage) -> Likelihood | None:
+    if step.output is None or not step.output.requires_grad:
+        return None
+    (g,) = torch.autograd.grad(step.loss, step.output, create_graph=True, retain_graph=True, allow_unused=True)
+    if g is None or not torch.isfinite(g).all() or float(g.detach().norm()) == 0:
+        return None
+    output, target = step.output.detach(), None if step.target is None else step.target.detach()
+    blown = _broadcast(output, target)
+    flat = g.detach().flatten()
+    candidates = _categorical(output, target) if _class_indices(output, target) else _continuous(output, target)
+    fits = {name: least_squares(psi.flatten()[:, None], flat) for name, psi in candidates.items()}
+    found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
+    if fits:
+        name = min(fits, key=lambda n: (round(fits[n][1], 9), list(fits).index(n)))
+        scale, residual = float(fits[name][0][0]), fits[name][1]
+        if residual < EXACT:
+            return _of(name, scale, residual, meeting, output, target, blown)
+        found = Likelihood("unknown", scale, residual, meeting, output, target, broadcast=blown)
+    return _by_curvature(step, g, found, candidates)
+
+
+def _of(
+    name: str, scale: float, residual: float, meeting: Meeting, output: Tensor, target: Tensor | None,
+    blown: tuple[int, ...] | None,
+) -> Likelihood:  # fmt: skip
+    family = "huber" if name.startswith("huber") else name
+    sign = 1 if scale > 0 else -1
+    return Likelihood(family, abs(scale), residual, meeting, output, target, sign, broadcast=blown)
+
+
+def _broadcast(output: Tensor, target: Tensor | None) -> tuple[int, ...] | None:
+    """The shape both are blown up to, when that is larger than the output: each output meets several targets."""
+    if target is None or output.shape == target.shape or _class_indices(output, target):
+        return None
+    try:
+        shape = torch.broadcast_shapes(output.shape, target.shape)
+    except RuntimeError:
+        return None
+    return tuple(shape) if shape.numel() > output.numel() else None
+
+
+def _class_indices(output: Tensor, target: Tensor | None) -> bool:
+    return target is not None and not target.dtype.is_floating_point and target.numel() < output.numel()
+
+
+def _categorical(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+    assert target is not None  # noqa: S101 - checked by the caller
+    axis = 1 if output.dim() == target.dim() + 1 else -1
+    classes = output.shape[axis]
+    if output.numel() != target.numel() * classes or int(target.max()) >= classes or int(target.min()) < 0:
+        return {}
+    hot = torch.nn.functional.one_hot(target.long(), classes).to(output)
+    hot = hot.movedim(-1, axis) if axis == 1 and hot.dim() == output.dim() else hot.reshape(output.shape)
+    return {"categorical": output.softmax(axis) - hot, "categorical log": -hot}
+
+
+def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+    """psi of each family where output and target fit, in the order of preference on a tie."""
+    if target is None:
+        return {}
+    if target.numel() == output.numel():
+        t = target.reshape(output.shape).double()
+    else:
+        try:
+            t = target.double().expand(torch.broadcast_shapes(target.shape, output.shape))
+        except RuntimeError:
+            return {}
+        if t.shape != output.shape:
+            return {"batch mean": output - _averaged(t, output)}
+    y, r = output, output - t
+    inside = bool((y >= 0).all() and (y <= 1).all())
+    found = {"gaussian": r}
+    if inside:
+        found["bernoulli"] = r / (y * (1 - y)).clamp_min(1e-12)
+        eps_guard = 1e-8
+        found["swapped bernoulli"] = ((1 - t).clamp_min(0) + eps_guard).log() - (t.clamp_min(0) + eps_guard).log()
+    found["bernoulli logits"] = y.sigmoid() - t
+    found["laplace"] = r.sign()
+    for delta in (1.0, 0.5, 0.1, 0.05, 0.01):
+        found[f"huber {delta}"] = (r / delta).clamp(-1, 1)
+    found["log-cosh"] = r.tanh()
+    found["poisson"] = y.exp() - t
+    return found
+
+
+def _averaged(target: Tensor, output: Tensor) -> Tensor:
+    """Mean of the blown-up target over the axes along which the output was repeated."""
+    axes = [
+        i for i in range(target.dim())
+        if i - (target.dim() - output.dim()) < 0 or output.shape[i - (target.dim() - output.dim())] == 1
+    ]  # fmt: skip
+    return target.mean(axes, keepdim=True).reshape(
+        [1 if i in axes else n for i, n in enumerate(target.shape)]
+    ).expand(output.shape) if target.dim() == output.dim() else target.mean(0)
+
+
+def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str, Tensor]) -> Likelihood:
+    """No single family fits: squared error to another target, a precision per element, or a sum of two errors."""
+    assert step.output is not None  # noqa: S101 - checked by the caller
+    output, target = found.output, found.target
+    if {"gaussian", "laplace"} <= set(candidates):
+        mixture = torch.stack([candidates["gaussian"].flatten(), candidates["laplace"].flatten()], 1)
+        c, residual = least_squares(mixture, g.detach().flatten())
+        if residual < EXACT and bool((c > 0).all()):
+            return Likelihood("mixed", float(c[0]), residual, found.meeting, output, target)
+    generator = torch.Generator().manual_seed(11)
+    v = torch.randint(0, 2, output.shape, generator=generator).double() * 2 - 1
+    curvature = None
+    if g.requires_grad:
+        (hv,) = torch.autograd.grad((g * v).sum(), step.output, retain_graph=True, allow_unused=True)
+        curvature = None if hv is None else (hv * v).detach()
+    if curvature is not None and float(curvature.abs().max()) > 0 and torch.isfinite(curvature).all():
+        mean, spread = float(curvature.mean()), float(curvature.std(correction=0))
+        if mean != 0 and spread < 1e-6 * abs(mean):
+            own = output - g.detach() / mean
+            return Likelihood("gaussian", abs(mean), found.residual, found.meeting, output, target,
+                              1 if mean > 0 else -1, own_target=own, broadcast=found.broadcast)  # fmt: skip
+        if bool((curvature > 0).all()) and target is not None and target.numel() == output.numel():
+            own = output - g.detach() / curvature
+            t = target.reshape(output.shape).double()
+            off = float((own - t).norm() / t.norm().clamp_min(1e-300))
+            if off < EXACT:
+                return Likelihood("gaussian per element", mean, off, found.meeting, output, target,
+                                  precision_spread=spread / mean)  # fmt: skip
+    if float(g.detach().abs().max()) == 0:
+        return Likelihood("none", 0.0, 0.0, found.meeting, output, target)
+    return found

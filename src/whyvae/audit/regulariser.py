@@ -1,0 +1,246 @@
+"""The KL part of a loss, read from its gradient: weight, formula, and which mistake it is if it is one.
+
+A Gaussian KL has four gradients: of mu^2/2, sigma^2/2, -log sigma and mu. KL(q || N(0, 1)) uses the first three
+with one coefficient, its weight; KL(q || N(m, s^2)) gives c1 = c2 = w/s^2, c3 = w, c4 = -w m / s^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
+from whyvae.watch.lineage import Lineage
+from whyvae.watch.replay import Replay
+
+EXACT = 1e-3  # residual up to which a formula counts as met: rounding and guards (+1e-8) stay below 1e-6,
+# every wrong formula tried lies above 5e-3 (theory.md 0.2)
+NOTHING = 1e-12  # a gradient this much smaller than the reconstruction's is none at all
+
+
+@dataclass(frozen=True, slots=True)
+class Regulariser:
+    """What the loss does to the posterior directly.
+
+    `weight` is per nat of the KL summed over the batch, in the units of the loss. `form` is one of
+    "exact", "learned prior", "free bits", "none", "wrong", "unknown"; `mistake` names a wrong one.
+    """
+
+    form: str
+    weight: float
+    coefficients: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # mu^2/2, sigma^2/2, -log sigma, mu
+    residual: float = 0.0
+    mistake: str = ""
+    prior_mean: float = 0.0
+    prior_sd: float = 1.0
+    gated: float = 0.0  # share of latent units without a KL gradient here (free bits)
+    monte_carlo: bool = False
+    scale: float = 0.0  # of the head injection it was read at
+    weight_uninjected: float = float("nan")
+    notes: tuple[str, ...] = field(default=())
+
+
+def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None) -> Regulariser:
+    """Fits the KL part at injected heads (scale 1, then 2 and 0.3 where formulas are gated or clamped)."""
+    values = head_values(lineage, replay)
+    best: Regulariser | None = None
+    for scale in (1.0, 2.0, 0.3, 0.0):
+        step = cut(lineage, replay, heads=injected(values, scale) if scale else values, loss=loss)
+        found = _fit(step, scale)
+        if best is None or _better(found, best):
+            best = found
+        if best.form in {"exact", "none"} and scale == 1.0:
+            break
+    assert best is not None  # noqa: S101 - the loop ran
+    return best
+
+
+def _better(new: Regulariser, old: Regulariser) -> bool:
+    order = {"exact": 0, "learned prior": 1, "free bits": 2, "wrong": 3, "unknown": 4, "none": 5}
+    return (order[new.form], new.residual) < (order[old.form], old.residual)
+
+
+def _fit(step: Cut, scale: float) -> Regulariser:
+    direct = gradient(step.loss, step.heads)
+    back = gradient(step.loss, [step.z])
+    if not torch.isfinite(direct).all():
+        return Regulariser("unknown", float("nan"), residual=float("inf"), scale=scale)
+    if direct.norm() <= NOTHING * max(float(back.norm()), 1e-300):
+        return Regulariser("none", 0.0, scale=scale)
+    basis = _basis(step)
+    coefficients, residual = least_squares(basis, direct)
+    c1, c2, c3, c4 = (float(c) for c in coefficients)
+    common = {"coefficients": (c1, c2, c3, c4), "residual": residual, "scale": scale}
+    if residual < EXACT:
+        return _named(step, c1, c2, c3, c4, common)
+    mixed = _monte_carlo(step, direct)
+    if mixed is not None:
+        return Regulariser("exact", mixed, monte_carlo=True, residual=0.0, scale=scale,
+                           coefficients=(mixed, mixed, mixed, 0.0))  # fmt: skip
+    by_unit = _per_unit(step, direct, basis)
+    if by_unit is not None:
+        return by_unit
+    mistake, share = _dictionary(step, direct)
+    if mistake and share < EXACT:
+        return Regulariser("wrong", c3, mistake=mistake, **{**common, "residual": residual})  # type: ignore[arg-type]
+    return Regulariser("unknown", c3, **common)  # type: ignore[arg-type]
+
+
+def _named(step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[str, object]) -> Regulariser:
+    """The formula that four exact coefficients spell."""
+    top = max(abs(c1), abs(c2), abs(c3), abs(c4))
+
+    def same(a: float, b: float) -> bool:
+        return abs(a - b) <= EXACT * top
+
+    constant_sigma = not step.sigma.requires_grad or _constant(step)
+    if constant_sigma and c1 > 0 and same(c4, 0):
+        return Regulariser("exact", c1, **common)  # type: ignore[arg-type]
+    if c1 > 0 and same(c1, c2) and same(c2, c3) and same(c4, 0):
+        return Regulariser("exact", c3, **common)  # type: ignore[arg-type]
+    if c3 > EXACT * top and c1 > EXACT * top and same(c1, c2):
+        return Regulariser(
+            "learned prior", c3, prior_mean=-c4 / c1, prior_sd=(c3 / c1) ** 0.5, **common  # type: ignore[arg-type]
+        )
+    return Regulariser("wrong", c3, mistake=_mistake(c1, c2, c3, c4, same), **common)  # type: ignore[arg-type]
+
+
+def _mistake(c1: float, c2: float, c3: float, c4: float, same: object) -> str:
+    assert callable(same)  # noqa: S101 - typed loosely to stay a local closure
+    if c1 <= 0 and c2 <= 0 and c3 <= 0 and (c1 < 0 or c2 < 0 or c3 < 0):
+        return "its sign is wrong: training pushes the posterior away from the prior"
+    if same(c1, 0) and not same(c4, 0):
+        return "mu enters as mu, not as mu squared"
+    if same(c1, 0) and not same(c3, 0):
+        return "the mu^2 term is missing"
+    if same(c3, 0) and not same(c2, 0):
+        return "the log-variance term is missing: nothing keeps sigma from shrinking to 0"
+    if same(c2, 0) and not same(c3, 0):
+        return "the variance term is missing: nothing keeps sigma from growing"
+    if same(c2, 0) and same(c3, 0):
+        return "only mu is penalised: sigma is free"
+    if c3 < 0 < c2:
+        return "the log-variance term has the wrong sign"
+    if c2 < 0 < c3:
+        return "the variance term has the wrong sign"
+    if c1 < 0:
+        return "the mu^2 term has the wrong sign"
+    return f"its terms have different weights (mu^2 {c1:.3g}, sigma^2 {c2:.3g}, -log sigma {c3:.3g}): the optimum is not N(0, I)"
+
+
+def _constant(step: Cut) -> bool:
+    return bool(gradient(step.sigma.sum(), step.heads).abs().max() == 0)
+
+
+def _positive(sigma: Tensor) -> Tensor:
+    return sigma.abs().clamp_min(1e-300)
+
+
+def _basis(step: Cut) -> Tensor:
+    mu, sigma = step.mu, _positive(step.sigma)
+    terms = ((mu**2).sum() / 2, (sigma**2).sum() / 2, -sigma.log().sum(), mu.sum())
+    return torch.stack([gradient(t, step.heads) for t in terms], 1)
+
+
+def least_squares(basis: Tensor, g: Tensor) -> tuple[Tensor, float]:
+    """Column-scaled least squares: (coefficients, residual norm / norm of g). Columns of nothing get 0."""
+    size = basis.norm(dim=0)
+    live = size > 1e-200
+    coefficients = torch.zeros(basis.shape[1], dtype=torch.float64)
+    if live.any():
+        scaled = basis[:, live] / size[live]
+        solved = torch.linalg.lstsq(scaled, g[:, None], driver="gelsd").solution[:, 0]
+        coefficients[live] = solved / size[live]
+    rest = (g - basis @ coefficients).norm() / g.norm().clamp_min(1e-300)
+    return coefficients, float(rest)
+
+
+def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
+    """Weight of log q(z|x) - log p(z) at the sample, differentiated through z; None if it is not that."""
+    z, sigma = step.sample, _positive(step.sigma)
+    prior = gradient((z**2).sum() / 2, step.heads)
+    entropy = gradient(-sigma.log().sum(), step.heads)
+    coefficients, residual = least_squares(torch.stack([prior, entropy], 1), direct)
+    weight, other = float(coefficients[0]), float(coefficients[1])
+    return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) and weight > 0 else None
+
+
+_AS_LOGVAR = "what scales the noise is what the formula takes for log-variance"
+
+
+def _dictionary(step: Cut, direct: Tensor) -> tuple[str, float]:
+    """The wrong formulas people write, each with one free weight; (name, residual) of the best."""
+    mu, s = step.mu, _positive(step.sigma)
+    log_s = s.log()
+    formulas = {
+        "it is KL(p || q), the wrong way round": 0.5 * ((1 + mu**2) / s**2 + 2 * log_s),
+        _AS_LOGVAR: 0.5 * (mu**2 + step.sigma.exp() - 1 - step.sigma),
+        "log sigma is passed where the formula expects log-variance": 0.5 * (mu**2 + s - 1 - log_s),
+        "log-variance is passed where the formula expects sigma":
+            0.5 * (mu**2 + (2 * log_s) ** 2) - (2 * log_s).abs().clamp_min(1e-9).log(),
+        "the variance is passed where the formula expects sigma": 0.5 * (mu**2 + s**4) - 2 * log_s,
+        "exp(log-variance) is squared": 0.5 * (mu**2 + s**4 - 1 - 2 * log_s),
+        "log-variance is used as sigma's logarithm in the KL and halved in sampling, or the reverse":
+            0.5 * (mu**2 + s**4 - 1 - 4 * log_s),
+        "sigma stands where the variance belongs": 0.5 * (mu**2 + s - 1 - 2 * log_s),
+        "only mu is penalised: sigma is free": mu**2 / 2,
+    }  # fmt: skip
+    scores = {name: least_squares(gradient(f.sum(), step.heads)[:, None], direct) for name, f in formulas.items()}
+    name = min(scores, key=lambda n: scores[n][1])
+    return name, scores[name][1]
+
+
+def _per_unit(step: Cut, direct: Tensor, basis: Tensor) -> Regulariser | None:
+    """The fit done for each latent unit alone: free bits (weight 0 or w) or a prior with its own mean and scale."""
+    units = _unit_of_head(step)
+    if units is None:
+        return None
+    rows = [(units == j) for j in range(int(units.max()) + 1)]
+    size = float(direct.norm())
+    gated, fits, worst = 0, [], 0.0
+    for row in rows:
+        if not row.any():
+            continue
+        g = direct[row]
+        if g.norm() <= 1e-9 * size:
+            gated += 1
+            continue
+        coefficients, residual = least_squares(basis[row], g)
+        fits.append(coefficients)
+        worst = max(worst, residual)
+    if not fits or worst > EXACT:
+        return None
+    c = torch.stack(fits)
+    weight, spread = float(c[:, 2].mean()), float(c[:, 2].std(correction=0))
+    equal = float((c[:, 0] - c[:, 1]).abs().max()) <= EXACT * float(c.abs().max())
+    if weight <= 0 or not equal or spread > 1e-2 * weight:
+        return None
+    standard = float((c[:, 0] - c[:, 2]).abs().max()) <= EXACT * weight and float(c[:, 3].abs().max()) <= EXACT * weight
+    total = gated + len(fits)
+    means = c.mean(0)
+    return Regulariser(
+        "free bits" if standard else "learned prior", weight,
+        (float(means[0]), float(means[1]), float(means[2]), float(means[3])), worst, gated=gated / total,
+        prior_mean=float((-c[:, 3] / c[:, 0]).mean()), prior_sd=float((c[:, 2] / c[:, 0]).clamp_min(0).sqrt().mean()),
+    )  # fmt: skip
+
+
+def _unit_of_head(step: Cut) -> Tensor | None:
+    """For each element of the heads, the latent unit (index in an example) it belongs to; None if they mix."""
+    mu, sigma = step.mu, step.sigma
+    per_example = mu[0].numel()
+    if per_example > 4096 or mu.dim() < 2:
+        return None
+    code = torch.arange(1, per_example + 1, dtype=torch.float64).reshape(mu[0].shape).expand(mu.shape)
+    generator = torch.Generator().manual_seed(5)
+    dice = [torch.rand(mu.shape, generator=generator, dtype=torch.float64) + 0.5 for _ in range(2)]
+    plain = gradient((mu * dice[0] + sigma * dice[1]).sum(), step.heads)
+    coded = gradient(((mu * dice[0] + sigma * dice[1]) * code).sum(), step.heads)
+    used = plain.abs() > 0
+    ratio = torch.where(used, coded / torch.where(used, plain, torch.ones_like(plain)), torch.zeros_like(plain))
+    whole = ratio.round()
+    if (ratio - whole).abs().max() > 1e-6 or whole.min() < 0 or whole.max() > per_example:
+        return None
+    return whole.long() - 1

@@ -1,0 +1,584 @@
+"""What is what on a tape: noise -> sigma, mu, z -> output -> loss, found by what the tensors do.
+
+A VAE is recognised by its behaviour: noise that nobody differentiates is scaled and shifted by encoded
+tensors (`z = A * eps + B`), feeds parametrised functions, and what they make meets the data in the loss.
+Nothing depends on names, classes or the spelling of the arithmetic: whether a tensor is `A * eps + B` is
+settled by running the tape at several values of `eps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from whyvae.watch.replay import Replay, ReplayFailed
+from whyvae.watch.tape import Op, Place, Ref, Tape
+
+MIXING = {
+    "linear", "bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "addbmm",
+    "einsum", "tensordot", "inner", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+    "conv_transpose3d", "embedding", "embedding_bag", "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell",
+    "rnn_tanh_cell", "rnn_relu_cell", "multi_head_attention_forward", "scaled_dot_product_attention", "chain_matmul",
+    "multi_dot", "dot", "kron", "sparse.mm", "spmm", "smm",
+}  # fmt: skip
+LOSSES = {
+    "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss", "smooth_l1_loss", "huber_loss",
+    "cross_entropy", "nll_loss", "gaussian_nll_loss", "poisson_nll_loss", "kl_div", "cosine_similarity", "dist",
+    "soft_margin_loss", "pairwise_distance", "cosine_embedding_loss", "hinge_embedding_loss",
+}  # fmt: skip
+_SHAPING = {
+    "view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "expand_as", "view_as", "contiguous", "to", "float",
+    "double", "half", "type", "type_as", "clone", "permute", "transpose", "movedim", "unflatten", "cpu", "cuda", "detach",
+    "T", "mT", "__get__", "bfloat16", "swapaxes", "reshape_as", "repeat", "tile", "alias", "data",
+}  # fmt: skip
+_GATHERING = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "pad"}
+_PICKING = {"__getitem__", "index_select", "take", "gather", "stack", "cat", "embedding", "take_along_dim"}
+_COMPARING = {"__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__", "eq", "ne", "lt", "gt", "le", "ge", "isnan"}
+
+
+class NoVAE(Exception):
+    """This tape is not a VAE's; the message says what was looked for and not found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where the output meets the data: `output` (z-dependent) and `target` are the slots that met in `op`."""
+
+    op: int
+    output: int
+    target: int | None
+    place: Place | None
+
+
+@dataclass(slots=True)
+class Lineage:
+    """The roles of a tape's slots. Slots are -1 when the role was not found."""
+
+    tape: Tape
+    noise_op: int  # index in tape.ops of the draw, -1: noise from outside torch (numpy)
+    eps: int
+    z: int
+    heads: tuple[int, ...]  # outputs of the parametrised functions nearest to mu and sigma
+    data: int  # what the encoder is shown
+    meetings: tuple[Meeting, ...]  # best first
+    decoder_ops: frozenset[int]  # Op.index of what lies between z and the decoder's parametrised functions
+    posterior: str  # "diagonal Gaussian", or what it is instead
+    latents: int = 0
+    notes: list[str] = field(default_factory=list)  # what cannot be audited, in sentences
+    chain: tuple[int, ...] = ()  # all slots that are A * eps + B
+    candidates: tuple[int, ...] = ()  # z of every latent draw found
+
+    @property
+    def meeting(self) -> Meeting:
+        return self.meetings[0]
+
+    @property
+    def output(self) -> int:
+        return self.meeting.output
+
+    @property
+    def target(self) -> int | None:
+        return self.meeting.target
+
+
+class Dependencies:
+    """Which slots of a tape are made from which: noise, data, parameters."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.producer = tape.producers()
+        self.position = {op.index: i for i, op in enumerate(tape.ops)}
+
+    @cached_property
+    def readers(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for position, op in enumerate(self.tape.ops):
+            for slot in op.reads:
+                found.setdefault(slot, []).append(position)
+        return found
+
+    def descendants(self, start: Iterable[int], *, through: set[int] | None = None) -> set[int]:
+        """Slots made from `start` (included); `through` limits the ops (positions) that may be passed."""
+        reached = set(start)
+        for position, op in enumerate(self.tape.ops):
+            if (through is None or position in through) and not reached.isdisjoint(op.reads):
+                reached.update(op.outs)
+                reached.update(op.writes)
+        return reached
+
+    def ancestors(self, end: Iterable[int], *, stop: set[int] | None = None) -> set[int]:
+        """Slots from which `end` (included) is made; not beyond the slots in `stop`."""
+        reached = set(end)
+        todo = list(reached)
+        while todo:
+            slot = todo.pop()
+            if stop and slot in stop:
+                continue
+            position = self.producer.get(slot)
+            if position is None:
+                continue
+            for read in self.tape.ops[position].reads:
+                if read not in reached:
+                    reached.add(read)
+                    todo.append(read)
+        return reached
+
+    @cached_property
+    def parametric(self) -> set[int]:
+        """Slots made of parameters alone (the parameters, normalised or masked weights...)."""
+        made = {s.index for s in self.tape.slots if s.trainable or (s.external and s.parameter)}
+        for op in self.tape.ops:
+            if op.reads and not op.random and all(r in made for r in op.reads):
+                made.update(op.outs)
+        return made
+
+    def is_mixing(self, op: Op) -> bool:
+        """A parametrised function that mixes elements: linear, convolution, recurrence, attention."""
+        if op.name in MIXING:
+            return True
+        custom = op.name == "apply"
+        return custom and any(r in self.parametric for r in op.reads)
+
+    @cached_property
+    def encoded(self) -> set[int]:
+        """Slots behind at least one parametrised function of something that is not a parameter."""
+        reached: set[int] = set()
+        for op in self.tape.ops:
+            mixes = self.is_mixing(op) and any(r in self.parametric for r in op.reads)
+            if mixes or not reached.isdisjoint(op.reads):
+                reached.update(op.outs)
+                reached.update(op.writes)
+        return reached
+
+
+def find(tape: Tape) -> Lineage:
+    """The lineage of a recorded step.
+
+    Raises:
+        NoVAE: no latent draw and no Gaussian regulariser was found.
+    """
+    deps = Dependencies(tape)
+    replay = Replay(tape)
+    draws = _draws(deps, replay, _torch_noise(deps)) or _draws(deps, replay, _foreign_noise(deps))
+    if not draws:
+        raise NoVAE("no random draw is scaled and shifted by an encoder and decoded")
+    draw, notes = _choose(deps, draws)
+    return _complete(deps, draw, notes, tuple(d.z for d in draws))
+
+
+def find_deterministic(tape: Tape) -> Lineage:
+    """The lineage of a step that draws no noise but still regularises a code as a VAE does.
+
+    A code is a VAE's when the loss has a part that reaches the encoder without passing the output, and that part
+    takes an exponential or a logarithm of what the encoder made (a Gaussian KL needs one; a norm does not).
+
+    Raises:
+        NoVAE: it is an autoencoder, or no autoencoder at all.
+    """
+    deps = Dependencies(tape)
+    mixed = [s for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) for s in op.outs]
+    meetings = _meetings_of(deps, set(deps.descendants(mixed)), -1)
+    for meeting in meetings:
+        above = deps.ancestors([meeting.output])
+        beside = deps.ancestors(tape.roots, stop={meeting.output})
+        bent = [
+            op for op in tape.ops
+            if any(o in beside for o in op.outs) and op.name in _CURVED and any(r in deps.encoded for r in op.reads)
+            and meeting.output not in deps.ancestors(op.reads)
+        ]  # fmt: skip
+        heads = _shared_heads(deps, [r for op in bent for r in op.reads], above)
+        z = _code_slot(deps, heads, above)
+        if bent and heads and z >= 0:
+            data = data_of(deps, z)
+            best = tuple(m for m in _meetings(deps, z, data)) or (meeting,)
+            latents = tape.slots[z].numel // max(1, tape.slots[z].shape[0])
+            return Lineage(tape, -1, -1, z, heads, data, best, _decoder_ops(deps, z), "deterministic", latents)
+    raise NoVAE("no random draw is scaled and shifted by an encoder and decoded, and nothing regularises a code")
+
+
+_CURVED = {"exp", "exp_", "log", "log_", "log1p", "expm1", "softplus"}
+
+
+def _shared_heads(deps: Dependencies, slots: list[int], above: set[int]) -> tuple[int, ...]:
+    """Nearest parametrised outputs above `slots`, with those of the same encoder layer that feed the decoder."""
+    found: set[int] = set()
+    for slot in slots:
+        todo, seen = [slot], {slot}
+        while todo:
+            position = deps.producer.get(todo.pop())
+            if position is None:
+                continue
+            op = deps.tape.ops[position]
+            if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads):
+                found.update(op.outs)
+                continue
+            new = [r for r in op.reads if r not in seen]
+            seen.update(new)
+            todo.extend(new)
+    if not found:
+        return ()
+    inputs = {deps.tape.ops[deps.producer[h]].reads[0] for h in found}
+    sisters = {
+        o for op in deps.tape.ops if deps.is_mixing(op) and op.reads and op.reads[0] in inputs for o in op.outs
+    }  # fmt: skip
+    return tuple(sorted(s for s in found | (sisters & above)))
+
+
+def _code_slot(deps: Dependencies, heads: tuple[int, ...], above: set[int]) -> int:
+    """What the heads hand to the decoder: the last unmixed tensor from them that a decoder's function reads."""
+    unmixed: list[int] = []
+    for head in heads:
+        unmixed += [s for s in _unmixed(deps, head) if s in above]
+    read = [s for s in unmixed if any(
+        deps.is_mixing(deps.tape.ops[p]) and any(r in deps.parametric for r in deps.tape.ops[p].reads)
+        for p in deps.readers.get(s, []))]  # fmt: skip
+    return read[0] if read else -1
+
+
+@dataclass(slots=True)
+class _Draw:
+    noise_op: int
+    eps: int
+    z: int
+    chain: tuple[int, ...]
+    kind: str
+    both: bool  # sigma and mu are both encoded
+    shift: bool  # mu is encoded
+
+
+def _draws(deps: Dependencies, replay: Replay, noise: list[tuple[int, int]]) -> list[_Draw]:
+    return [d for op, slot in noise if (d := _follow(deps, replay, op, slot)) is not None]
+
+
+def _torch_noise(deps: Dependencies) -> list[tuple[int, int]]:
+    """(position of the draw, slot) of every floating random tensor in the tape."""
+    tape = deps.tape
+    return [
+        (i, slot)
+        for i, op in enumerate(tape.ops)
+        if op.random and op.name not in {"bernoulli", "bernoulli_", "multinomial", "poisson", "binomial"}
+        for slot in (op.outs or op.writes)
+        if tape.slots[slot].dtype.is_floating_point
+    ]
+
+
+def _foreign_noise(deps: Dependencies) -> list[tuple[int, int]]:
+    """Tensors from outside torch that could be noise (numpy's): not parameters, not shown to the encoder."""
+    return [
+        (-1, s.index) for s in deps.tape.slots
+        if s.external and s.value is not None and not s.requires_grad and not s.parameter
+        and s.dtype.is_floating_point and s.numel > 1
+        and not any(deps.is_mixing(deps.tape.ops[p]) for p in deps.readers.get(s.index, []))
+    ]  # fmt: skip
+
+
+def _follow(deps: Dependencies, replay: Replay, noise_op: int, eps: int) -> _Draw | None:
+    """The latent made from one noise tensor, or None if it is not a latent draw."""
+    tape = deps.tape
+    chain = _unmixed(deps, eps)
+    joined = {
+        slot: any(r in deps.encoded and r not in chain for r in tape.ops[deps.producer[slot]].reads)
+        for slot in chain
+        if slot != eps and slot in deps.producer
+    }
+    if not any(joined.values()) or not _reaches_decoder(deps, chain):
+        return None
+    kinds = _kinds(replay, eps, [s for s in chain if s != eps])
+    return _latent_of(deps, noise_op, eps, chain, joined, kinds)
+
+
+def _unmixed(deps: Dependencies, eps: int) -> list[int]:
+    """Slots made from eps without passing a parametrised function, in the order made."""
+    order, reached = [eps], {eps}
+    for op in deps.tape.ops:
+        if op.name in LOSSES or op.name in _GATHERING or op.name in _COMPARING:
+            continue
+        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads):
+            continue
+        if not reached.isdisjoint(op.reads):
+            new = [s for s in (*op.outs, *op.writes) if s not in reached]
+            reached.update(new)
+            order.extend(new)
+    return order
+
+
+def _reaches_decoder(deps: Dependencies, chain: Iterable[int]) -> bool:
+    reached = set(chain)
+    for op in deps.tape.ops:
+        if not reached.isdisjoint(op.reads):
+            if deps.is_mixing(op) and any(r in deps.parametric or r in deps.encoded for r in op.reads):
+                return True
+            reached.update(op.outs)
+            reached.update(op.writes)
+    return False
+
+
+def _kinds(replay: Replay, eps: int, slots: list[int]) -> dict[int, str]:
+    """slot -> "elementwise" (A * eps + B), "linear" (L eps + B), "other" or "free" (of eps)."""
+    shape = replay.tape.slots[eps].shape
+    generator = torch.Generator().manual_seed(7)
+    r1, r2 = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    points = {"0": torch.zeros(shape).double(), "1": torch.ones(shape).double(), "r1": r1, "r2": r2, "sum": r1 + r2}
+    slots = [s for s in slots if replay.tape.slots[s].dtype.is_floating_point]
+    with torch.no_grad():
+        at = {name: replay.run(slots, feed={eps: value}) for name, value in points.items()}
+    return {s: _kind(*(at[name][s] for name in points), r1) for s in slots}
+
+
+def _kind(at0: Tensor, at1: Tensor, at_r1: Tensor, at_r2: Tensor, at_sum: Tensor, r1: Tensor) -> str:
+    scale = at_r1.abs().max() + at0.abs().max() + 1e-300
+    if not torch.isfinite(scale):
+        return "other"
+    if (at_r1 - at0).abs().max() <= 1e-12 * scale:
+        return "free"
+    factor = _aligned(r1, at0)
+    if factor is not None and (at_r1 - at0 - (at1 - at0) * factor).abs().max() <= 1e-9 * scale:
+        return "elementwise"
+    if (at_sum - at_r1 - at_r2 + at0).abs().max() <= 1e-9 * scale:
+        return "linear"
+    return "other"
+
+
+def _aligned(noise: Tensor, like: Tensor) -> Tensor | None:
+    if noise.shape == like.shape:
+        return noise
+    if noise.numel() == like.numel():
+        return noise.reshape(like.shape)
+    try:
+        return noise.expand(like.shape) if noise.dim() <= like.dim() else None
+    except RuntimeError:
+        return None
+
+
+def _latent_of(
+    deps: Dependencies, noise_op: int, eps: int, chain: list[int], joined: dict[int, bool], kinds: dict[int, str]
+) -> _Draw | None:
+    """z: the first tensor A * eps + B from which on nothing encoded is added any more."""
+    affine = [s for s in chain if kinds.get(s) == "elementwise" and _reaches_decoder(deps, [s])]
+    shifted = [s for s in affine if joined.get(s) and _adds(deps, s, set(chain))]
+    if shifted:
+        z = shifted[0]
+        both = _scaled(deps, z, set(chain))
+        return _Draw(noise_op, eps, z, tuple(affine), "diagonal Gaussian", both=both, shift=True)
+    other = [s for s in chain if kinds.get(s) == "linear" and joined.get(s) and _reaches_decoder(deps, [s])]
+    if other:
+        return _Draw(noise_op, eps, other[-1], (), "full-covariance Gaussian", both=True, shift=True)
+    scaled = [s for s in affine if joined.get(s)]
+    if scaled:
+        return _Draw(noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False)
+    bent = [s for s in chain if kinds.get(s) == "other" and joined.get(s) and _reaches_decoder(deps, [s])]
+    return _Draw(noise_op, eps, bent[-1], (), "not Gaussian", both=True, shift=True) if bent else None
+
+
+_ADDING = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__", "rsub",
+           "addcmul", "addcmul_", "lerp", "addcdiv", "baddbmm", "subtract", "normal_affine"}  # fmt: skip
+
+
+def _adds(deps: Dependencies, slot: int, chain: set[int]) -> bool:
+    """Does the op that made `slot` add something encoded to it? (Also through stacking, e.g. torch.sum.)"""
+    op = deps.tape.ops[deps.producer[slot]]
+    return op.name in _ADDING and any(r in deps.encoded and r not in chain for r in op.reads)
+
+
+def _scaled(deps: Dependencies, z: int, chain: set[int]) -> bool:
+    """Was the noise multiplied by something encoded on its way to z?"""
+    on_way = deps.ancestors([z]) & chain
+    for slot in on_way:
+        position = deps.producer.get(slot)
+        if position is None:
+            continue
+        op = deps.tape.ops[position]
+        encoded = [r for r in op.reads if r in deps.encoded and r not in chain]
+        if op.name in {"addcmul", "addcmul_", "normal_affine"} or (op.name not in _ADDING and encoded):
+            return True
+    return False
+
+
+def _choose(deps: Dependencies, draws: list[_Draw]) -> tuple[_Draw, list[str]]:
+    """The latent draw among the candidates, and what to say about the others."""
+    strong = [d for d in draws if d.both and d.shift] or draws
+    strong = _without_multiplicative_noise(deps, strong)
+    first = strong[0]
+    later = [d for d in strong[1:] if d.z != first.z]
+    if not later:
+        return first, []
+    behind = deps.descendants([first.z])
+    if any(d.z in behind for d in later):
+        first.kind = "hierarchy"
+        return first, [f"{len(strong)} latent draws, one feeding the next: a hierarchy is named, not audited"]
+    first.kind = "several latents"
+    return first, [f"{len(strong)} separate latent draws: only single-latent models are audited"]
+
+
+def _without_multiplicative_noise(deps: Dependencies, draws: list[_Draw]) -> list[_Draw]:
+    """Gaussian dropout h * (1 + a eps) also has the form A eps + B; it is no latent when another draw is."""
+    if len(draws) < 2:
+        return draws
+    kept = []
+    for draw in draws:
+        op = deps.tape.ops[deps.producer[draw.z]]
+        encoded = {r for r in deps.ancestors([draw.z], stop=deps.encoded) if r in deps.encoded and r != draw.z}
+        if len(encoded) > 1 or op.name in _ADDING:
+            kept.append(draw)
+    return kept or draws
+
+
+def _complete(deps: Dependencies, draw: _Draw, notes: list[str], candidates: tuple[int, ...]) -> Lineage:
+    tape = deps.tape
+    decoder_ops = _decoder_ops(deps, draw.z)
+    heads = _heads(deps, draw)
+    data = data_of(deps, draw.z)
+    meetings = _meetings(deps, draw.z, data)
+    if not meetings:
+        notes.append("no tensor made from the latent meets the data: the reconstruction term was not found")
+        meetings = (Meeting(-1, -1, None, None),)
+    shape = tape.slots[draw.z].shape
+    latents = 1
+    for size in shape[_batch_axis(tape, draw.z, data) + 1 :]:
+        latents *= size
+    if tape.autocast:
+        notes.append("")
+    return Lineage(
+        tape, draw.noise_op, draw.eps, draw.z, heads, data, meetings, decoder_ops, draw.kind, latents,
+        [n for n in notes if n], draw.chain, candidates,
+    )  # fmt: skip
+
+
+def _batch_axis(tape: Tape, z: int, data: int) -> int:
+    """The axis of z that counts examples: the first, or the one as long as the data's first."""
+    shape = tape.slots[z].shape
+    if data >= 0 and tape.slots[data].shape and len(shape) > 2:
+        size = tape.slots[data].shape[0]
+        if shape[0] != size and shape[1] == size:
+            return 1
+    return 0 if len(shape) > 1 else -1
+
+
+def _decoder_ops(deps: Dependencies, z: int) -> frozenset[int]:
+    """Ops (by `Op.index`) on the way from z to (and including) the parametrised functions behind it."""
+    tape = deps.tape
+    behind = deps.descendants([z])
+    mixers = [op for op in tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads)
+              and any(r in deps.parametric for r in op.reads)]  # fmt: skip
+    before = deps.ancestors([s for op in mixers for s in op.outs])
+    return frozenset(
+        op.index for op in tape.ops
+        if not behind.isdisjoint(op.reads) and not before.isdisjoint((*op.outs, *op.writes))
+    )  # fmt: skip
+
+
+def _heads(deps: Dependencies, draw: _Draw) -> tuple[int, ...]:
+    """Outputs of the nearest parametrised functions above z (where mu and log-variance come from)."""
+    tape = deps.tape
+    found: list[int] = []
+    todo, seen = [draw.z], {draw.z}
+    while todo:
+        position = deps.producer.get(todo.pop())
+        if position is None:
+            continue
+        op = tape.ops[position]
+        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads):
+            found.extend(s for s in op.outs if s not in found)
+            continue
+        for read in op.reads:
+            if read not in seen and read != draw.eps:
+                seen.add(read)
+                todo.append(read)
+    return tuple(sorted(s for s in found if s in deps.ancestors([draw.z])))
+
+
+def data_of(deps: Dependencies, z: int) -> int:
+    """The batch the encoder is shown: the largest non-parameter input of its parametrised functions,
+    followed back through whatever was done to it one tensor at a time."""
+    tape = deps.tape
+    above = deps.ancestors([z])
+    inputs = [
+        r for op in tape.ops
+        if deps.is_mixing(op) and not above.isdisjoint(op.outs)
+        for r in op.reads
+        if r not in deps.parametric and r not in deps.encoded
+    ]  # fmt: skip
+    roots = [origin(deps, r) for r in inputs]
+    return max(dict.fromkeys(roots), key=lambda s: tape.slots[s].numel, default=-1)
+
+
+def origin(deps: Dependencies, slot: int) -> int:
+    """`slot` followed back through single-tensor functions, to where it was picked or came from outside."""
+    while True:
+        position = deps.producer.get(slot)
+        if position is None:
+            return slot
+        op = deps.tape.ops[position]
+        if op.name in _GATHERING and len(op.reads) > 1:
+            big = max(op.reads, key=lambda s: deps.tape.slots[s].numel)
+            if deps.tape.slots[big].shape[:1] != deps.tape.slots[slot].shape[:1] or big in deps.parametric:
+                return slot
+            slot = big
+            continue
+        sources = [r for r in op.reads if r not in deps.parametric and not _constant(deps, r)]
+        noisy = [r for r in sources if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random]
+        sources = [r for r in dict.fromkeys(sources) if r not in noisy]
+        if op.random or op.name in _PICKING or len(sources) != 1:
+            return slot
+        slot = sources[0]
+
+
+def _constant(deps: Dependencies, slot: int) -> bool:
+    s = deps.tape.slots[slot]
+    return s.external and len(s.shape) == 0
+
+
+def _meetings(deps: Dependencies, z: int, data: int) -> tuple[Meeting, ...]:
+    """Candidates for (output, target), best first: loss functions and targets made from the encoder's data first."""
+    behind = deps.descendants([z])
+    mixed = [s for op in deps.tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads) for s in op.outs]
+    return _meetings_of(deps, deps.descendants(mixed), data)
+
+
+def _meetings_of(deps: Dependencies, decoded: set[int], data: int) -> tuple[Meeting, ...]:
+    tape = deps.tape
+    from_data = deps.descendants([data]) if data >= 0 else set()
+    storage = tape.slots[data].storage if data >= 0 else None
+    later_mixed = deps.ancestors([r for op in tape.ops if deps.is_mixing(op) for r in op.reads])
+    found: list[tuple[tuple[int, ...], Meeting]] = []
+    for op in tape.ops:
+        outputs = [r for r in op.reads if r in decoded]
+        if not outputs or deps.is_mixing(op) or op.name in _GATHERING | _COMPARING | _NORMS:
+            continue
+        targets = [r for r in op.reads if r not in decoded and r not in deps.parametric
+                   and (r not in deps.encoded or r in from_data) and _like(tape, outputs[0], r)]  # fmt: skip
+        if not targets or any(s in later_mixed for s in op.outs):
+            continue
+        target = targets[0]
+        related = target in from_data or tape.slots[target].storage == storage
+        fresh = not tape.slots[target].parameter
+        same = tape.slots[target].numel == tape.slots[outputs[0]].numel
+        rank = (not related, not fresh, op.name not in LOSSES and not same, op.index)
+        found.append((rank, Meeting(op.index, outputs[0], target, op.place)))
+    return tuple(m for _, m in sorted(found, key=lambda pair: pair[0]))
+
+
+_NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
+
+
+def _like(tape: Tape, output: int, target: int) -> bool:
+    """Could `target` be what `output` is compared with? (Class indices have one axis less.)"""
+    out, tgt = tape.slots[output], tape.slots[target]
+    if tgt.numel <= 1 or len(tgt.shape) == 0:
+        return False
+    if out.numel == tgt.numel:
+        return True
+    if not tgt.dtype.is_floating_point:
+        return out.numel % tgt.numel == 0
+    try:
+        torch.broadcast_shapes(out.shape, tgt.shape)
+    except RuntimeError:
+        return False
+    return tgt.numel >= out.numel or tgt.numel * out.shape[0] >= out.numel
+
+
+__all__ = ["Dependencies", "Lineage", "Meeting", "NoVAE", "Ref", "ReplayFailed", "data_of", "find", "origin"]

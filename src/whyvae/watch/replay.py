@@ -1,0 +1,225 @@
+"""Run a tape again: in float64, on chosen inputs, with tensors of it substituted. The user's code is not called.
+
+Every number whyvae quotes about a model comes from here, so nothing a probe does can change the patient:
+parameters enter as float64 copies, buffers and data as clones, random draws come from a stream of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from whyvae.watch.tape import Op, Ref, Tape, rebuild
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Edit = Callable[[Tensor], Tensor]
+_TO_FLOAT = {"float", "half", "bfloat16", "double"}
+_MODED = {  # functions that behave differently in training and evaluation, and where their flag stands
+    "dropout": 2, "dropout1d": 2, "dropout2d": 2, "dropout3d": 2, "alpha_dropout": 2,
+    "feature_alpha_dropout": 2, "batch_norm": 5, "rrelu": 3,
+}  # fmt: skip
+
+
+_DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+
+
+class ReplayFailed(RuntimeError):
+    """The tape could not be run again; the message says at which function."""
+
+
+class Replay:
+    """A tape at given parameter values.
+
+    `parameters` maps slots to values; by default the values the parameters hold now.
+    """
+
+    def __init__(self, tape: Tape, parameters: Mapping[int, Tensor] | None = None) -> None:
+        self.tape = tape
+        self._needed_cache: dict[tuple[Any, ...], list[int]] = {}
+        self.parameters: dict[int, Tensor] = {}
+        given = parameters or {}
+        self.current = parameters is None
+        for slot in tape.slots:
+            if slot.trainable and slot.value is not None:
+                value = given.get(slot.index, slot.value)
+                self.parameters[slot.index] = _double(value.detach()).clone().requires_grad_()
+
+    def run(
+        self,
+        targets: Iterable[int],
+        *,
+        feed: Mapping[int, Tensor] | None = None,
+        edit: Mapping[int, Edit] | None = None,
+        cut: tuple[frozenset[int], Mapping[int, Tensor]] | None = None,
+        training: bool | None = None,
+        attached: bool = False,
+        seed: int = 0,
+    ) -> dict[int, Tensor]:
+        """Values of the slots in `targets`.
+
+        `feed` replaces what a slot holds (nothing above it is run for its sake); `edit` maps a freshly
+        made value to another; `cut` = (ops, values): those ops, and only those, see `values` instead of
+        the slots' own. `training` overrides the mode of dropout and batch norm. `attached` ignores `detach`
+        and `no_grad`: the dependence of values, not of gradients.
+        """
+        targets = list(targets)
+        feed = feed or {}
+        edit = edit or {}
+        env: dict[int, Tensor] = dict(feed)
+        inside: dict[int, Tensor] = dict(cut[1]) if cut else {}
+        cut_ops = cut[0] if cut else frozenset()
+        with _quiet_streams(seed), _default_float64():
+            for position in self._needed(targets, frozenset(feed)):
+                op = self.tape.ops[position]
+                in_cut = op.index in cut_ops
+                lookup = self._lookup(env, inside, in_cut=in_cut)
+                result = _call(op, lookup, training, attached=attached)
+                for slot, value in _results(op, result, lookup):
+                    if slot in feed:
+                        continue
+                    made = edit[slot](value) if slot in edit else value
+                    (inside if in_cut else env)[slot] = made
+            outside = self._lookup(env, inside, in_cut=False)
+            return {slot: outside(slot) for slot in targets}
+
+    def _lookup(self, env: dict[int, Tensor], inside: dict[int, Tensor], *, in_cut: bool) -> Callable[[int], Tensor]:
+        def look(slot: int) -> Tensor:
+            if in_cut and slot in inside:
+                return inside[slot]
+            if slot in env:
+                return env[slot]
+            if slot in inside:
+                return inside[slot]
+            env[slot] = self.external(slot)
+            return env[slot]
+
+        return look
+
+    def external(self, index: int) -> Tensor:
+        """What a slot from outside the tape holds, as float64 where it is floating."""
+        if index in self.parameters:
+            return self.parameters[index]
+        slot = self.tape.slots[index]
+        value = slot.live if slot.live is not None and self.current else slot.value
+        if value is None:
+            raise ReplayFailed(f"tensor {index} of the recorded step was not kept")
+        return _double(value.detach()).clone()
+
+    def _needed(self, targets: list[int], given: frozenset[int]) -> list[int]:
+        key = (tuple(targets), given)
+        if key not in self._needed_cache:
+            slots = self.tape.slots
+            wanted = set(targets) - given
+            storages = {slots[s].storage for s in wanted}
+            kept: list[int] = []
+            for position in range(len(self.tape.ops) - 1, -1, -1):
+                op = self.tape.ops[position]
+                makes = set(op.outs) - given
+                if makes & wanted or any(slots[s].storage in storages for s in op.writes if s not in given):
+                    kept.append(position)
+                    new = set(op.reads) - given
+                    wanted |= new
+                    storages |= {slots[s].storage for s in new}
+            self._needed_cache[key] = kept[::-1]
+        return self._needed_cache[key]
+
+
+def _results(op: Op, result: Any, lookup: Callable[[int], Tensor]) -> Iterator[tuple[int, Tensor]]:
+    yield from _paired(op.out, result, set(op.outs) | set(op.writes))
+    if op.writes:  # what was changed in place, under its new name
+        given = {slot for slot, _ in _paired(op.out, result, set(op.writes))}
+        old = _written_reads(op)
+        for slot, before in zip(op.writes, old, strict=False):
+            if slot not in given:
+                yield slot, lookup(before)
+
+
+def _written_reads(op: Op) -> list[int]:
+    """The slots of `reads` that `writes` are the new versions of, in the same order."""
+    if op.name in {"batch_norm", "instance_norm"}:
+        refs = [op.args[i] if len(op.args) > i else op.kwargs.get(k) for i, k in ((1, "running_mean"), (2, "running_var"))]
+        return [r.slot for r in refs if isinstance(r, Ref)]
+    if isinstance(op.kwargs.get("out"), Ref):
+        return [op.kwargs["out"].slot]
+    return list(op.reads[: len(op.writes)])
+
+
+def _paired(template: Any, value: Any, wanted: set[int]) -> Iterator[tuple[int, Tensor]]:
+    if isinstance(template, Ref):
+        if template.slot in wanted:
+            yield template.slot, value
+    elif isinstance(template, (list, tuple)):
+        for t, v in zip(template, value, strict=True):
+            yield from _paired(t, v, wanted)
+    elif isinstance(template, dict):
+        for key, t in template.items():
+            yield from _paired(t, value[key], wanted)
+
+
+def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, *, attached: bool) -> Any:
+    args = rebuild(op.args, lambda ref: lookup(ref.slot), Ref)
+    kwargs = rebuild(op.kwargs, lambda ref: lookup(ref.slot), Ref)
+    args, kwargs = _in_double(op, args, kwargs)
+    if training is not None and op.name in _MODED:
+        args, kwargs = _in_mode(op.name, args, kwargs, training=training)
+    try:
+        with torch.set_grad_enabled((op.grad or attached) and torch.is_grad_enabled()):
+            if attached and (op.name in {"detach", "detach_"} or op.func is _DATA):
+                return args[0]
+            if op.name in _TO_FLOAT:
+                return _double(args[0])
+            return op.func(*args, **kwargs)
+    except Exception as error:
+        line = f" (line {op.place.line} of {op.place.file})" if op.place else ""
+        raise ReplayFailed(f"`{op.name}`{line} could not be run again: {error}") from error
+
+
+def _in_double(op: Op, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def widened(dtype: torch.dtype) -> torch.dtype:
+        return torch.float64 if dtype.is_floating_point else dtype
+
+    args = rebuild(args, widened, torch.dtype)
+    kwargs = {k: v for k, v in rebuild(kwargs, widened, torch.dtype).items() if k not in {"generator", "pin_memory"}}
+    if op.random and "generator" in op.kwargs:
+        kwargs.pop("generator", None)
+    args = tuple(a for a in args if not isinstance(a, torch.Generator))
+    if op.name == "type" and len(args) > 1 and isinstance(args[1], (str, type)):
+        args = (args[0], torch.float64 if "Float" in str(args[1]) or "Half" in str(args[1]) else args[1])
+    return args, kwargs
+
+
+def _in_mode(name: str, args: Any, kwargs: Any, *, training: bool) -> tuple[Any, Any]:
+    if name == "batch_norm" and not isinstance(kwargs.get("running_mean", args[1] if len(args) > 1 else None), Tensor):
+        return args, kwargs  # no running statistics: the batch's own are used in both modes
+    position = _MODED[name]
+    if len(args) > position:
+        return (*args[:position], training, *args[position + 1 :]), kwargs
+    return args, {**kwargs, "training": training}
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+@contextmanager
+def _default_float64() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _quiet_streams(seed: int) -> Iterator[None]:
+    """Our own random stream inside, the user's untouched outside."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

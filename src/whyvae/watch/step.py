@@ -1,0 +1,87 @@
+"""What the watcher keeps of a training run: recorded steps, and a log of the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from whyvae.watch.tape import Place, Tape
+
+
+@dataclass(slots=True)
+class Step:
+    """One recorded training step.
+
+    `stale` is the norm of the gradients that were already there before the first `backward` of the step,
+    relative to the norm after it; NaN where there was nothing to compare.
+    """
+
+    tape: Tape
+    index: int  # optimiser steps done before it
+    loss: float
+    stale: float = float("nan")
+    parameters: dict[int, Tensor] = field(default_factory=dict)  # slot -> value before the step (small models)
+    without_gradient: frozenset[int] = frozenset()  # ids of optimised parameters whose gradient is None or 0
+    lr: float = float("nan")
+
+    @property
+    def finite(self) -> bool:
+        return self.loss == self.loss and abs(self.loss) != float("inf")
+
+
+@dataclass(slots=True)
+class Optimizer:
+    """An optimiser seen stepping: its class, what it steps, and where it was called."""
+
+    name: str
+    parameters: frozenset[int]  # ids
+    alive: list[Tensor]
+    lr: float
+    steps: int = 0
+
+
+class Log:
+    """The loss of every step (thinned to at most `most` entries), and when things happened."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self.most = most
+        self.stride = 1
+        self.seen = 0
+        self._kept: list[tuple[int, Tensor]] = []
+
+    def add(self, step: int, loss: Tensor) -> None:
+        if self.seen % self.stride == 0:
+            self._kept.append((step, loss))
+            if len(self._kept) >= self.most:
+                self._kept = self._kept[::2]
+                self.stride *= 2
+        self.seen += 1
+
+    def losses(self) -> list[tuple[int, float]]:
+        return [(step, float(loss)) for step, loss in self._kept]
+
+    def first_not_finite(self) -> int | None:
+        return next((s for s, loss in self._kept if not bool(torch.isfinite(loss).all())), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A call of the decoder outside training, on something that was not encoded from data."""
+
+    z: Tensor
+    in_training_mode: bool
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture the script saved or displayed."""
+
+    by: str
+    shape: tuple[int, ...]
+    dtype: str
+    low: float
+    high: float
+    place: Place | None

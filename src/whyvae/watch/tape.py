@@ -1,0 +1,378 @@
+"""A recorded step: the torch functions a user's code called, in order, as a program that can run again.
+
+Nothing here knows what a VAE is. `Recorder` sees every torch function called while it is active and
+writes it down; a `Tape` is what it wrote. Tensors become numbered slots. What a slot held is kept only
+where the program cannot compute it: parameters (by reference) and data (by copy).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+LARGEST_COPY = 32 * 2**20  # bytes: a data tensor above this is kept by reference, not copied
+MOST_OPS = 50_000  # a longer window is not a training step (a whole evaluation ran in it): given up
+
+
+class Place(NamedTuple):
+    """A line of source."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Stands for a tensor in the arguments and results of an `Op`."""
+
+    slot: int
+
+
+@dataclass(slots=True)
+class Op:
+    """One call of a torch function."""
+
+    index: int
+    func: Callable[..., Any]
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any  # structure of Refs and constants
+    reads: tuple[int, ...]
+    outs: tuple[int, ...]
+    writes: tuple[int, ...]  # new slots for what `reads` held and this call changed in place
+    grad: bool  # was autograd on?
+    place: Place | None
+    random: bool = False  # draws from a random stream
+
+
+@dataclass(slots=True)
+class Slot:
+    """A tensor of the tape. `external`: it came from outside, and `value` is what it held."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    requires_grad: bool
+    leaf: bool
+    storage: int  # equal for tensors that share memory: a write through one is seen by the others
+    parameter: bool = False
+    external: bool = False
+    opaque: bool = False  # has a history that the tape did not see
+    value: Tensor | None = None
+    live: Tensor | None = None  # the tensor itself, when the step changed it in place (running statistics)
+
+    @property
+    def numel(self) -> int:
+        n = 1
+        for size in self.shape:
+            n *= size
+        return n
+
+    @property
+    def trainable(self) -> bool:
+        return self.external and self.leaf and self.requires_grad
+
+
+@dataclass(slots=True)
+class Tape:
+    """A program: `ops` over `slots`; `roots` are the slots on which `backward` was called."""
+
+    ops: list[Op] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
+    roots: list[int] = field(default_factory=list)
+    step: int = 0  # optimiser steps done before it
+    autocast: bool = False
+    compiled: bool = False
+
+    def producers(self) -> dict[int, int]:
+        """slot -> index (in `ops`) of the op that last gave it a value."""
+        made: dict[int, int] = {}
+        for position, op in enumerate(self.ops):
+            for slot in (*op.outs, *op.writes):
+                made[slot] = position
+        return made
+
+    def sliced(self) -> Tape:
+        """Only what the roots need (an op that writes in place is kept if what it writes is needed)."""
+        needed = set(self.roots)
+        kept: list[Op] = []
+        memory = {self.slots[slot].storage for slot in needed}
+        for op in reversed(self.ops):
+            if not needed.isdisjoint(op.outs) or any(self.slots[s].storage in memory for s in op.writes):
+                kept.append(op)
+                needed.update(op.reads)
+                memory.update(self.slots[s].storage for s in op.reads)
+        kept.reverse()
+        return Tape(kept, self.slots, self.roots, self.step, self.autocast, self.compiled)
+
+    def shape_key(self) -> int:
+        """Equal for two tapes of the same program (so that data of one can be fed to the other)."""
+        return hash(tuple((op.name, len(op.reads), len(op.outs)) for op in self.ops))
+
+
+RANDOM = {
+    "randn", "randn_like", "normal", "normal_", "rand", "rand_like", "uniform_", "bernoulli", "bernoulli_",
+    "exponential_", "multinomial", "cauchy_", "log_normal_", "geometric_", "_sample_dirichlet",
+    "_standard_gamma", "poisson", "binomial", "random_",
+}  # fmt: skip
+_INPLACE_DUNDER = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__", "__ipow__"}
+_UNRECORDED = {"requires_grad_", "retain_grad", "register_hook", "backward", "__set__", "__deepcopy__", "share_memory_"}
+_HERE = str(Path(__file__).resolve().parent)
+_TORCH = str(Path(torch.__file__).resolve().parent)
+_LIBRARY = tuple({str(Path(p).resolve()) for p in (Path(sys.modules["threading"].__file__ or "").parent,)})
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+
+
+def refs_in(value: Any) -> Iterator[int]:
+    if isinstance(value, Ref):
+        yield value.slot
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from refs_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from refs_in(item)
+
+
+def rebuild(value: Any, leaf: Callable[[Any], Any], kind: type) -> Any:
+    """`value` with each instance of `kind` in it (through lists, tuples, dicts) replaced by `leaf(it)`."""
+    if isinstance(value, kind):
+        return leaf(value)
+    if type(value) is list:
+        return [rebuild(item, leaf, kind) for item in value]
+    if isinstance(value, tuple) and not isinstance(value, torch.Size):
+        items = [rebuild(item, leaf, kind) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if type(value) is dict:
+        return {key: rebuild(item, leaf, kind) for key, item in value.items()}
+    return value
+
+
+class Recorder(TorchFunctionMode):
+    """Writes down each torch function called while it is on the stack, and runs it unchanged.
+
+    `standby` postpones writing until the first op that autograd follows: the start of a script (reading
+    data, initialising weights) is of no interest and may be long; only random draws are noted then.
+    """
+
+    def __init__(self, step: int = 0, *, standby: bool = False) -> None:
+        super().__init__()
+        self.tape = Tape(step=step)
+        self.standby = standby
+        self.paused = 0
+        self.overflow = False
+        self.spent = 0.0  # seconds, our own only
+        self.error: Exception | None = None
+        self._shared: dict[int, int] = {}
+        self._slot_of: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._memory: dict[int, int] = {}  # address of an external tensor's memory -> Slot.storage
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.paused or self.overflow:
+            return func(*args, **kwargs)
+        name = getattr(func, "__name__", "?")
+        if self.standby:
+            self.standby = not _followed_by_autograd(name, args, kwargs)
+            if self.standby and name not in RANDOM:
+                return func(*args, **kwargs)
+        if name in _UNRECORDED:
+            return func(*args, **kwargs)
+        begin = time.perf_counter()
+        inputs = list(tensors_in(args)) + list(tensors_in(kwargs))
+        written = _written(name, args, kwargs)
+        reads = tuple(self._slot(t) for t in inputs)
+        for tensor in written:
+            self._before_write(tensor)
+        frozen_args = rebuild(args, self._ref, Tensor)
+        frozen_kwargs = rebuild(kwargs, self._ref, Tensor)
+        grad = torch.is_grad_enabled()
+        called = time.perf_counter()
+        out = func(*args, **kwargs)
+        done = time.perf_counter()
+        try:
+            self._shared = {_address(t): self.tape.slots[s].storage for t, s in zip(inputs, reads, strict=True)}
+            self._note(func, name, frozen_args, frozen_kwargs, reads, written, out, grad=grad)
+        except Exception as error:  # noqa: BLE001 - our mistake must not become the user's
+            self.overflow, self.error = True, error
+        self.spent += (called - begin) + (time.perf_counter() - done)
+        return out
+
+    def _note(
+        self, func: Callable[..., Any], name: str, args: Any, kwargs: Any, reads: tuple[int, ...],
+        written: list[Tensor], out: Any, *, grad: bool,
+    ) -> None:  # fmt: skip
+        random = name in RANDOM
+        results = list(tensors_in(out))
+        if (not results and not written) or (not reads and not random):
+            return  # a question (a size, a number), or a constant: it becomes external when it is used
+        if len(self.tape.ops) >= MOST_OPS:
+            self.overflow = True
+            return
+        if name == "broadcast_tensors":  # each result depends on its own argument only
+            flat = [a for a in (args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args)]
+            for arg, result in zip(flat, results, strict=True):
+                self._note(Tensor.expand, "expand", (arg, tuple(result.shape)), {}, (arg.slot,), [], result, grad=grad)
+            return
+        if not written and results and all(self._known(t) for t in results):
+            return  # the tensor itself came back (`contiguous`, `to`, `expand` with nothing to do)
+        if name == "normal" and reads and isinstance(out, Tensor):
+            self._note_drawn(args, kwargs, out)
+            return
+        writes = tuple(self._new_slot(t, external=False) for t in written)  # a new version of the tensor
+        fresh = [t for t in results if not any(t is w for w in written) and not self._known(t)]
+        for tensor in fresh:
+            self._new_slot(tensor, external=False)
+        template = rebuild(out, self._ref, Tensor)
+        outs = tuple(self._slot(t) for t in results if not any(t is w for w in written))
+        self.tape.ops.append(
+            Op(len(self.tape.ops), func, name, args, kwargs, template, reads, outs, writes, grad, _place(), random)
+        )
+
+    def _note_drawn(self, args: Any, kwargs: Any, out: Tensor) -> None:
+        """`torch.normal(mean, std)` as what it does: a standard draw, scaled and shifted, nothing differentiated."""
+        mean = args[0] if args else kwargs.get("mean", 0.0)
+        std = args[1] if len(args) > 1 else kwargs.get("std", 1.0)
+        eps, place, ops = len(self.tape.slots), _place(), self.tape.ops
+        self.tape.slots.append(Slot(eps, tuple(out.shape), out.dtype, False, True, -1 - eps))
+        ops.append(Op(len(ops), torch.randn, "randn", (tuple(out.shape),), {}, Ref(eps), (), (eps,), (), False, place, True))
+        made = self._new_slot(out, external=False)
+        reads = tuple(r.slot for r in (mean, std) if isinstance(r, Ref)) + (eps,)
+        ops.append(
+            Op(len(ops), _affine, "normal_affine", (mean, std, Ref(eps)), {}, Ref(made), reads, (made,), (), False, place)
+        )
+
+    # ------------------------------------------------------------------ slots
+    def slot_of(self, tensor: Tensor) -> int | None:
+        entry = self._slot_of.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def _known(self, tensor: Tensor) -> bool:
+        return self.slot_of(tensor) is not None
+
+    def _ref(self, tensor: Tensor) -> Ref:
+        return Ref(self._slot(tensor))
+
+    def _slot(self, tensor: Tensor) -> int:
+        slot = self.slot_of(tensor)
+        return self._new_slot(tensor, external=True) if slot is None else slot
+
+    def _new_slot(self, tensor: Tensor, *, external: bool) -> int:
+        index = len(self.tape.slots)
+        slot = Slot(
+            index, tuple(tensor.shape), tensor.dtype, tensor.requires_grad, tensor.is_leaf,
+            self._storage(tensor, index, external=external), isinstance(tensor, nn.Parameter), external,
+            opaque=external and tensor.grad_fn is not None, value=tensor if external else None,
+        )  # fmt: skip
+        self.tape.slots.append(slot)
+        self._slot_of[id(tensor)] = (weakref.ref(tensor), index)
+        return index
+
+    def _storage(self, tensor: Tensor, index: int, *, external: bool) -> int:
+        """Addresses are compared among living tensors only: freed memory is given out again."""
+        address = _address(tensor)
+        if address == 0:
+            return index
+        if external:
+            return self._memory.setdefault(address, index)
+        return self._shared.get(address, index)
+
+    def _before_write(self, tensor: Tensor) -> None:
+        """An external value about to be overwritten is copied first."""
+        slot = self.tape.slots[self._slot(tensor)]
+        if slot.external and slot.value is tensor and not slot.trainable:
+            slot.value, slot.live = tensor.detach().clone(), tensor
+
+    def finished(self) -> Tape:
+        """The slice of the tape that its roots need, its data copied so that later changes do not reach it."""
+        tape = self.tape.sliced()
+        used = {slot for op in tape.ops for slot in op.reads}
+        for slot in self.tape.slots:
+            if slot.index not in used:
+                slot.value = slot.live = None
+            elif slot.value is not None and not slot.parameter and not slot.trainable:
+                slot.value = _copied(slot.value)
+        tape.autocast = self.tape.autocast
+        return tape
+
+
+def _affine(mean: Any, std: Any, eps: Tensor) -> Tensor:
+    result: Tensor = mean + std * eps
+    return result
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    bytes_ = tensor.numel() * tensor.element_size()
+    return tensor.detach().clone() if bytes_ <= LARGEST_COPY else tensor.detach()
+
+
+def _address(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return 0
+
+
+def _followed_by_autograd(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if not torch.is_grad_enabled() or name in _UNRECORDED or name in {"__get__", "data_ptr"} or name.endswith("_"):
+        return False
+    return any(t.requires_grad for t in tensors_in(args)) or any(t.requires_grad for t in tensors_in(kwargs))
+
+
+_ACTIVATIONS_IN_PLACE = {
+    "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "mish", "hardtanh", "hardswish", "hardsigmoid",
+    "threshold", "rrelu", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
+}  # fmt: skip
+
+
+def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors this call changes in place."""
+    if isinstance(kwargs.get("out"), Tensor):
+        return [kwargs["out"]]
+    if (name.endswith("_") and not name.endswith("__")) or name in _INPLACE_DUNDER:
+        first = args[0] if args else None
+        return [first] if isinstance(first, Tensor) else [t for t in tensors_in(first)]
+    if name in _ACTIVATIONS_IN_PLACE and (kwargs.get("inplace") or (args and args[-1] is True and len(args) > 1)):
+        inplace = kwargs.get("inplace")
+        return [args[0]] if inplace or (inplace is None and "dropout" not in name) or len(args) > 3 else []
+    if name in {"batch_norm", "instance_norm"}:  # running statistics
+        running = [args[i] if len(args) > i else kwargs.get(k) for i, k in ((1, "running_mean"), (2, "running_var"))]
+        return [t for t in running if isinstance(t, Tensor)]
+    return []
+
+
+def _place() -> Place | None:
+    """The innermost line that is neither ours nor torch's."""
+    frame = sys._getframe(2)  # noqa: SLF001 - the documented way costs a list of all frames
+    best: Place | None = None
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not (file.startswith((_TORCH, _HERE, "<frozen")) or file.startswith(_LIBRARY) and "site-packages" not in file):
+            if best is None:
+                best = Place(file, frame.f_lineno)
+            if "site-packages" not in file:
+                return Place(file, frame.f_lineno)
+        frame = frame.f_back  # type: ignore[assignment]
+    return best

@@ -1,0 +1,313 @@
+"""Watches training as it happens, and leaves it bit for bit as it would have been.
+
+A recorded step lasts from the end of one `Optimizer.step` to the `backward` (or backwards) before the next, so
+it does not matter how, or whether, a module is called. Steps are recorded on a sparse schedule under a budget.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.overrides import (  # type: ignore[attr-defined]
+    _get_current_function_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from whyvae.watch.lineage import Dependencies
+from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
+from whyvae.watch.step import Log, Optimizer, Shown, Step
+from whyvae.watch.tape import Recorder
+
+BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
+FREE_STEPS = 3  # recorded whatever they cost
+FREE_SECONDS = 0.05
+MOST_STEPS = 24
+MOST_BYTES = 256 * 2**20  # data kept in all recorded steps
+SMALL_MODEL = 4_000_000  # parameters: up to this many, recorded steps keep the parameters' values too
+
+
+class StopTraining(BaseException):
+    """Ends the script from inside, when the asked number of steps is done."""
+
+
+class Watcher:
+    """Use as a context manager around training; afterwards `subject()` is what was seen."""
+
+    def __init__(self, *, stop_after: int | None = None, budget: float = BUDGET) -> None:
+        self.stop_after = stop_after
+        self.budget = budget
+        self.steps: list[Step] = []
+        self.log = Log()
+        self.optimizers: dict[int, Optimizer] = {}
+        self.shown: list[Shown] = []
+        self.onlooker = Onlooker()
+        self.count = 0  # optimiser steps done
+        self.backwards = 0
+        self.spent = 0.0  # seconds of our own
+        self.seconds = 0.0  # of the run, ours included
+        self.compiled = False
+        self._recorder: Recorder | None = None
+        self._depth = 0
+        self._marks: list[int] = []
+        self._stale = float("nan")
+        self._before: dict[int, Tensor] = {}
+        self._looking = 0
+        self._last_optimizer_step = -1
+        self._undo: list[Callable[[], Any]] = []
+        self._pictures: dict[str, Callable[[], None]] = {}
+        self._pid = os.getpid()
+        self._in_step = 0
+
+    # ------------------------------------------------------------------ life
+    def __enter__(self) -> Watcher:
+        self._begin = time.perf_counter()
+        self._undo += [
+            register_optimizer_step_pre_hook(self._before_step).remove,
+            register_optimizer_step_post_hook(self._after_step).remove,
+            self._wrap(Tensor, "backward", lambda args: args[:1]),
+            self._wrap(torch.autograd, "backward", lambda args: args[0]),
+            self._wrap(torch.autograd, "grad", lambda args: args[0], gradients_only=True),
+            self._quiet_loader(),
+            no_grad_hooks(self._gradients_off, self._gradients_on),
+        ]
+        os.register_at_fork(after_in_child=self._in_child)
+        self._open(standby=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close(keep=True)
+        while self._looking:
+            self._gradients_on()
+        for undo in [*self._undo, *self._pictures.values()]:
+            undo()
+        self._undo.clear()
+        self._pictures.clear()
+        self.seconds = time.perf_counter() - self._begin
+
+    def _in_child(self) -> None:
+        """A forked data-loading worker has nothing to record."""
+        if self._recorder is not None:
+            self._recorder.overflow = True
+        self.onlooker.enabled = False
+
+    # ------------------------------------------------------------------ recording
+    def _open(self, *, standby: bool = False) -> None:
+        self._recorder = Recorder(self.count, standby=standby)
+        self._marks, self._stale = [], float("nan")
+        if "torch._dynamo" in sys.modules:
+            self.compiled = True
+            torch.compiler.set_stance("force_eager")
+        _push_mode(self._recorder)
+
+    def _close(self, *, keep: bool) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        begin = time.perf_counter()
+        _remove_mode(recorder)
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.set_stance("default")
+        self.spent += recorder.spent
+        if keep and recorder.tape.roots and not recorder.overflow:
+            self._keep(recorder)
+        self.spent += time.perf_counter() - begin
+
+    def _keep(self, recorder: Recorder) -> None:
+        tape = recorder.finished()
+        tape.compiled = self.compiled
+        step = Step(tape, recorder.tape.step, float("nan"), self._stale)
+        step.loss = self._root_value
+        step.parameters = {s: v for s, v in self._before.items() if tape.slots[s].value is not None}
+        step.without_gradient = frozenset(
+            id(p) for o in self.optimizers.values() for p in o.alive if p.grad is None or not bool(p.grad.any())
+        )
+        step.lr = next((o.lr for o in self.optimizers.values()), float("nan"))
+        self.steps.append(step)
+        if not self.onlooker.encoder:
+            self.onlooker.encoder, self.onlooker.decoder = entries(tape)
+        self._thin()
+
+    def _thin(self) -> None:
+        kept = sum(_bytes(step) for step in self.steps)
+        while len(self.steps) > MOST_STEPS or (kept > MOST_BYTES and len(self.steps) > 4):
+            dropped = self.steps.pop(len(self.steps) // 2 if len(self.steps) % 2 else 2)
+            kept -= _bytes(dropped)
+
+    def _due(self) -> bool:
+        if len(self.steps) < FREE_STEPS or self.spent < FREE_SECONDS:
+            return True
+        elapsed = time.perf_counter() - self._begin
+        return self.spent < self.budget * elapsed
+
+    # ------------------------------------------------------------------ events
+    def _wrap(self, owner: Any, name: str, roots: Callable[[tuple[Any, ...]], Any], *, gradients_only: bool = False) -> Callable[[], None]:
+        original = getattr(owner, name)
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if self._depth or (gradients_only and kwargs.get("create_graph")):
+                return original(*args, **kwargs)
+            found = roots(args) if args else kwargs.get("tensors", kwargs.get("outputs"))
+            self._depth += 1
+            try:
+                self._before_backward([found] if isinstance(found, Tensor) else list(found or ()))
+                result = original(*args, **kwargs)
+            finally:
+                self._depth -= 1
+            self._after_backward()
+            return result
+
+        wrapper.__name__, wrapper.__doc__ = name, original.__doc__
+        wrapper.__wrapped__ = original  # type: ignore[attr-defined]
+        setattr(owner, name, wrapper)
+        return lambda: setattr(owner, name, original)
+
+    def _before_backward(self, roots: list[Tensor]) -> None:
+        self.backwards += 1
+        if roots:
+            self.log.add(self.count, roots[0].detach())
+        recorder = self._recorder
+        if recorder is None:
+            return
+        slots = [s for s in (recorder.slot_of(r) for r in roots) if s is not None]
+        if recorder.tape.roots and not self._same_graph(recorder, slots):
+            self._close(keep=True)
+            return
+        if not slots:
+            return
+        if not recorder.tape.roots:
+            self._root_value = float(roots[0].detach().sum())
+            self._stale = self._gradient_norm()
+            self._before = self._snapshot(recorder)
+        recorder.tape.roots.extend(slots)
+        self._marks.append(len(recorder.tape.ops))
+
+    def _after_backward(self) -> None:
+        if not self.optimizers:  # parameters updated by hand: a backward is a step
+            self.count += 1
+            if self._recorder is None and self._due():
+                self._open()
+        if self._recorder is not None and self._stale == self._stale and len(self._marks) == 1:
+            after = self._gradient_norm()
+            self._stale = self._stale / after if after > 0 else float("nan")
+
+    def _same_graph(self, recorder: Recorder, slots: list[int]) -> bool:
+        """Does a further backward start from what was computed before the first one?"""
+        made = recorder.tape.producers()
+        first = self._marks[0]
+        above = Dependencies(recorder.tape).ancestors(slots)
+        return any(made.get(s, first) < first and not recorder.tape.slots[s].external for s in above)
+
+    def _gradient_norm(self) -> float:
+        """Norm of all gradients of the optimised parameters; NaN before the first step (nothing to be stale)."""
+        grads = [p.grad for o in self.optimizers.values() for p in o.alive if p.grad is not None]
+        if not self.optimizers:
+            return float("nan")
+        with torch.no_grad(), _paused(self._recorder):
+            return float(sum(float(g.float().norm()) ** 2 for g in grads)) ** 0.5 if grads else 0.0
+
+    def _snapshot(self, recorder: Recorder) -> dict[int, Tensor]:
+        live = [s for s in recorder.tape.slots if s.trainable and s.value is not None]
+        if sum(s.numel for s in live) > SMALL_MODEL and self.steps:
+            return {}
+        with torch.no_grad(), _paused(recorder):
+            return {s.index: s.value.detach().clone() for s in live if s.value is not None}
+
+    def _before_step(self, optimizer: Any, *_: object) -> None:
+        self._in_step += 1
+        if id(optimizer) not in self.optimizers:
+            self._meet(optimizer)
+        if self._recorder is not None and self._recorder.tape.roots:
+            self._close(keep=True)
+
+    def _after_step(self, optimizer: Any, *_: object) -> None:
+        self._in_step = max(0, self._in_step - 1)
+        if self._recorder is not None and self._recorder.tape.roots:  # an LBFGS closure ran inside
+            self._close(keep=True)
+        known = self.optimizers[id(optimizer)]
+        known.steps += 1
+        known.lr = float(optimizer.param_groups[0]["lr"])
+        if known.steps == max(o.steps for o in self.optimizers.values()):
+            self.count = known.steps
+        spy_on_pictures(self.shown, self._pictures)
+        if self.stop_after is not None and self.count >= self.stop_after:
+            raise StopTraining
+        if self._recorder is None and self._due():
+            self._open()
+
+    def _meet(self, optimizer: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.optimizers[id(optimizer)] = Optimizer(
+            type(optimizer).__name__, frozenset(id(p) for p in parameters), parameters,
+            float(optimizer.param_groups[0]["lr"]),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ outside training
+    def _gradients_off(self) -> None:
+        self._looking += 1
+        if self._looking == 1 and self.onlooker.encoder and not self._in_step and not self.onlooker.full:
+            self.onlooker.begin()
+            _push_mode(self.onlooker)
+            self._onlooker_on = True
+
+    def _gradients_on(self) -> None:
+        self._looking = max(0, self._looking - 1)
+        if self._looking == 0 and getattr(self, "_onlooker_on", False):
+            self._onlooker_on = False
+            _remove_mode(self.onlooker)
+            spy_on_pictures(self.shown, self._pictures)
+
+    def _quiet_loader(self) -> Callable[[], None]:
+        """Collating and transforming examples is not part of the step."""
+        original = _BaseDataLoaderIter.__next__
+
+        def fetch(loader: Any) -> Any:
+            with _paused(self._recorder):
+                return original(loader)
+
+        _BaseDataLoaderIter.__next__ = fetch  # type: ignore[method-assign]
+        return lambda: setattr(_BaseDataLoaderIter, "__next__", original)
+
+
+@contextmanager
+def _paused(recorder: Recorder | None) -> Iterator[None]:
+    if recorder is None:
+        yield
+        return
+    recorder.paused += 1
+    try:
+        yield
+    finally:
+        recorder.paused -= 1
+
+
+def _remove_mode(mode: Any) -> None:
+    """Takes `mode` off the stack of torch function modes, wherever on it it stands."""
+    stack = _get_current_function_mode_stack()
+    if not any(m is mode for m in stack):
+        return
+    above = []
+    while True:
+        top = _pop_mode()
+        if top is mode:
+            break
+        above.append(top)
+    for other in reversed(above):
+        _push_mode(other)
+
+
+def _bytes(step: Step) -> int:
+    return sum(
+        s.value.numel() * s.value.element_size()
+        for s in step.tape.slots
+        if s.value is not None and not s.parameter and not s.trainable
+    )
