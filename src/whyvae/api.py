@@ -77,7 +77,7 @@ def examine_model(
     model: Any, data: Any, loss: Any = None, *, select: Codes = None, ignore: Codes = None
 ) -> Report:
     """Examine a trained model; `loss` is what it was trained with, where it is at hand."""
-    from whyvae.watch.watcher import watch_model
+    from whyvae.watch.direct import watch_model
 
     return examine_subject(watch_model(model, data, loss), select, ignore)
 

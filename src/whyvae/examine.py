@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 from typing import Any, Protocol
 
 from whyvae.probe import Bench, CannotMeasure, debugging
+from whyvae.probes.facts import described
 from whyvae.record import Examination, Found, NotRun, Outcome, Passed
 from whyvae.rule import Rule, all_rules
 from whyvae.verdict import Finding, Healthy, Skipped, Verdict
@@ -49,11 +50,12 @@ def examine(
         for code, v in verdicts.items()
         if isinstance(v, Skipped)
     )
-    limits = tuple(subject.limits())
+    facts, unaudited = described(bench.get) if hasattr(subject, "lineage") else ({}, ())
+    limits = (*subject.limits(), *unaudited)
     verdict, reason = _conclude(chosen, findings, skipped, limits)
     return Examination(
         verdict=verdict,
-        subject=subject.facts(),
+        subject={**subject.facts(), **facts},
         findings=findings,
         passed=tuple(
             Passed(code, chosen[code].name(), v.evidence)

@@ -22,7 +22,8 @@ from whyvae.watch.replay import Replay
 @dataclass(slots=True)
 class Cut:
     """Tensors of one step cut at z; shapes as in the user's code. Gradients of `loss` may be taken in
-    `heads` (KL part), `z` (reconstruction part as the decoder hands it back) and `output`."""
+    `heads` (KL part), `z` (reconstruction part as the decoder hands it back) and `output`.
+    """
 
     heads: list[Tensor]
     mu: Tensor
@@ -38,11 +39,16 @@ class Cut:
 def noise_like(lineage: Lineage, seed: int = 0) -> Tensor:
     """Standard normal noise of the recorded shape, from a stream of our own."""
     generator = torch.Generator().manual_seed(1_000 + seed)
-    return torch.randn(lineage.tape.slots[lineage.eps].shape, generator=generator, dtype=torch.float64)
+    return torch.randn(
+        lineage.tape.slots[lineage.eps].shape, generator=generator, dtype=torch.float64
+    )
 
 
 def head_values(
-    lineage: Lineage, replay: Replay, feed: Mapping[int, Tensor] | None = None, training: bool | None = None
+    lineage: Lineage,
+    replay: Replay,
+    feed: Mapping[int, Tensor] | None = None,
+    training: bool | None = None,
 ) -> list[Tensor]:
     with torch.no_grad():
         values = replay.run(lineage.heads, feed=feed, training=training)
@@ -50,19 +56,21 @@ def head_values(
 
 
 def posterior(
-    lineage: Lineage, replay: Replay, heads: list[Tensor], feed: Mapping[int, Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
+    lineage: Lineage, replay: Replay, heads: list[Tensor], feed: Mapping[int, Tensor] | None = None,
+    training: bool | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(mu, sigma), connected to `heads`: z is A * eps + B, so B = z(eps = 0) and A = dz/deps, exactly."""
     if lineage.eps < 0:
         at = {**(feed or {}), **dict(zip(lineage.heads, heads, strict=True))}
-        z = replay.run([lineage.z], feed=at, attached=True)[lineage.z]
+        z = replay.run([lineage.z], feed=at, attached=True, training=training)[lineage.z]
         return z, torch.zeros_like(z)
     at = {**(feed or {}), **dict(zip(lineage.heads, heads, strict=True))}
     zero = torch.zeros(lineage.tape.slots[lineage.eps].shape, dtype=torch.float64)
     leaf = zero.clone().requires_grad_()
 
     def run(noise: Tensor) -> Tensor:
-        return replay.run([lineage.z], feed={**at, lineage.eps: noise.clone()}, attached=True)[lineage.z]
+        fed = {**at, lineage.eps: noise.clone()}
+        return replay.run([lineage.z], feed=fed, attached=True, training=training)[lineage.z]
 
     z = run(leaf)
     if z.requires_grad and leaf.numel() == z.numel():
@@ -113,12 +121,19 @@ def _cloned(at: Mapping[int, Tensor], eps: int) -> dict[int, Tensor]:
 def injected(values: list[Tensor], scale: float, seed: int = 0) -> list[Tensor]:
     """Head outputs moved away from where they are: at a collapsed posterior the KL has no gradient to read."""
     generator = torch.Generator().manual_seed(2_000 + seed)
-    return [v + scale * torch.randn(v.shape, generator=generator, dtype=torch.float64) for v in values]
+    return [
+        v + scale * torch.randn(v.shape, generator=generator, dtype=torch.float64) for v in values
+    ]
 
 
 def gradient(of: Tensor, at: list[Tensor]) -> Tensor:
-    """d of / d at, flattened into one vector; zero where there is no path."""
+    """D of / d at, flattened into one vector; zero where there is no path."""
     if not of.requires_grad:
         return torch.cat([torch.zeros_like(t).flatten() for t in at])
     grads = torch.autograd.grad(of, at, retain_graph=True, allow_unused=True)
-    return torch.cat([(torch.zeros_like(t) if g is None else g).flatten().detach() for t, g in zip(at, grads, strict=True)])
+    return torch.cat(
+        [
+            (torch.zeros_like(t) if g is None else g).flatten().detach()
+            for t, g in zip(at, grads, strict=True)
+        ]
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,7 +51,11 @@ class Likelihood:
     sign: int = 1
     precision_spread: float = 0.0  # sd / mean of the per-element precision
     own_target: Tensor | None = None  # where the gradient of a squared error would vanish
-    broadcast: tuple[int, ...] | None = None  # shape that output and target are blown up to, if they are
+    broadcast: tuple[int, ...] | None = (
+        None  # shape that output and target are blown up to, if they are
+    )
+    delta: float = 1.0  # of a Huber error
+    gradient: Tensor | None = None  # d loss / d output
 
     @property
     def name(self) -> str:
@@ -78,7 +82,7 @@ def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
         if meeting.output < 0:
             continue
         lineage.meetings = (meeting, *(m for m in lineage.meetings if m != meeting))
-        found = _fit(cut(lineage, replay), meeting, lineage)
+        found = _fit(cut(lineage, replay), meeting)
         if found is not None and (best is None or _rank(found) < _rank(best)):
             best = found
         if best is not None and best.residual < EXACT:
@@ -92,25 +96,33 @@ def _rank(found: Likelihood) -> tuple[bool, float]:
     return found.family == "unknown", found.residual
 
 
-def _fit(step: Cut, meeting: Meeting, lineage: Lineage) -> Likelihood | None:
+def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
     if step.output is None or not step.output.requires_grad:
         return None
-    (g,) = torch.autograd.grad(step.loss, step.output, create_graph=True, retain_graph=True, allow_unused=True)
+    (g,) = torch.autograd.grad(
+        step.loss, step.output, create_graph=True, retain_graph=True, allow_unused=True
+    )
     if g is None or not torch.isfinite(g).all() or float(g.detach().norm()) == 0:
         return None
     output, target = step.output.detach(), None if step.target is None else step.target.detach()
     blown = _broadcast(output, target)
     flat = g.detach().flatten()
-    candidates = _categorical(output, target) if _class_indices(output, target) else _continuous(output, target)
+    candidates = (
+        _categorical(output, target)
+        if _class_indices(output, target)
+        else _continuous(output, target)
+    )
     fits = {name: least_squares(psi.flatten()[:, None], flat) for name, psi in candidates.items()}
     found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
     if fits:
         name = min(fits, key=lambda n: (round(fits[n][1], 9), list(fits).index(n)))
         scale, residual = float(fits[name][0][0]), fits[name][1]
         if residual < EXACT:
-            return _of(name, scale, residual, meeting, output, target, blown)
+            return replace(
+                _of(name, scale, residual, meeting, output, target, blown), gradient=g.detach()
+            )
         found = Likelihood("unknown", scale, residual, meeting, output, target, broadcast=blown)
-    return _by_curvature(step, g, found, candidates)
+    return replace(_by_curvature(step, g, found, candidates), gradient=g.detach())
 
 
 def _of(
@@ -119,7 +131,10 @@ def _of(
 ) -> Likelihood:  # fmt: skip
     family = "huber" if name.startswith("huber") else name
     sign = 1 if scale > 0 else -1
-    return Likelihood(family, abs(scale), residual, meeting, output, target, sign, broadcast=blown)
+    delta = float(name.split()[1]) if family == "huber" else 1.0
+    return Likelihood(
+        family, abs(scale), residual, meeting, output, target, sign, broadcast=blown, delta=delta
+    )
 
 
 def _broadcast(output: Tensor, target: Tensor | None) -> tuple[int, ...] | None:
@@ -134,22 +149,34 @@ def _broadcast(output: Tensor, target: Tensor | None) -> tuple[int, ...] | None:
 
 
 def _class_indices(output: Tensor, target: Tensor | None) -> bool:
-    return target is not None and not target.dtype.is_floating_point and target.numel() < output.numel()
+    return (
+        target is not None
+        and not target.dtype.is_floating_point
+        and target.numel() < output.numel()
+    )
 
 
 def _categorical(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
     assert target is not None  # noqa: S101 - checked by the caller
     axis = 1 if output.dim() == target.dim() + 1 else -1
     classes = output.shape[axis]
-    if output.numel() != target.numel() * classes or int(target.max()) >= classes or int(target.min()) < 0:
+    if (
+        output.numel() != target.numel() * classes
+        or int(target.max()) >= classes
+        or int(target.min()) < 0
+    ):
         return {}
     hot = torch.nn.functional.one_hot(target.long(), classes).to(output)
-    hot = hot.movedim(-1, axis) if axis == 1 and hot.dim() == output.dim() else hot.reshape(output.shape)
+    hot = (
+        hot.movedim(-1, axis)
+        if axis == 1 and hot.dim() == output.dim()
+        else hot.reshape(output.shape)
+    )
     return {"categorical": output.softmax(axis) - hot, "categorical log": -hot}
 
 
 def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
-    """psi of each family where output and target fit, in the order of preference on a tie."""
+    """Psi of each family where output and target fit, in the order of preference on a tie."""
     if target is None:
         return {}
     if target.numel() == output.numel():
@@ -167,7 +194,9 @@ def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
     if inside:
         found["bernoulli"] = r / (y * (1 - y)).clamp_min(1e-12)
         eps_guard = 1e-8
-        found["swapped bernoulli"] = ((1 - t).clamp_min(0) + eps_guard).log() - (t.clamp_min(0) + eps_guard).log()
+        found["swapped bernoulli"] = ((1 - t).clamp_min(0) + eps_guard).log() - (
+            t.clamp_min(0) + eps_guard
+        ).log()
     found["bernoulli logits"] = y.sigmoid() - t
     found["laplace"] = r.sign()
     for delta in (1.0, 0.5, 0.1, 0.05, 0.01):
@@ -183,17 +212,25 @@ def _averaged(target: Tensor, output: Tensor) -> Tensor:
         i for i in range(target.dim())
         if i - (target.dim() - output.dim()) < 0 or output.shape[i - (target.dim() - output.dim())] == 1
     ]  # fmt: skip
-    return target.mean(axes, keepdim=True).reshape(
-        [1 if i in axes else n for i, n in enumerate(target.shape)]
-    ).expand(output.shape) if target.dim() == output.dim() else target.mean(0)
+    return (
+        target.mean(axes, keepdim=True)
+        .reshape([1 if i in axes else n for i, n in enumerate(target.shape)])
+        .expand(output.shape)
+        if target.dim() == output.dim()
+        else target.mean(0)
+    )
 
 
-def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str, Tensor]) -> Likelihood:
+def _by_curvature(
+    step: Cut, g: Tensor, found: Likelihood, candidates: dict[str, Tensor]
+) -> Likelihood:
     """No single family fits: squared error to another target, a precision per element, or a sum of two errors."""
     assert step.output is not None  # noqa: S101 - checked by the caller
     output, target = found.output, found.target
     if {"gaussian", "laplace"} <= set(candidates):
-        mixture = torch.stack([candidates["gaussian"].flatten(), candidates["laplace"].flatten()], 1)
+        mixture = torch.stack(
+            [candidates["gaussian"].flatten(), candidates["laplace"].flatten()], 1
+        )
         c, residual = least_squares(mixture, g.detach().flatten())
         if residual < EXACT and bool((c > 0).all()):
             return Likelihood("mixed", float(c[0]), residual, found.meeting, output, target)
@@ -201,9 +238,15 @@ def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str,
     v = torch.randint(0, 2, output.shape, generator=generator).double() * 2 - 1
     curvature = None
     if g.requires_grad:
-        (hv,) = torch.autograd.grad((g * v).sum(), step.output, retain_graph=True, allow_unused=True)
+        (hv,) = torch.autograd.grad(
+            (g * v).sum(), step.output, retain_graph=True, allow_unused=True
+        )
         curvature = None if hv is None else (hv * v).detach()
-    if curvature is not None and float(curvature.abs().max()) > 0 and torch.isfinite(curvature).all():
+    if (
+        curvature is not None
+        and float(curvature.abs().max()) > 0
+        and torch.isfinite(curvature).all()
+    ):
         mean, spread = float(curvature.mean()), float(curvature.std(correction=0))
         if mean != 0 and spread < 1e-6 * abs(mean):
             own = output - g.detach() / mean

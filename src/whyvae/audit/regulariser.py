@@ -30,7 +30,12 @@ class Regulariser:
 
     form: str
     weight: float
-    coefficients: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # mu^2/2, sigma^2/2, -log sigma, mu
+    coefficients: tuple[float, float, float, float] = (
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    )  # mu^2/2, sigma^2/2, -log sigma, mu
     residual: float = 0.0
     mistake: str = ""
     prior_mean: float = 0.0
@@ -88,7 +93,9 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     return Regulariser("unknown", c3, **common)  # type: ignore[arg-type]
 
 
-def _named(step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[str, object]) -> Regulariser:
+def _named(
+    step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[str, object]
+) -> Regulariser:
     """The formula that four exact coefficients spell."""
     top = max(abs(c1), abs(c2), abs(c3), abs(c4))
 
@@ -102,7 +109,11 @@ def _named(step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[s
         return Regulariser("exact", c3, **common)  # type: ignore[arg-type]
     if c3 > EXACT * top and c1 > EXACT * top and same(c1, c2):
         return Regulariser(
-            "learned prior", c3, prior_mean=-c4 / c1, prior_sd=(c3 / c1) ** 0.5, **common  # type: ignore[arg-type]
+            "learned prior",
+            c3,
+            prior_mean=-c4 / c1,
+            prior_sd=(c3 / c1) ** 0.5,
+            **common,  # type: ignore[arg-type]
         )
     return Regulariser("wrong", c3, mistake=_mistake(c1, c2, c3, c4, same), **common)  # type: ignore[arg-type]
 
@@ -164,7 +175,11 @@ def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
     entropy = gradient(-sigma.log().sum(), step.heads)
     coefficients, residual = least_squares(torch.stack([prior, entropy], 1), direct)
     weight, other = float(coefficients[0]), float(coefficients[1])
-    return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) and weight > 0 else None
+    return (
+        weight
+        if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) and weight > 0
+        else None
+    )
 
 
 _AS_LOGVAR = "what scales the noise is what the formula takes for log-variance"
@@ -187,7 +202,10 @@ def _dictionary(step: Cut, direct: Tensor) -> tuple[str, float]:
         "sigma stands where the variance belongs": 0.5 * (mu**2 + s - 1 - 2 * log_s),
         "only mu is penalised: sigma is free": mu**2 / 2,
     }  # fmt: skip
-    scores = {name: least_squares(gradient(f.sum(), step.heads)[:, None], direct) for name, f in formulas.items()}
+    scores = {
+        name: least_squares(gradient(f.sum(), step.heads)[:, None], direct)
+        for name, f in formulas.items()
+    }
     name = min(scores, key=lambda n: scores[n][1])
     return name, scores[name][1]
 
@@ -217,7 +235,10 @@ def _per_unit(step: Cut, direct: Tensor, basis: Tensor) -> Regulariser | None:
     equal = float((c[:, 0] - c[:, 1]).abs().max()) <= EXACT * float(c.abs().max())
     if weight <= 0 or not equal or spread > 1e-2 * weight:
         return None
-    standard = float((c[:, 0] - c[:, 2]).abs().max()) <= EXACT * weight and float(c[:, 3].abs().max()) <= EXACT * weight
+    standard = (
+        float((c[:, 0] - c[:, 2]).abs().max()) <= EXACT * weight
+        and float(c[:, 3].abs().max()) <= EXACT * weight
+    )
     total = gated + len(fits)
     means = c.mean(0)
     return Regulariser(
@@ -233,13 +254,17 @@ def _unit_of_head(step: Cut) -> Tensor | None:
     per_example = mu[0].numel()
     if per_example > 4096 or mu.dim() < 2:
         return None
-    code = torch.arange(1, per_example + 1, dtype=torch.float64).reshape(mu[0].shape).expand(mu.shape)
+    code = (
+        torch.arange(1, per_example + 1, dtype=torch.float64).reshape(mu[0].shape).expand(mu.shape)
+    )
     generator = torch.Generator().manual_seed(5)
     dice = [torch.rand(mu.shape, generator=generator, dtype=torch.float64) + 0.5 for _ in range(2)]
     plain = gradient((mu * dice[0] + sigma * dice[1]).sum(), step.heads)
     coded = gradient(((mu * dice[0] + sigma * dice[1]) * code).sum(), step.heads)
     used = plain.abs() > 0
-    ratio = torch.where(used, coded / torch.where(used, plain, torch.ones_like(plain)), torch.zeros_like(plain))
+    ratio = torch.where(
+        used, coded / torch.where(used, plain, torch.ones_like(plain)), torch.zeros_like(plain)
+    )
     whole = ratio.round()
     if (ratio - whole).abs().max() > 1e-6 or whole.min() < 0 or whole.max() > per_example:
         return None

@@ -35,9 +35,42 @@ _SHAPING = {
     "double", "half", "type", "type_as", "clone", "permute", "transpose", "movedim", "unflatten", "cpu", "cuda", "detach",
     "T", "mT", "__get__", "bfloat16", "swapaxes", "reshape_as", "repeat", "tile", "alias", "data",
 }  # fmt: skip
-_GATHERING = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "pad"}
-_PICKING = {"__getitem__", "index_select", "take", "gather", "stack", "cat", "embedding", "take_along_dim"}
-_COMPARING = {"__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__", "eq", "ne", "lt", "gt", "le", "ge", "isnan"}
+_GATHERING = {
+    "cat",
+    "concat",
+    "concatenate",
+    "stack",
+    "hstack",
+    "vstack",
+    "dstack",
+    "column_stack",
+    "pad",
+}
+_PICKING = {
+    "__getitem__",
+    "index_select",
+    "take",
+    "gather",
+    "stack",
+    "cat",
+    "embedding",
+    "take_along_dim",
+}
+_COMPARING = {
+    "__eq__",
+    "__ne__",
+    "__lt__",
+    "__gt__",
+    "__le__",
+    "__ge__",
+    "eq",
+    "ne",
+    "lt",
+    "gt",
+    "le",
+    "ge",
+    "isnan",
+}
 
 
 class NoVAE(Exception):
@@ -65,7 +98,9 @@ class Lineage:
     heads: tuple[int, ...]  # outputs of the parametrised functions nearest to mu and sigma
     data: int  # what the encoder is shown
     meetings: tuple[Meeting, ...]  # best first
-    decoder_ops: frozenset[int]  # Op.index of what lies between z and the decoder's parametrised functions
+    decoder_ops: frozenset[
+        int
+    ]  # Op.index of what lies between z and the decoder's parametrised functions
     posterior: str  # "diagonal Gaussian", or what it is instead
     latents: int = 0
     notes: list[str] = field(default_factory=list)  # what cannot be audited, in sentences
@@ -180,7 +215,12 @@ def find_deterministic(tape: Tape) -> Lineage:
         NoVAE: it is an autoencoder, or no autoencoder at all.
     """
     deps = Dependencies(tape)
-    mixed = [s for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) for s in op.outs]
+    mixed = [
+        s
+        for op in tape.ops
+        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
+        for s in op.outs
+    ]
     meetings = _meetings_of(deps, set(deps.descendants(mixed)), -1)
     for meeting in meetings:
         above = deps.ancestors([meeting.output])
@@ -196,8 +236,12 @@ def find_deterministic(tape: Tape) -> Lineage:
             data = data_of(deps, z)
             best = tuple(m for m in _meetings(deps, z, data)) or (meeting,)
             latents = tape.slots[z].numel // max(1, tape.slots[z].shape[0])
-            return Lineage(tape, -1, -1, z, heads, data, best, _decoder_ops(deps, z), "deterministic", latents)
-    raise NoVAE("no random draw is scaled and shifted by an encoder and decoded, and nothing regularises a code")
+            return Lineage(
+                tape, -1, -1, z, heads, data, best, _decoder_ops(deps, z), "deterministic", latents
+            )
+    raise NoVAE(
+        "no random draw is scaled and shifted by an encoder and decoded, and nothing regularises a code"
+    )
 
 
 _CURVED = {"exp", "exp_", "log", "log_", "log1p", "expm1", "softplus"}
@@ -260,7 +304,8 @@ def _torch_noise(deps: Dependencies) -> list[tuple[int, int]]:
     return [
         (i, slot)
         for i, op in enumerate(tape.ops)
-        if op.random and op.name not in {"bernoulli", "bernoulli_", "multinomial", "poisson", "binomial"}
+        if op.random
+        and op.name not in {"bernoulli", "bernoulli_", "multinomial", "poisson", "binomial"}
         for slot in (op.outs or op.writes)
         if tape.slots[slot].dtype.is_floating_point
     ]
@@ -310,7 +355,9 @@ def _reaches_decoder(deps: Dependencies, chain: Iterable[int]) -> bool:
     reached = set(chain)
     for op in deps.tape.ops:
         if not reached.isdisjoint(op.reads):
-            if deps.is_mixing(op) and any(r in deps.parametric or r in deps.encoded for r in op.reads):
+            if deps.is_mixing(op) and any(
+                r in deps.parametric or r in deps.encoded for r in op.reads
+            ):
                 return True
             reached.update(op.outs)
             reached.update(op.writes)
@@ -318,18 +365,26 @@ def _reaches_decoder(deps: Dependencies, chain: Iterable[int]) -> bool:
 
 
 def _kinds(replay: Replay, eps: int, slots: list[int]) -> dict[int, str]:
-    """slot -> "elementwise" (A * eps + B), "linear" (L eps + B), "other" or "free" (of eps)."""
+    """Slot -> "elementwise" (A * eps + B), "linear" (L eps + B), "other" or "free" (of eps)."""
     shape = replay.tape.slots[eps].shape
     generator = torch.Generator().manual_seed(7)
     r1, r2 = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-    points = {"0": torch.zeros(shape).double(), "1": torch.ones(shape).double(), "r1": r1, "r2": r2, "sum": r1 + r2}
+    points = {
+        "0": torch.zeros(shape).double(),
+        "1": torch.ones(shape).double(),
+        "r1": r1,
+        "r2": r2,
+        "sum": r1 + r2,
+    }
     slots = [s for s in slots if replay.tape.slots[s].dtype.is_floating_point]
     with torch.no_grad():
         at = {name: replay.run(slots, feed={eps: value}) for name, value in points.items()}
     return {s: _kind(*(at[name][s] for name in points), r1) for s in slots}
 
 
-def _kind(at0: Tensor, at1: Tensor, at_r1: Tensor, at_r2: Tensor, at_sum: Tensor, r1: Tensor) -> str:
+def _kind(
+    at0: Tensor, at1: Tensor, at_r1: Tensor, at_r2: Tensor, at_sum: Tensor, r1: Tensor
+) -> str:
     scale = at_r1.abs().max() + at0.abs().max() + 1e-300
     if not torch.isfinite(scale):
         return "other"
@@ -355,7 +410,12 @@ def _aligned(noise: Tensor, like: Tensor) -> Tensor | None:
 
 
 def _latent_of(
-    deps: Dependencies, noise_op: int, eps: int, chain: list[int], joined: dict[int, bool], kinds: dict[int, str]
+    deps: Dependencies,
+    noise_op: int,
+    eps: int,
+    chain: list[int],
+    joined: dict[int, bool],
+    kinds: dict[int, str],
 ) -> _Draw | None:
     """z: the first tensor A * eps + B from which on nothing encoded is added any more."""
     affine = [s for s in chain if kinds.get(s) == "elementwise" and _reaches_decoder(deps, [s])]
@@ -364,14 +424,28 @@ def _latent_of(
         z = shifted[0]
         both = _scaled(deps, z, set(chain))
         return _Draw(noise_op, eps, z, tuple(affine), "diagonal Gaussian", both=both, shift=True)
-    other = [s for s in chain if kinds.get(s) == "linear" and joined.get(s) and _reaches_decoder(deps, [s])]
+    other = [
+        s
+        for s in chain
+        if kinds.get(s) == "linear" and joined.get(s) and _reaches_decoder(deps, [s])
+    ]
     if other:
-        return _Draw(noise_op, eps, other[-1], (), "full-covariance Gaussian", both=True, shift=True)
+        return _Draw(
+            noise_op, eps, other[-1], (), "full-covariance Gaussian", both=True, shift=True
+        )
     scaled = [s for s in affine if joined.get(s)]
     if scaled:
-        return _Draw(noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False)
-    bent = [s for s in chain if kinds.get(s) == "other" and joined.get(s) and _reaches_decoder(deps, [s])]
-    return _Draw(noise_op, eps, bent[-1], (), "not Gaussian", both=True, shift=True) if bent else None
+        return _Draw(
+            noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False
+        )
+    bent = [
+        s
+        for s in chain
+        if kinds.get(s) == "other" and joined.get(s) and _reaches_decoder(deps, [s])
+    ]
+    return (
+        _Draw(noise_op, eps, bent[-1], (), "not Gaussian", both=True, shift=True) if bent else None
+    )
 
 
 _ADDING = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__", "rsub",
@@ -393,7 +467,9 @@ def _scaled(deps: Dependencies, z: int, chain: set[int]) -> bool:
             continue
         op = deps.tape.ops[position]
         encoded = [r for r in op.reads if r in deps.encoded and r not in chain]
-        if op.name in {"addcmul", "addcmul_", "normal_affine"} or (op.name not in _ADDING and encoded):
+        if op.name in {"addcmul", "addcmul_", "normal_affine"} or (
+            op.name not in _ADDING and encoded
+        ):
             return True
     return False
 
@@ -409,7 +485,9 @@ def _choose(deps: Dependencies, draws: list[_Draw]) -> tuple[_Draw, list[str]]:
     behind = deps.descendants([first.z])
     if any(d.z in behind for d in later):
         first.kind = "hierarchy"
-        return first, [f"{len(strong)} latent draws, one feeding the next: a hierarchy is named, not audited"]
+        return first, [
+            f"{len(strong)} latent draws, one feeding the next: a hierarchy is named, not audited"
+        ]
     first.kind = "several latents"
     return first, [f"{len(strong)} separate latent draws: only single-latent models are audited"]
 
@@ -421,20 +499,28 @@ def _without_multiplicative_noise(deps: Dependencies, draws: list[_Draw]) -> lis
     kept = []
     for draw in draws:
         op = deps.tape.ops[deps.producer[draw.z]]
-        encoded = {r for r in deps.ancestors([draw.z], stop=deps.encoded) if r in deps.encoded and r != draw.z}
+        encoded = {
+            r
+            for r in deps.ancestors([draw.z], stop=deps.encoded)
+            if r in deps.encoded and r != draw.z
+        }
         if len(encoded) > 1 or op.name in _ADDING:
             kept.append(draw)
     return kept or draws
 
 
-def _complete(deps: Dependencies, draw: _Draw, notes: list[str], candidates: tuple[int, ...]) -> Lineage:
+def _complete(
+    deps: Dependencies, draw: _Draw, notes: list[str], candidates: tuple[int, ...]
+) -> Lineage:
     tape = deps.tape
     decoder_ops = _decoder_ops(deps, draw.z)
     heads = _heads(deps, draw)
     data = data_of(deps, draw.z)
     meetings = _meetings(deps, draw.z, data)
     if not meetings:
-        notes.append("no tensor made from the latent meets the data: the reconstruction term was not found")
+        notes.append(
+            "no tensor made from the latent meets the data: the reconstruction term was not found"
+        )
         meetings = (Meeting(-1, -1, None, None),)
     shape = tape.slots[draw.z].shape
     latents = 1
@@ -493,7 +579,8 @@ def _heads(deps: Dependencies, draw: _Draw) -> tuple[int, ...]:
 
 def data_of(deps: Dependencies, z: int) -> int:
     """The batch the encoder is shown: the largest non-parameter input of its parametrised functions,
-    followed back through whatever was done to it one tensor at a time."""
+    followed back through whatever was done to it one tensor at a time.
+    """
     tape = deps.tape
     above = deps.ancestors([z])
     inputs = [
@@ -515,12 +602,19 @@ def origin(deps: Dependencies, slot: int) -> int:
         op = deps.tape.ops[position]
         if op.name in _GATHERING and len(op.reads) > 1:
             big = max(op.reads, key=lambda s: deps.tape.slots[s].numel)
-            if deps.tape.slots[big].shape[:1] != deps.tape.slots[slot].shape[:1] or big in deps.parametric:
+            if (
+                deps.tape.slots[big].shape[:1] != deps.tape.slots[slot].shape[:1]
+                or big in deps.parametric
+            ):
                 return slot
             slot = big
             continue
         sources = [r for r in op.reads if r not in deps.parametric and not _constant(deps, r)]
-        noisy = [r for r in sources if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random]
+        noisy = [
+            r
+            for r in sources
+            if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random
+        ]
         sources = [r for r in dict.fromkeys(sources) if r not in noisy]
         if op.random or op.name in _PICKING or len(sources) != 1:
             return slot
@@ -535,7 +629,12 @@ def _constant(deps: Dependencies, slot: int) -> bool:
 def _meetings(deps: Dependencies, z: int, data: int) -> tuple[Meeting, ...]:
     """Candidates for (output, target), best first: loss functions and targets made from the encoder's data first."""
     behind = deps.descendants([z])
-    mixed = [s for op in deps.tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads) for s in op.outs]
+    mixed = [
+        s
+        for op in deps.tape.ops
+        if deps.is_mixing(op) and not behind.isdisjoint(op.reads)
+        for s in op.outs
+    ]
     return _meetings_of(deps, deps.descendants(mixed), data)
 
 
@@ -581,4 +680,14 @@ def _like(tape: Tape, output: int, target: int) -> bool:
     return tgt.numel >= out.numel or tgt.numel * out.shape[0] >= out.numel
 
 
-__all__ = ["Dependencies", "Lineage", "Meeting", "NoVAE", "Ref", "ReplayFailed", "data_of", "find", "origin"]
+__all__ = [
+    "Dependencies",
+    "Lineage",
+    "Meeting",
+    "NoVAE",
+    "Ref",
+    "ReplayFailed",
+    "data_of",
+    "find",
+    "origin",
+]

@@ -63,7 +63,7 @@ class Onlooker(TorchFunctionMode):
         super().__init__()
         self.encoder: dict[int, int] = {}
         self.decoder: frozenset[int] = frozenset()
-        self.held_out: list[tuple[int, Tensor]] = []  # (slot that enters, value)
+        self.held_out: list[tuple[int, Tensor]] = []  # (id of the weight it met, value)
         self.decoded: list[Decoded] = []
         self._examples = self._bytes = 0
         self._encoded_rows = -1
@@ -75,10 +75,16 @@ class Onlooker(TorchFunctionMode):
 
     @property
     def full(self) -> bool:
-        return (self._examples >= MOST_HELD_OUT or self._bytes >= MOST_BYTES) and len(self.decoded) >= MOST_DECODED
+        return (self._examples >= MOST_HELD_OUT or self._bytes >= MOST_BYTES) and len(
+            self.decoded
+        ) >= MOST_DECODED
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         if self.enabled:
@@ -102,17 +108,17 @@ class Onlooker(TorchFunctionMode):
             key = id(tensor)
             if key in self.encoder:
                 self._encoded_rows = first.shape[0]
-                self._keep(self.encoder[key], first)
+                self._keep(key, first)
                 return
             if key in self.decoder:
                 if first.shape[0] != self._encoded_rows and len(self.decoded) < MOST_DECODED:
                     self.decoded.append(Decoded(first.detach().clone(), self._training, _place()))
                 return
 
-    def _keep(self, slot: int, value: Tensor) -> None:
+    def _keep(self, weight: int, value: Tensor) -> None:
         size = value.numel() * value.element_size()
         if self._examples < MOST_HELD_OUT and self._bytes + size < MOST_BYTES:
-            self.held_out.append((slot, value.detach().clone()))
+            self.held_out.append((weight, value.detach().clone()))
             self._examples += value.shape[0]
             self._bytes += size
 
@@ -135,19 +141,27 @@ def spy_on_pictures(shown: list[Shown], patched: dict[str, Callable[[], None]]) 
         if original is None:
             continue
         setattr(owner, last, _spying(original, key, shown))
-        patched[key] = lambda owner=owner, last=last, original=original: setattr(owner, last, original)  # type: ignore[misc]
+        patched[key] = lambda owner=owner, last=last, original=original: setattr(
+            owner, last, original
+        )  # type: ignore[misc]
 
 
 def _spying(original: Callable[..., Any], key: str, shown: list[Shown]) -> Callable[..., Any]:
     def spy(*args: Any, **kwargs: Any) -> Any:
         if len(shown) < 64:
             for value in (*args, *kwargs.values()):
-                if hasattr(value, "shape") and hasattr(value, "min") and getattr(value, "size", 0) != 0:
+                if (
+                    hasattr(value, "shape")
+                    and hasattr(value, "min")
+                    and getattr(value, "size", 0) != 0
+                ):
                     try:
                         low, high = float(value.min()), float(value.max())
                     except (TypeError, ValueError, RuntimeError):
                         break
-                    shown.append(Shown(key, tuple(value.shape), str(value.dtype), low, high, _caller()))
+                    shown.append(
+                        Shown(key, tuple(value.shape), str(value.dtype), low, high, _caller())
+                    )
                     break
         return original(*args, **kwargs)
 
@@ -177,5 +191,10 @@ def no_grad_hooks(enter: Callable[[], None], leave: Callable[[], None]) -> Calla
             return last(self, *exc)
 
         cls.__enter__, cls.__exit__ = entering, leaving  # type: ignore[method-assign]
-        undo.append(lambda cls=cls, first=first, last=last: (setattr(cls, "__enter__", first), setattr(cls, "__exit__", last)))  # type: ignore[misc]
+        undo.append(
+            lambda cls=cls, first=first, last=last: (
+                setattr(cls, "__enter__", first),
+                setattr(cls, "__exit__", last),
+            )
+        )  # type: ignore[misc]
     return lambda: [u() for u in undo] and None  # type: ignore[return-value]

@@ -30,7 +30,12 @@ class RunOutcome:
 
 
 def run_script(
-    target: str, args: list[str], *, module: bool = False, steps: int | None = None, seed: int | None = None
+    target: str,
+    args: list[str],
+    *,
+    module: bool = False,
+    steps: int | None = None,
+    seed: int | None = None,
 ) -> RunOutcome:
     """Runs `target` (a path, or a module name) with `args` and returns what was seen of it.
 
@@ -82,7 +87,8 @@ def _show(error: BaseException) -> None:
     here = str(Path(__file__).resolve().parents[1])
     frames = error.__traceback__
     while frames is not None and (
-        frames.tb_frame.f_code.co_filename.startswith(here) or "runpy" in frames.tb_frame.f_code.co_filename
+        frames.tb_frame.f_code.co_filename.startswith(here)
+        or "runpy" in frames.tb_frame.f_code.co_filename
     ):
         frames = frames.tb_next
     traceback.print_exception(type(error), error, frames or error.__traceback__)

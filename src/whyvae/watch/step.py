@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whyvae.watch.tape import Place, Tape
 
@@ -22,13 +23,39 @@ class Step:
     index: int  # optimiser steps done before it
     loss: float
     stale: float = float("nan")
-    parameters: dict[int, Tensor] = field(default_factory=dict)  # slot -> value before the step (small models)
-    without_gradient: frozenset[int] = frozenset()  # ids of optimised parameters whose gradient is None or 0
+    parameters: dict[int, Tensor] = field(
+        default_factory=dict
+    )  # slot -> value before the step (small models)
+    without_gradient: frozenset[int] = (
+        frozenset()
+    )  # ids of optimised parameters whose gradient is None or 0
     lr: float = float("nan")
 
     @property
     def finite(self) -> bool:
         return self.loss == self.loss and abs(self.loss) != float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A parameter's name in the outermost module that owns it, and that module's class."""
+
+    name: str
+    module: str
+
+
+def names_of(wanted: set[int]) -> dict[int, Named]:
+    """Id of a parameter -> its name, searched among the modules alive."""
+    found: dict[int, Named] = {}
+    sizes: dict[int, int] = {}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), nn.Module):  # isinstance would wake lazy proxies
+            mine = [(name, id(p)) for name, p in thing.named_parameters()]
+            for name, key in mine:
+                if key in wanted and sizes.get(key, -1) < len(mine):
+                    found[key] = Named(name, type(thing).__name__)
+                    sizes[key] = len(mine)
+    return found
 
 
 @dataclass(slots=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from whyvae.watch import lineage as lineages
 from whyvae.watch.lineage import Dependencies, Lineage
+from whyvae.watch.onlooker import entries
 from whyvae.watch.replay import Replay
-from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
+from whyvae.watch.step import Decoded, Log, Named, Optimizer, Shown, Step
 from whyvae.watch.tape import Tape
 
 Feed = dict[int, Tensor]
@@ -22,14 +22,6 @@ Feed = dict[int, Tensor]
 
 class NothingSeen(Exception):
     """No VAE was seen; the message is one line for the user."""
-
-
-@dataclass(slots=True)
-class Named:
-    """Where a parameter lives: `module` is the class name of the outermost module that owns it."""
-
-    name: str
-    module: str
 
 
 @dataclass
@@ -41,10 +33,11 @@ class Subject:
     lineage: Lineage
     log: Log
     optimizers: list[Optimizer]
-    held_out_inputs: list[tuple[int, Tensor]]
+    held_out_inputs: list[tuple[int, Tensor]]  # (id of the weight it met, value)
     decoded: list[Decoded]
     shown: list[Shown]
     count: int
+    names: dict[int, Named]  # id of a parameter -> its name
     script: str = ""
     cost: dict[str, float] = field(default_factory=dict)
 
@@ -55,15 +48,15 @@ class Subject:
         Raises:
             NothingSeen: nothing was trained, or what was trained is not a VAE.
         """
-        from whyvae.watch.watcher import Watcher  # noqa: PLC0415 - Watcher does not need Subject
+        from whyvae.watch.watcher import Watcher
 
         assert isinstance(watcher, Watcher)  # noqa: S101
         if not watcher.steps:
             raise NothingSeen(_nothing(watcher.backwards))
-        main, found = _main_step(watcher.steps)
+        main, found = main_step(watcher.steps)
         return cls(
             watcher.steps, main, found, watcher.log, list(watcher.optimizers.values()), watcher.onlooker.held_out,
-            watcher.onlooker.decoded, watcher.shown, watcher.count, script,
+            watcher.onlooker.decoded, watcher.shown, watcher.count, watcher.names, script,
             {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent},
         )  # fmt: skip
 
@@ -92,18 +85,23 @@ class Subject:
     @cached_property
     def _last_finite(self) -> dict[int, Tensor]:
         """Slot of the main tape -> the latest finite value known (the recorded step's, or an earlier one's)."""
-        mine = {id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None}
+        mine = {
+            id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None
+        }
         for step in reversed(self.steps):
             values = {
                 mine[id(slot.value)]: step.parameters[slot.index]
                 for slot in step.tape.slots
                 if slot.index in step.parameters and id(slot.value) in mine
             }
-            if len(values) == len(mine) and all(bool(torch.isfinite(v).all()) for v in values.values()):
+            if len(values) == len(mine) and all(
+                bool(torch.isfinite(v).all()) for v in values.values()
+            ):
                 return values
         generator = torch.Generator().manual_seed(3)
         return {  # the audit holds at any parameters: small random ones then
-            i: 0.05 * torch.randn(self.tape.slots[i].shape, generator=generator) for i in mine.values()
+            i: 0.05 * torch.randn(self.tape.slots[i].shape, generator=generator)
+            for i in mine.values()
         }
 
     # ------------------------------------------------------------------ data
@@ -119,7 +117,9 @@ class Subject:
         feeds = []
         for step in self.steps:
             slots = _fresh(step.tape)
-            same = step.tape.shape_key() == key and [step.tape.slots[s].shape for s in slots] == shapes
+            same = (
+                step.tape.shape_key() == key and [step.tape.slots[s].shape for s in slots] == shapes
+            )
             if same:
                 feeds.append({
                     mine: step.tape.slots[theirs].value.double()  # type: ignore[union-attr]
@@ -132,60 +132,35 @@ class Subject:
     def held_out(self) -> list[Feed]:
         """Feeds from batches the script evaluated without gradients, where encoder input and target are the same data."""
         found: list[Feed] = []
-        slots = self.tape.slots
-        known = self._rows_of_training()
-        for slot, rows in self._held_out_rows():
-            target = self.lineage.target
+        slots, target = self.tape.slots, self.lineage.target
+        for slot, rows in self._evaluated().items():
             if target is None or not self._target_is_input(slot):
                 return []
+            known = self._rows_of_training(slot)
+            rows = rows[[i for i in range(rows.shape[0]) if _row_key(rows[i]) not in known]]
             size = slots[slot].shape[0]
-            new = [i for i in range(rows.shape[0]) if _row_key(rows[i]) not in known]
-            rows = rows[new]
             for start in range(0, rows.shape[0] - size + 1, size):
                 batch = rows[start : start + size].double()
                 found.append({slot: batch, target: batch.reshape(slots[target].shape)})
         return found
 
-    def _rows_of_training(self) -> set[int]:
-        """Examples seen in training, so that evaluating on training data is not taken for held-out data."""
-        entering = {slot for slot, _ in self.held_out_inputs}
-        known: set[int] = set()
-        for slot in entering:
-            for feed in self.train:
-                with torch.no_grad():
-                    rows = self.replay.run([slot], feed=feed)[slot]
-                known.update(_row_key(row) for row in rows)
-        return known
-
-    def _held_out_rows(self) -> Iterator[tuple[int, Tensor]]:
-        slots = self.tape.slots
+    def _evaluated(self) -> dict[int, Tensor]:
+        """Slot of the main tape through which data enters the encoder -> what entered there without gradients."""
         by_slot: dict[int, list[Tensor]] = {}
-        position = {s: i for i, s in enumerate(self._entering)}
-        for slot, value in self.held_out_inputs:
-            mine = self._entering_of(slot, position)
-            if mine is not None and slots[mine].shape[1:] == tuple(value.shape[1:]):
-                by_slot.setdefault(mine, []).append(value)
-        for slot, values in by_slot.items():
-            yield slot, torch.cat(values)
+        mine = entries(self.tape)[0]
+        for weight, value in self.held_out_inputs:
+            slot = mine.get(weight)
+            if slot is not None and self.tape.slots[slot].shape[1:] == tuple(value.shape[1:]):
+                by_slot.setdefault(slot, []).append(value)
+        return {slot: torch.cat(values) for slot, values in by_slot.items()}
 
-    @cached_property
-    def _entering(self) -> list[int]:
-        from whyvae.watch.onlooker import entries  # noqa: PLC0415
-
-        return list(entries(self.tape)[0].values())
-
-    def _entering_of(self, slot: int, position: dict[int, int]) -> int | None:
-        """The main tape's slot for an entering slot of the first tape (same weight, same position)."""
-        from whyvae.watch.onlooker import entries  # noqa: PLC0415
-
-        if slot in position:
-            return slot
-        for step in self.steps:
-            theirs = entries(step.tape)[0]
-            weight = next((w for w, s in theirs.items() if s == slot), None)
-            if weight is not None:
-                return entries(self.tape)[0].get(weight)
-        return None
+    def _rows_of_training(self, slot: int) -> set[int]:
+        """Examples seen in training, so that evaluating on training data is not taken for held-out data."""
+        known: set[int] = set()
+        for feed in self.train:
+            with torch.no_grad():
+                known.update(_row_key(row) for row in self.replay.run([slot], feed=feed)[slot])
+        return known
 
     def _target_is_input(self, slot: int) -> bool:
         target = self.lineage.target
@@ -197,29 +172,36 @@ class Subject:
         return bool(torch.equal(a, b))
 
     # ------------------------------------------------------------------ words
-    @cached_property
-    def names(self) -> dict[int, Named]:
-        """id of a parameter -> its name, from the modules alive."""
-        found: dict[int, Named] = {}
-        sizes: dict[int, int] = {}
-        wanted = {id(s.value) for s in self.tape.slots if s.trainable}
-        for thing in gc.get_objects():
-            if issubclass(type(thing), nn.Module):  # isinstance would wake lazy proxies
-                mine = [(n, id(p)) for n, p in thing.named_parameters()]  # type: ignore[attr-defined]
-                for name, key in mine:
-                    if key in wanted and sizes.get(key, -1) < len(mine):
-                        found[key] = Named(name, type(thing).__name__)
-                        sizes[key] = len(mine)
-        return found
+    @property
+    def batch(self) -> int:
+        """Examples in the main step."""
+        shape = self.tape.slots[self.lineage.z].shape
+        data = self.tape.slots[self.lineage.data].shape if self.lineage.data >= 0 else ()
+        if len(shape) > 2 and data and shape[0] != data[0] and shape[1] == data[0]:
+            return shape[1]
+        return shape[0] if len(shape) > 1 else 1
 
-    @cached_property
+    @property
     def model(self) -> str:
-        owners = Counter(n.module for n in self.names.values())
-        encoder_decoder = [m for m, _ in owners.most_common(2)]
-        return " + ".join(encoder_decoder) if encoder_decoder else "functions without a module"
+        """Class names of the outermost modules that own the model's parameters."""
+        owners = Counter(
+            self.names[id(s.value)].module
+            for s in self.tape.slots
+            if s.trainable and id(s.value) in self.names
+        )
+        return " + ".join(name for name, _ in owners.most_common(3)) or "functions without a module"
 
     def limits(self) -> list[str]:
         return list(self.lineage.notes)
+
+    def facts(self) -> dict[str, Any]:
+        """The `subject` object of the record: what was trained, without a judgement."""
+        slots, lineage = self.tape.slots, self.lineage
+        shape = list(slots[lineage.data].shape[1:]) if lineage.data >= 0 else []
+        return {
+            "script": self.script, "model": self.model, "posterior": f"{lineage.posterior}, {lineage.latents} units",
+            "steps": self.count, "data": {"shape": shape},
+        }  # fmt: skip
 
 
 def _nothing(backwards: int) -> str:
@@ -228,7 +210,7 @@ def _nothing(backwards: int) -> str:
     return "no training step could be recorded"
 
 
-def _main_step(steps: list[Step]) -> tuple[Step, Lineage]:
+def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
     """The last finite step of the most common program that is a VAE's."""
     order = Counter(step.tape.shape_key() for step in steps)
     reason = lineages.NoVAE("")

@@ -69,7 +69,9 @@ class Slot:
     external: bool = False
     opaque: bool = False  # has a history that the tape did not see
     value: Tensor | None = None
-    live: Tensor | None = None  # the tensor itself, when the step changed it in place (running statistics)
+    live: Tensor | None = (
+        None  # the tensor itself, when the step changed it in place (running statistics)
+    )
 
     @property
     def numel(self) -> int:
@@ -95,7 +97,7 @@ class Tape:
     compiled: bool = False
 
     def producers(self) -> dict[int, int]:
-        """slot -> index (in `ops`) of the op that last gave it a value."""
+        """Slot -> index (in `ops`) of the op that last gave it a value."""
         made: dict[int, int] = {}
         for position, op in enumerate(self.ops):
             for slot in (*op.outs, *op.writes):
@@ -108,7 +110,9 @@ class Tape:
         kept: list[Op] = []
         memory = {self.slots[slot].storage for slot in needed}
         for op in reversed(self.ops):
-            if not needed.isdisjoint(op.outs) or any(self.slots[s].storage in memory for s in op.writes):
+            if not needed.isdisjoint(op.outs) or any(
+                self.slots[s].storage in memory for s in op.writes
+            ):
                 kept.append(op)
                 needed.update(op.reads)
                 memory.update(self.slots[s].storage for s in op.reads)
@@ -125,11 +129,29 @@ RANDOM = {
     "exponential_", "multinomial", "cauchy_", "log_normal_", "geometric_", "_sample_dirichlet",
     "_standard_gamma", "poisson", "binomial", "random_",
 }  # fmt: skip
-_INPLACE_DUNDER = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__", "__ipow__"}
-_UNRECORDED = {"requires_grad_", "retain_grad", "register_hook", "backward", "__set__", "__deepcopy__", "share_memory_"}
+_INPLACE_DUNDER = {
+    "__setitem__",
+    "__iadd__",
+    "__isub__",
+    "__imul__",
+    "__itruediv__",
+    "__idiv__",
+    "__ipow__",
+}
+_UNRECORDED = {
+    "requires_grad_",
+    "retain_grad",
+    "register_hook",
+    "backward",
+    "__set__",
+    "__deepcopy__",
+    "share_memory_",
+}
 _HERE = str(Path(__file__).resolve().parent)
 _TORCH = str(Path(torch.__file__).resolve().parent)
-_LIBRARY = tuple({str(Path(p).resolve()) for p in (Path(sys.modules["threading"].__file__ or "").parent,)})
+_LIBRARY = tuple(
+    {str(Path(p).resolve()) for p in (Path(sys.modules["threading"].__file__ or "").parent,)}
+)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -188,7 +210,11 @@ class Recorder(TorchFunctionMode):
         self._memory: dict[int, int] = {}  # address of an external tensor's memory -> Slot.storage
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         if self.paused or self.overflow:
@@ -213,7 +239,9 @@ class Recorder(TorchFunctionMode):
         out = func(*args, **kwargs)
         done = time.perf_counter()
         try:
-            self._shared = {_address(t): self.tape.slots[s].storage for t, s in zip(inputs, reads, strict=True)}
+            self._shared = {
+                _address(t): self.tape.slots[s].storage for t, s in zip(inputs, reads, strict=True)
+            }
             self._note(func, name, frozen_args, frozen_kwargs, reads, written, out, grad=grad)
         except Exception as error:  # noqa: BLE001 - our mistake must not become the user's
             self.overflow, self.error = True, error
@@ -232,23 +260,52 @@ class Recorder(TorchFunctionMode):
             self.overflow = True
             return
         if name == "broadcast_tensors":  # each result depends on its own argument only
-            flat = [a for a in (args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args)]
+            flat = [
+                a
+                for a in (
+                    args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
+                )
+            ]
             for arg, result in zip(flat, results, strict=True):
-                self._note(Tensor.expand, "expand", (arg, tuple(result.shape)), {}, (arg.slot,), [], result, grad=grad)
+                self._note(
+                    Tensor.expand,
+                    "expand",
+                    (arg, tuple(result.shape)),
+                    {},
+                    (arg.slot,),
+                    [],
+                    result,
+                    grad=grad,
+                )
             return
         if not written and results and all(self._known(t) for t in results):
             return  # the tensor itself came back (`contiguous`, `to`, `expand` with nothing to do)
         if name == "normal" and reads and isinstance(out, Tensor):
             self._note_drawn(args, kwargs, out)
             return
-        writes = tuple(self._new_slot(t, external=False) for t in written)  # a new version of the tensor
+        writes = tuple(
+            self._new_slot(t, external=False) for t in written
+        )  # a new version of the tensor
         fresh = [t for t in results if not any(t is w for w in written) and not self._known(t)]
         for tensor in fresh:
             self._new_slot(tensor, external=False)
         template = rebuild(out, self._ref, Tensor)
         outs = tuple(self._slot(t) for t in results if not any(t is w for w in written))
         self.tape.ops.append(
-            Op(len(self.tape.ops), func, name, args, kwargs, template, reads, outs, writes, grad, _place(), random)
+            Op(
+                len(self.tape.ops),
+                func,
+                name,
+                args,
+                kwargs,
+                template,
+                reads,
+                outs,
+                writes,
+                grad,
+                _place(),
+                random,
+            )
         )
 
     def _note_drawn(self, args: Any, kwargs: Any, out: Tensor) -> None:
@@ -257,11 +314,38 @@ class Recorder(TorchFunctionMode):
         std = args[1] if len(args) > 1 else kwargs.get("std", 1.0)
         eps, place, ops = len(self.tape.slots), _place(), self.tape.ops
         self.tape.slots.append(Slot(eps, tuple(out.shape), out.dtype, False, True, -1 - eps))
-        ops.append(Op(len(ops), torch.randn, "randn", (tuple(out.shape),), {}, Ref(eps), (), (eps,), (), False, place, True))
+        ops.append(
+            Op(
+                len(ops),
+                torch.randn,
+                "randn",
+                (tuple(out.shape),),
+                {},
+                Ref(eps),
+                (),
+                (eps,),
+                (),
+                False,
+                place,
+                True,
+            )
+        )
         made = self._new_slot(out, external=False)
         reads = tuple(r.slot for r in (mean, std) if isinstance(r, Ref)) + (eps,)
         ops.append(
-            Op(len(ops), _affine, "normal_affine", (mean, std, Ref(eps)), {}, Ref(made), reads, (made,), (), False, place)
+            Op(
+                len(ops),
+                _affine,
+                "normal_affine",
+                (mean, std, Ref(eps)),
+                {},
+                Ref(made),
+                reads,
+                (made,),
+                (),
+                False,
+                place,
+            )
         )
 
     # ------------------------------------------------------------------ slots
@@ -336,9 +420,16 @@ def _address(tensor: Tensor) -> int:
 
 
 def _followed_by_autograd(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    if not torch.is_grad_enabled() or name in _UNRECORDED or name in {"__get__", "data_ptr"} or name.endswith("_"):
+    if (
+        not torch.is_grad_enabled()
+        or name in _UNRECORDED
+        or name in {"__get__", "data_ptr"}
+        or name.endswith("_")
+    ):
         return False
-    return any(t.requires_grad for t in tensors_in(args)) or any(t.requires_grad for t in tensors_in(kwargs))
+    return any(t.requires_grad for t in tensors_in(args)) or any(
+        t.requires_grad for t in tensors_in(kwargs)
+    )
 
 
 _ACTIVATIONS_IN_PLACE = {
@@ -354,11 +445,20 @@ def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     if (name.endswith("_") and not name.endswith("__")) or name in _INPLACE_DUNDER:
         first = args[0] if args else None
         return [first] if isinstance(first, Tensor) else [t for t in tensors_in(first)]
-    if name in _ACTIVATIONS_IN_PLACE and (kwargs.get("inplace") or (args and args[-1] is True and len(args) > 1)):
+    if name in _ACTIVATIONS_IN_PLACE and (
+        kwargs.get("inplace") or (args and args[-1] is True and len(args) > 1)
+    ):
         inplace = kwargs.get("inplace")
-        return [args[0]] if inplace or (inplace is None and "dropout" not in name) or len(args) > 3 else []
+        return (
+            [args[0]]
+            if inplace or (inplace is None and "dropout" not in name) or len(args) > 3
+            else []
+        )
     if name in {"batch_norm", "instance_norm"}:  # running statistics
-        running = [args[i] if len(args) > i else kwargs.get(k) for i, k in ((1, "running_mean"), (2, "running_var"))]
+        running = [
+            args[i] if len(args) > i else kwargs.get(k)
+            for i, k in ((1, "running_mean"), (2, "running_var"))
+        ]
         return [t for t in running if isinstance(t, Tensor)]
     return []
 
@@ -369,7 +469,11 @@ def _place() -> Place | None:
     best: Place | None = None
     while frame is not None:
         file = frame.f_code.co_filename
-        if not (file.startswith((_TORCH, _HERE, "<frozen")) or file.startswith(_LIBRARY) and "site-packages" not in file):
+        if not (
+            file.startswith((_TORCH, _HERE, "<frozen"))
+            or (file.startswith(_LIBRARY)
+            and "site-packages" not in file)
+        ):
             if best is None:
                 best = Place(file, frame.f_lineno)
             if "site-packages" not in file:

@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.overrides import (  # type: ignore[attr-defined]
     _get_current_function_mode_stack,
     _pop_mode,
@@ -25,7 +28,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from whyvae.watch.lineage import Dependencies
 from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
-from whyvae.watch.step import Log, Optimizer, Shown, Step
+from whyvae.watch.step import Log, Named, Optimizer, Shown, Step, names_of
 from whyvae.watch.tape import Recorder
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
@@ -33,7 +36,9 @@ FREE_STEPS = 3  # recorded whatever they cost
 FREE_SECONDS = 0.05
 MOST_STEPS = 24
 MOST_BYTES = 256 * 2**20  # data kept in all recorded steps
-SMALL_MODEL = 4_000_000  # parameters: up to this many, recorded steps keep the parameters' values too
+SMALL_MODEL = (
+    4_000_000  # parameters: up to this many, recorded steps keep the parameters' values too
+)
 
 
 class StopTraining(BaseException):
@@ -50,6 +55,7 @@ class Watcher:
         self.log = Log()
         self.optimizers: dict[int, Optimizer] = {}
         self.shown: list[Shown] = []
+        self.names: dict[int, Named] = {}
         self.onlooker = Onlooker()
         self.count = 0  # optimiser steps done
         self.backwards = 0
@@ -100,6 +106,17 @@ class Watcher:
             self._recorder.overflow = True
         self.onlooker.enabled = False
 
+    def examine(self) -> Any:
+        """The report on what was seen so far (a `whyvae.Report`).
+
+        Raises:
+            NothingSeen: no VAE was trained while this watched.
+        """
+        from whyvae import api
+        from whyvae.watch.subject import Subject
+
+        return api.examine_subject(Subject.of(self))
+
     # ------------------------------------------------------------------ recording
     def _open(self, *, standby: bool = False) -> None:
         self._recorder = Recorder(self.count, standby=standby)
@@ -129,12 +146,16 @@ class Watcher:
         step.loss = self._root_value
         step.parameters = {s: v for s, v in self._before.items() if tape.slots[s].value is not None}
         step.without_gradient = frozenset(
-            id(p) for o in self.optimizers.values() for p in o.alive if p.grad is None or not bool(p.grad.any())
+            id(p)
+            for o in self.optimizers.values()
+            for p in o.alive
+            if p.grad is None or not bool(p.grad.any())
         )
         step.lr = next((o.lr for o in self.optimizers.values()), float("nan"))
         self.steps.append(step)
         if not self.onlooker.encoder:
             self.onlooker.encoder, self.onlooker.decoder = entries(tape)
+            self.names = names_of({id(s.value) for s in tape.slots if s.trainable})
         self._thin()
 
     def _thin(self) -> None:
@@ -150,7 +171,14 @@ class Watcher:
         return self.spent < self.budget * elapsed
 
     # ------------------------------------------------------------------ events
-    def _wrap(self, owner: Any, name: str, roots: Callable[[tuple[Any, ...]], Any], *, gradients_only: bool = False) -> Callable[[], None]:
+    def _wrap(
+        self,
+        owner: Any,
+        name: str,
+        roots: Callable[[tuple[Any, ...]], Any],
+        *,
+        gradients_only: bool = False,
+    ) -> Callable[[], None]:
         original = getattr(owner, name)
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -205,7 +233,9 @@ class Watcher:
         made = recorder.tape.producers()
         first = self._marks[0]
         above = Dependencies(recorder.tape).ancestors(slots)
-        return any(made.get(s, first) < first and not recorder.tape.slots[s].external for s in above)
+        return any(
+            made.get(s, first) < first and not recorder.tape.slots[s].external for s in above
+        )
 
     def _gradient_norm(self) -> float:
         """Norm of all gradients of the optimised parameters; NaN before the first step (nothing to be stale)."""
@@ -254,7 +284,12 @@ class Watcher:
     # ------------------------------------------------------------------ outside training
     def _gradients_off(self) -> None:
         self._looking += 1
-        if self._looking == 1 and self.onlooker.encoder and not self._in_step and not self.onlooker.full:
+        if (
+            self._looking == 1
+            and self.onlooker.encoder
+            and not self._in_step
+            and not self.onlooker.full
+        ):
             self.onlooker.begin()
             _push_mode(self.onlooker)
             self._onlooker_on = True
@@ -276,6 +311,11 @@ class Watcher:
 
         _BaseDataLoaderIter.__next__ = fetch  # type: ignore[method-assign]
         return lambda: setattr(_BaseDataLoaderIter, "__next__", original)
+
+
+def watch(*, budget: float = BUDGET) -> Watcher:
+    """Watches whatever is trained inside the `with` block: `with whyvae.watch() as watcher: train()`."""
+    return Watcher(budget=budget)
 
 
 @contextmanager

@@ -1,0 +1,146 @@
+"""The same step with another batch size: the one question about a loss that its gradients at one size cannot answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from whyvae.watch.lineage import Lineage, find
+from whyvae.watch.replay import Replay
+from whyvae.watch.tape import Op, Ref, Tape
+
+_SHAPED = {
+    "view",
+    "reshape",
+    "expand",
+    "repeat",
+    "randn",
+    "rand",
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "unflatten",
+    "tile",
+}
+_SCALED = {
+    "div",
+    "__truediv__",
+    "div_",
+    "__itruediv__",
+    "true_divide",
+    "mul",
+    "__mul__",
+    "__rmul__",
+    "mul_",
+    "__imul__",
+}
+
+
+def at_batch_size(subject: Any, share: float) -> tuple[Lineage, Replay]:
+    """The main step's lineage and replay with the first `share` of its examples.
+
+    Sizes written into the step (`view(64, -1)`, `/ 64`, `/ len(x)`) are rewritten where they can only mean the
+    batch.
+
+    Raises:
+        ValueError: the batch is too small, or its size cannot be told from others.
+    """
+    tape, lineage = subject.tape, subject.lineage
+    batch = tape.slots[lineage.z].shape[0]
+    small = int(batch * share)
+    others = {n for s in tape.slots for n in s.shape[1:]} | {
+        _numel(s.shape[1:]) for s in tape.slots if len(s.shape) > 1 and s.shape[0] == batch
+    }
+    if small < 2 or small == batch:
+        raise ValueError(f"a batch of {batch} cannot be halved")
+    if batch in others and _written(tape, batch):
+        raise ValueError(f"the number {batch} may be the batch or a width")
+    shrunk = _shrunk(tape, batch, small, others)
+    return find(shrunk), _replay(subject, shrunk)
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    n = 1
+    for size in shape:
+        n *= size
+    return n
+
+
+def _written(tape: Tape, batch: int) -> bool:
+    """Does the step contain the batch size as a written number?"""
+    return any(
+        batch in [a for a in _flat(op.args) if isinstance(a, (int, float))] for op in tape.ops
+    )
+
+
+def _flat(args: Any) -> list[Any]:
+    if isinstance(args, (list, tuple)):
+        return [b for a in args for b in _flat(a)]
+    return [args]
+
+
+def _shrunk(tape: Tape, batch: int, small: int, others: set[int]) -> Tape:
+    slots = [
+        replace(s, shape=tuple(small if i == 0 and n == batch else n for i, n in enumerate(s.shape)),
+                value=s.value[:small] if s.value is not None and not s.trainable and not s.parameter
+                and len(s.shape) > 0 and s.shape[0] == batch else s.value)
+        for s in tape.slots
+    ]  # fmt: skip
+    ops = [replace_args(op, batch, small, others) for op in tape.ops]
+    return Tape(ops, slots, list(tape.roots), tape.step, tape.autocast, tape.compiled)
+
+
+def replace_args(op: Op, batch: int, small: int, others: set[int]) -> Op:
+    if op.name in _SHAPED:
+        args = _first_size(op.args, batch, small)
+        kwargs = {
+            k: _first_size(v, batch, small) if k in {"size", "shape"} else v
+            for k, v in op.kwargs.items()
+        }
+        return replace(op, args=args, kwargs=kwargs)
+    if op.name in _SCALED:
+        return replace(op, args=tuple(_scaled(a, batch, small, others) for a in op.args))
+    return op
+
+
+def _first_size(args: Any, batch: int, small: int) -> Any:
+    """The first whole number of a shape, where it is the batch size (or a multiple: flattened batch * time)."""
+    if isinstance(args, bool) or not isinstance(args, (list, tuple)):
+        return args
+    items = list(args)
+    for i, item in enumerate(items):
+        if isinstance(item, (list, tuple)):
+            items[i] = _first_size(item, batch, small)
+            break
+        if isinstance(item, int) and not isinstance(item, bool):
+            if item > 0 and item % batch == 0:
+                items[i] = item // batch * small
+            break
+    return type(args)(items) if type(args) in {list, tuple} else tuple(items)
+
+
+def _scaled(value: Any, batch: int, small: int, others: set[int]) -> Any:
+    if isinstance(value, (bool, Ref)) or not isinstance(value, (int, float)) or value == 0:
+        return value
+    for whole, back in ((value, lambda v: v), (1 / value, lambda v: 1 / v)):
+        near = round(whole)
+        if (
+            near > 1
+            and abs(whole - near) < 1e-9 * near
+            and near % batch == 0
+            and near not in others
+        ):
+            rest = near // batch
+            if rest == 1 or rest in others:
+                return back(
+                    type(value)(rest * small)
+                    if isinstance(value, int) and whole is value
+                    else rest * small
+                )
+    return value
+
+
+def _replay(subject: Any, tape: Tape) -> Replay:
+    given = {i: p.detach() for i, p in subject.replay.parameters.items()}
+    return Replay(tape, given)

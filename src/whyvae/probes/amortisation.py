@@ -1,0 +1,228 @@
+"""The amortisation gap: how much better each example's own posterior could be than the encoder's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from whyvae.audit.cut import posterior
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import _by_example
+from whyvae.probes.objective import Objective, audited_likelihood
+
+STEPS = 200  # of local optimisation; theory.md 1.6 uses 250, with a learning rate that decays here
+SAMPLES = 4  # common random numbers per example while optimising
+EVALUATE = 16
+MOST = 384  # examples
+ENCODER_STEPS = 150
+
+
+@dataclass(frozen=True)
+class Amortisation(Probe):
+    """Nats per example gained by optimising mu and sigma of each example (Cremer, Li & Duvenaud 2018).
+
+    Gaussian likelihoods: at calibrated variance, (D/2) log(MSE0/MSE1) - (KL1 - KL0); others: in the user's own
+    objective. `after_training`: the gap left on other examples when the encoder alone is trained on, decoder frozen
+    (NaN if not tried): what remains is capacity, what vanishes was lag.
+    """
+
+    gap: float
+    error: float  # standard error
+    gap_held_out: float
+    after_training: float
+    rate: float
+    rows: int
+
+    @classmethod
+    def measure(cls, subject: Any, objective: Objective) -> Self:
+        if (
+            not objective.weight_known
+            or objective.posterior != "diagonal Gaussian"
+            or subject.lineage.eps < 0
+        ):
+            raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
+        if not (objective.gaussian or objective.bernoulli):
+            raise CannotMeasure(
+                f"does not apply: no closed form for the likelihood ({objective.likelihood_name})"
+            )
+        game = _Game(subject, objective)
+        train = _gaps(game, subject.train)
+        held = _gaps(game, subject.held_out) if subject.held_out else None
+        gap, error = _mean(train[0])
+        after = math.nan
+        if gap > 1.0:
+            after = _after_encoder_training(game, subject)
+        return cls(
+            gap,
+            error,
+            _mean(held[0])[0] if held else math.nan,
+            after,
+            float(train[1].mean()),
+            train[0].numel(),
+        )
+
+
+def _mean(values: Tensor) -> tuple[float, float]:
+    return float(values.mean()), float(values.std() / math.sqrt(max(2, values.numel())))
+
+
+class _Game:
+    """The negative ELBO of each example of a feed as a function of (mu, log sigma), decoder frozen."""
+
+    def __init__(self, subject: Any, objective: Objective) -> None:
+        self.subject, self.objective = subject, objective
+        self.lineage, self.replay = subject.lineage, subject.replay
+        self.likelihood = audited_likelihood(subject)
+        self.s = objective.noise_variance
+        self.features = max(1, objective.features)
+        found = self.lineage.tape.slots[self.lineage.z].shape
+        if len(found) > 2 and found[0] != subject.batch:
+            raise CannotMeasure("does not apply: several samples per example in one step")
+
+    def start(self, feed: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            values = self.replay.run(self.lineage.heads, feed=feed, training=False)
+        heads = [values[h].detach().clone().requires_grad_() for h in self.lineage.heads]
+        mu, sigma = posterior(self.lineage, self.replay, heads, feed, training=False)
+        return mu.detach(), sigma.detach().expand_as(mu).abs().clamp_min(1e-8).log()
+
+    def terms(
+        self, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor, eps: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(reconstruction in nats or SSE, KL), per example [batch]."""
+        z = mu + log_sigma.exp() * eps
+        target = self.lineage.target
+        got = self.replay.run(
+            [self.lineage.output, target], feed={**feed, self.lineage.z: z}, training=False
+        )
+        output, t = got[self.lineage.output], got[target].double()
+        output, t = (
+            _by_example(output.reshape(t.shape), self.subject.batch),
+            _by_example(t, self.subject.batch),
+        )
+        kl = (0.5 * (mu**2 + (2 * log_sigma).exp() - 1) - log_sigma).reshape(mu.shape[0], -1).sum(1)
+        if self.objective.gaussian:
+            return (output - t).square().sum(1), kl
+        if self.objective.family == "bernoulli logits":
+            return torch.nn.functional.binary_cross_entropy_with_logits(
+                output, t, reduction="none"
+            ).sum(1), kl
+        return torch.nn.functional.binary_cross_entropy(
+            output.clamp(1e-7, 1 - 1e-7), t.clamp(0, 1), reduction="none"
+        ).sum(1), kl  # fmt: skip
+
+    def loss(self, reconstruction: Tensor, kl: Tensor) -> Tensor:
+        """The user's own objective, in units in which the KL has weight 1."""
+        return (
+            reconstruction / (2 * self.s) + kl
+            if self.objective.gaussian
+            else reconstruction / self.s + kl
+        )
+
+
+def _noise(shape: torch.Size, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _evaluated(
+    game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor
+) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        parts = [
+            game.terms(feed, mu, log_sigma, _noise(mu.shape, 500 + k)) for k in range(EVALUATE)
+        ]
+    return torch.stack([p[0] for p in parts]).mean(0), parts[0][1]
+
+
+def _gaps(game: _Game, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
+    """(gap of each example in nats, KL of each at the encoder's output)."""
+    before_r, before_k, after_r, after_k = [], [], [], []
+    rows = 0
+    for feed in feeds[::-1]:
+        mu, log_sigma = game.start(feed)
+        r0, k0 = _evaluated(game, feed, mu, log_sigma)
+        best_mu, best_log = _optimised(game, feed, mu, log_sigma)
+        r1, k1 = _evaluated(game, feed, best_mu, best_log)
+        better = game.loss(r1, k1) < game.loss(r0, k0)
+        before_r.append(r0)
+        before_k.append(k0)
+        after_r.append(torch.where(better, r1, r0))
+        after_k.append(torch.where(better, k1, k0))
+        rows += mu.shape[0]
+        if rows >= MOST:
+            break
+    r0, k0, r1, k1 = (torch.cat(v) for v in (before_r, before_k, after_r, after_k))
+    if game.objective.gaussian:
+        # d/2 log MSE is concave: the gain of the mean, spread over examples by each one's share of the SSE gained
+        d = game.features
+        mse0, mse1 = float(r0.mean()), float(r1.mean())
+        slope = d / 2 * math.log(max(mse0, 1e-300) / max(mse1, 1e-300)) / max(mse0 - mse1, 1e-300)
+        return slope * (r0 - r1) - (k1 - k0), k0
+    return game.loss(r0, k0) - game.loss(r1, k1), k0
+
+
+def _optimised(
+    game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor
+) -> tuple[Tensor, Tensor]:
+    m, v = mu.clone().requires_grad_(), log_sigma.clone().requires_grad_()
+    optimizer = torch.optim.Adam([m, v], lr=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS, eta_min=0.002)
+    for step in range(STEPS):
+        parts = [game.terms(feed, m, v, _noise(m.shape, step * SAMPLES + k)) for k in range(1)]
+        loss = sum(game.loss(r, k).sum() for r, k in parts)
+        gm, gv = torch.autograd.grad(loss, [m, v])  # type: ignore[arg-type]
+        m.grad, v.grad = gm, gv
+        optimizer.step()
+        schedule.step()
+    return m.detach(), v.detach()
+
+
+def _after_encoder_training(game: _Game, subject: Any) -> float:
+    """The gap on unseen recorded batches after training the encoder alone on the others."""
+    feeds = subject.train
+    if len(feeds) < 4:
+        return math.nan
+    fit, judge = feeds[: len(feeds) * 3 // 4], feeds[len(feeds) * 3 // 4 :]
+    above = subject.deps.ancestors(subject.lineage.heads)
+    saved = game.replay.parameters
+    mine = {i: p.detach().clone().requires_grad_() for i, p in saved.items() if i in above}
+    optimizer = torch.optim.Adam(list(mine.values()), lr=_rate(subject))
+    game.replay.parameters = {**saved, **mine}
+    try:
+        for step in range(ENCODER_STEPS):
+            feed = fit[step % len(fit)]
+            values = game.replay.run(subject.lineage.heads, feed=feed, training=False)
+            mu, log_sigma = _connected(game, feed, values)
+            r, k = game.terms(feed, mu, log_sigma, _noise(mu.shape, 9_000 + step))
+            grads = torch.autograd.grad(
+                game.loss(r, k).mean(), list(mine.values()), allow_unused=True
+            )
+            for p, g in zip(mine.values(), grads, strict=True):
+                p.grad = g
+            optimizer.step()
+        return _mean(_gaps(game, judge)[0])[0]
+    finally:
+        game.replay.parameters = saved
+
+
+def _rate(subject: Any) -> float:
+    rates = [o.lr for o in subject.optimizers if 0 < o.lr < 0.1]
+    return min(max(rates, default=1e-3), 3e-3)
+
+
+def _connected(
+    game: _Game, feed: dict[int, Tensor], values: dict[int, Tensor]
+) -> tuple[Tensor, Tensor]:
+    lineage = game.lineage
+    at = {**feed, **{h: values[h] for h in lineage.heads}}
+    zero = torch.zeros(lineage.tape.slots[lineage.eps].shape, dtype=torch.float64)
+    mu = game.replay.run([lineage.z], feed={**at, lineage.eps: zero.clone()}, attached=True)[
+        lineage.z
+    ]
+    one = game.replay.run([lineage.z], feed={**at, lineage.eps: zero + 1}, attached=True)[lineage.z]
+    return mu, (one - mu).abs().clamp_min(1e-8).log()

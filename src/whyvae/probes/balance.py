@@ -1,0 +1,78 @@
+"""Is the KL weight what the data can pay for? s against the data's spectrum, the residual and the encodings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import Spectrum
+from whyvae.probes.latents import LatentUsage
+from whyvae.probes.objective import Objective
+from whyvae.probes.reconstruction import Reconstruction
+
+
+@dataclass(frozen=True)
+class Balance(Probe):
+    """`s` and what it does. Of squared errors s is a variance, compared with the residual MSE; of BCE it is the
+    effective beta, compared with 1.
+    """
+
+    s: float
+    fitting: float  # the s that fits this model: MSE (Gaussian), 1 (Bernoulli)
+    threshold: float  # above it the collapsed model is the optimum
+    kept: float  # share of the data's variance that reconstructions keep
+    useful_now: int  # directions of the data worth a latent at s
+    useful_fitting: int  # and at the fitting s
+    gap_per_unit: float  # nats by which a unit's encodings miss the prior
+    rate: float
+    nats_lost: float  # by a wrong s, networks frozen: D/2 (1/rho - 1 + log rho), rho = s / MSE (theory.md 1.4)
+
+    @classmethod
+    def measure(
+        cls,
+        subject: Any,
+        objective: Objective,
+        spectrum: Spectrum,
+        reconstruction: Reconstruction,
+        usage: LatentUsage,
+    ) -> Self:
+        if not objective.weight_known:
+            raise CannotMeasure(
+                objective.not_auditable
+                or f"the weight of the KL is not known ({objective.likelihood_name})"
+            )
+        if not (objective.gaussian or objective.bernoulli):
+            raise CannotMeasure(
+                f"no threshold is known for this likelihood ({objective.likelihood_name})"
+            )
+        s = objective.noise_variance
+        bernoulli = objective.bernoulli
+        if bernoulli and math.isnan(spectrum.threshold_bernoulli):
+            raise CannotMeasure("BCE on data outside [0, 1] has no threshold")
+        fitting = 1.0 if bernoulli else reconstruction.mse
+        rho = s / max(fitting, 1e-300)
+        lost = 0.0 if bernoulli else reconstruction.features / 2 * (1 / rho - 1 + math.log(rho))
+        return cls(
+            s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
+            spectrum.above(s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
+            usage.gap / max(1, usage.units), usage.rate, lost,
+        )  # fmt: skip
+
+    @property
+    def collapse_predicted(self) -> bool:
+        return self.s > self.threshold
+
+    @property
+    def too_heavy(self) -> bool:
+        """Collapse is the optimum; or more is lost than kept, although a fitting s would keep more directions."""
+        starved = (
+            self.kept < 0.5 and self.s > self.fitting and self.useful_now < self.useful_fitting
+        )
+        return self.collapse_predicted or starved
+
+    @property
+    def too_light(self) -> bool:
+        """S lies below what fits, and the encodings have left the prior."""
+        return self.s < self.fitting and self.gap_per_unit > 1.0

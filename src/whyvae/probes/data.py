@@ -1,0 +1,152 @@
+"""What the model is given: range, scale, spectrum, finiteness."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.verdict import Where
+
+MOST_ROWS = 4096
+MOST_NUMBERS = 40_000_000
+
+
+@dataclass(frozen=True)
+class Data(Probe):
+    """The encoder's input and the loss's target over the recorded batches. `spread_ratio`: largest over smallest
+    distance that a (not constant) feature reaches from its median.
+    """
+
+    rows: int
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    mean: float
+    sd: float
+    not_finite: int  # numbers, in input or target
+    spread_ratio: float
+    constant_features: int
+    target_low: float
+    target_high: float
+    target_binary: bool
+    input_rms: float
+    at: Where | None
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        inputs = input_rows(subject)
+        targets = target_rows(subject)
+        finite = inputs[torch.isfinite(inputs).all(1)]
+        if finite.shape[0] < 2:
+            finite = torch.nan_to_num(inputs)
+        reach = (
+            (finite - finite.median(0).values).abs().amax(0)
+        )  # of a feature; a rarely lit pixel still reaches far
+        moving = reach[reach > 1e-12 * max(1.0, float(finite.abs().max()))]
+        good = targets[torch.isfinite(targets)]
+        if good.numel() == 0:
+            good = torch.zeros(1).double()
+        bad = int((~torch.isfinite(inputs)).sum()) + int((~torch.isfinite(targets)).sum())
+        slot = subject.tape.slots[subject.lineage.data]
+        place = next(
+            (op.place for op in subject.tape.ops if subject.lineage.data in op.reads and op.place),
+            None,
+        )
+        return cls(
+            inputs.shape[0], tuple(slot.shape[1:]), float(finite.min()), float(finite.max()), float(finite.mean()),
+            float(finite.std()), bad, float(moving.max() / moving.min()) if moving.numel() else math.nan,
+            int(reach.numel() - moving.numel()), float(good.min()), float(good.max()),
+            bool(((good == 0) | (good == 1)).all()), float(finite.square().mean().sqrt()),
+            Where(*place) if place else None,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spectrum(Probe):
+    """Eigenvalues of the covariance of the target, largest first, and the collapse threshold they imply.
+
+    `threshold` is lambda_max(F^-1 J) at the best constant output (theory.md 0.4): lambda_1 for squared errors, the
+    largest eigenvalue of P^-1/2 C P^-1/2 for BCE. A loss whose s (or effective beta) lies above it has its optimum at
+    the collapsed model. `edge` is how far sampling noise may push it (Marchenko-Pastur).
+    """
+
+    eigenvalues: tuple[float, ...]
+    total: float  # trace: variance of one example, summed over its numbers
+    threshold: float  # Gaussian
+    threshold_bernoulli: float
+    bernoulli_eigenvalues: tuple[float, ...]
+    rows: int
+    features: int
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        rows = target_rows(subject)
+        rows = rows[torch.isfinite(rows).all(1)]
+        if rows.shape[0] < 8:
+            raise CannotMeasure(f"needs 8 finite examples for a spectrum, got {rows.shape[0]}")
+        centred = rows - rows.mean(0)
+        values = torch.linalg.svdvals(centred) ** 2 / (rows.shape[0] - 1)
+        bernoulli = _bernoulli(rows)
+        return cls(
+            tuple(values[:512].tolist()), float(values.sum()), float(values[0]),
+            float(bernoulli[0]) if bernoulli is not None else math.nan,
+            tuple(bernoulli[:512].tolist()) if bernoulli is not None else (), rows.shape[0], rows.shape[1],
+        )  # fmt: skip
+
+    def above(self, s: float, *, bernoulli: bool) -> int:
+        """How many directions of the data the optimum of a linear VAE keeps at s."""
+        return sum(v > s for v in (self.bernoulli_eigenvalues if bernoulli else self.eigenvalues))
+
+
+def _bernoulli(rows: Tensor) -> Tensor | None:
+    if float(rows.min()) < 0 or float(rows.max()) > 1:
+        return None
+    p = rows.mean(0)
+    live = p * (1 - p) > 1e-6
+    if int(live.sum()) < 2:
+        return None
+    scaled = (rows[:, live] - p[live]) / (p * (1 - p))[live].sqrt()
+    return torch.linalg.svdvals(scaled) ** 2 / (rows.shape[0] - 1)
+
+
+def input_rows(subject: Any) -> Tensor:
+    """What the encoder was shown, [n, ...] flattened to [n, D], over the recorded steps."""
+    if subject.lineage.data < 0:
+        raise CannotMeasure("what the encoder is shown was not found on the recorded step")
+    return _rows(subject, subject.lineage.data, [*subject.train])
+
+
+def target_rows(subject: Any) -> Tensor:
+    """What the loss compares with, [n, D], over the recorded steps."""
+    target = subject.lineage.target
+    if target is None or target < 0:
+        raise CannotMeasure("what the loss compares the output with was not found")
+    if not subject.tape.slots[target].dtype.is_floating_point:
+        raise CannotMeasure("does not apply: the targets are classes, not numbers")
+    return _rows(subject, target, [*subject.train])
+
+
+def _rows(subject: Any, slot: int, feeds: list[dict[int, Tensor]]) -> Tensor:
+    batch = subject.batch
+    values = []
+    for feed in feeds or [{}]:
+        with torch.no_grad():
+            value = subject.replay.run([slot], feed=feed)[slot].double()
+        if value.numel() % batch:
+            batch = value.shape[0]
+        values.append(_by_example(value, batch))
+        if sum(v.numel() for v in values) > MOST_NUMBERS:
+            break
+    return torch.cat(values)[:MOST_ROWS]
+
+
+def _by_example(value: Tensor, batch: int) -> Tensor:
+    """[batch, ...] -> [batch, D]; a time-major sequence has its batch second."""
+    if value.shape[0] != batch and value.dim() > 1 and value.shape[1] == batch:
+        value = value.transpose(0, 1)
+    return value.reshape(batch, -1)

@@ -1,0 +1,50 @@
+"""What the report says of the subject before any judgement."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import Data
+from whyvae.probes.objective import Objective
+
+
+@dataclass(frozen=True)
+class LossFacts(Probe):
+    """Likelihood, noise variance, and what of the loss could not be audited."""
+
+    likelihood: str
+    noise_variance: float
+    limits: tuple[str, ...]
+
+    @classmethod
+    def measure(cls, subject: Any, objective: Objective) -> Self:
+        limits = []
+        if objective.not_auditable:
+            limits.append(f"the regulariser cannot be audited: {objective.not_auditable}")
+        if objective.family == "unknown":
+            limits.append(
+                "the likelihood was not recognised: the balance of the two terms is not judged"
+            )
+        return cls(objective.likelihood_name, objective.noise_variance, tuple(limits))
+
+
+def described(get: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(facts of likelihood and data, limits) from whatever can be measured; `get` asks the bench for a probe."""
+    facts: dict[str, Any] = {}
+    limits: tuple[str, ...] = ()
+    try:
+        loss = get(LossFacts)
+        facts["likelihood"], limits = loss.likelihood, loss.limits
+        if math.isfinite(loss.noise_variance):
+            facts["noise_variance"] = loss.noise_variance
+    except CannotMeasure as reason:
+        limits = (reason.reason,)
+    try:
+        data = get(Data)
+        facts["data"] = {"shape": list(data.shape), "range": [data.low, data.high]}
+    except CannotMeasure:
+        pass
+    return facts, limits

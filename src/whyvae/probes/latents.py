@@ -1,0 +1,81 @@
+"""The posterior as the trained encoder gives it: how much each latent unit carries, and where the encodings lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from whyvae.audit.cut import posterior
+from whyvae.probe import CannotMeasure, Probe
+
+ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Var(mu) = 0.01 (theory.md 1.5)
+
+
+@dataclass(frozen=True)
+class LatentUsage(Probe):
+    """KL(q(z|x) || N(0, I)) per latent unit in nats, averaged over examples, and moments of the aggregated posterior.
+
+    `gap` is 0.5 (tr S + m'm - d - log|S|), per unit with diagonal S: the KL between the encodings' Gaussian summary
+    and the prior (exact where q(z) is Gaussian).
+    """
+
+    kl_per_unit: tuple[float, ...]
+    rate: float
+    active: int
+    units: int
+    smallest_sigma: float
+    largest_sigma: float
+    negative_sigma: float  # share
+    gap: float  # nats, all units
+    mu_range: tuple[float, float]
+    log_sigma_range: tuple[float, float]
+    rows: int
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        mu, sigma = encodings(subject)
+        size = sigma.abs().clamp_min(1e-12)
+        kl = (0.5 * (mu**2 + size**2 - 1) - size.log()).mean(0)
+        mean, variance = mu.mean(0), mu.var(0, correction=0) + (size**2).mean(0)
+        gap = 0.5 * (variance + mean**2 - 1 - variance.clamp_min(1e-300).log())
+        return cls(
+            tuple(kl.tolist()), float(kl.sum()), int((kl > ACTIVE).sum()), mu.shape[1], float(size.min()),
+            float(size.max()), float((sigma <= 0).double().mean()), float(gap.sum()),
+            (float(mu.min()), float(mu.max())), (float(size.log().min()), float(size.log().max())), mu.shape[0],
+        )  # fmt: skip
+
+
+def encodings(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> tuple[Tensor, Tensor]:
+    """(mu, sigma) of the recorded examples, [n, latents], batch norm and dropout in evaluation mode."""
+    kept = subject.__dict__.setdefault("_encodings", {})
+    key = "train" if feeds is None else id(feeds)
+    if key not in kept:
+        kept[key] = _encoded(subject, subject.train if feeds is None else feeds)
+    found: tuple[Tensor, Tensor] = kept[key]
+    return found
+
+
+def _encoded(subject: Any, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
+    lineage, replay = subject.lineage, subject.replay
+    if not lineage.heads:
+        raise CannotMeasure("the layer that makes mu and sigma was not seen")
+    mus, sigmas = [], []
+    for feed in feeds or [{}]:
+        with torch.no_grad():
+            values = replay.run(lineage.heads, feed=feed, training=False)
+        heads = [values[h].detach().clone().requires_grad_() for h in lineage.heads]
+        mu, sigma = posterior(lineage, replay, heads, feed, training=False)
+        mus.append(_units(mu, subject))
+        sigmas.append(_units(sigma.expand_as(mu), subject))
+    return torch.cat(mus), torch.cat(sigmas)
+
+
+def _units(value: Tensor, subject: Any) -> Tensor:
+    """[.., batch, ..] -> [batch, latents]; of several samples of one example the first (mu does not differ)."""
+    value = value.detach()
+    if value.dim() > 2 and value.shape[0] != subject.batch and value.shape[1] == subject.batch:
+        value = value[0]
+    return value.reshape(value.shape[0], -1) if value.dim() > 1 else value[:, None]

@@ -1,0 +1,293 @@
+"""What the loss really is: the audit's answer as plain numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from whyvae.audit.batch import at_batch_size
+from whyvae.audit.likelihood import Likelihood, audit_likelihood
+from whyvae.audit.reductions import Reductions, reductions
+from whyvae.audit.regulariser import Regulariser, audit_regulariser
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.verdict import Where
+from whyvae.watch.lineage import NoVAE, find
+from whyvae.watch.replay import Replay, ReplayFailed
+
+
+@dataclass(frozen=True)
+class Objective(Probe):
+    """The loss of one training step. `noise_variance` is s = w / c: for squared errors the observation variance
+    that makes the loss an ELBO, for BCE the effective beta (theory.md 0.3). Weights are per nat summed over the batch.
+    """
+
+    posterior: str
+    regulariser: Regulariser
+    family: str
+    likelihood_name: str
+    scale: float
+    sign: int
+    likelihood_residual: float
+    noise_variance: float
+    noise_variance_first: float  # at the first recorded step
+    noise_variance_half_batch: float  # with half the batch; NaN where it could not be tried
+    features: int  # D, numbers in one example's target
+    latents: int
+    batch: int
+    reductions: Reductions
+    learned_scale: bool  # the likelihood's scale depends on a parameter or on the residual
+    not_auditable: str  # why the regulariser is no Gaussian KL to be judged, "" if it is one
+    loss_function: str  # name of the function in which output and target meet
+    regulariser_at: Where | None
+    likelihood_at: Where | None
+    pull: float  # cosine of the loss's pull on the output with the way to the target; NaN where it has none
+    prior_is_learned: bool
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        lineage, replay = subject.lineage, subject.replay
+        likelihood = audited_likelihood(subject)
+        try:
+            regulariser = audit_regulariser(lineage, replay)
+        except ReplayFailed as failed:
+            raise CannotMeasure(str(failed)) from failed
+        why_not = _not_auditable(subject, regulariser, likelihood)
+        scale = likelihood.scale if likelihood is not None else math.nan
+        s = _noise_variance(regulariser, likelihood)
+        features = _features(subject, likelihood)
+        batch = subject.tape.slots[lineage.z].shape[0] if subject.tape.slots[lineage.z].shape else 1
+        return cls(
+            lineage.posterior, regulariser,
+            likelihood.family if likelihood else "none", likelihood.name if likelihood else "not found",
+            scale, likelihood.sign if likelihood else 1, likelihood.residual if likelihood else 1.0,
+            s, _first(subject, s), _half(subject, s), features, lineage.latents, batch,
+            reductions(subject.deps, lineage), _learned(subject, likelihood), why_not, _meeting_name(subject),
+            regulariser_place(subject), likelihood_place(subject), _pull(likelihood), _prior_is_learned(subject),
+        )  # fmt: skip
+
+    @property
+    def auditable(self) -> bool:
+        return self.not_auditable == "" and self.posterior in {"diagonal Gaussian", "deterministic"}
+
+    @property
+    def sampling_mistake(self) -> str:
+        """Where the KL is a Gaussian KL, but of another spread than the one that is sampled."""
+        mistake, (c1, c2, c3, _) = self.regulariser.mistake, self.regulariser.coefficients
+        if self.not_auditable or self.regulariser.form != "wrong":
+            return ""
+        if mistake.startswith("log sigma is passed"):
+            return "the noise is multiplied by the variance, not by the standard deviation"
+        same = c1 > 0 and abs(c1 - c3) < 1e-3 * c1
+        if same and c2 > 0 and self.regulariser.residual < 1e-3:
+            return f"the noise is {(c3 / c2) ** 0.5:.3g} times the standard deviation in the KL"
+        return ""
+
+    @property
+    def mostly_reductions(self) -> bool:
+        """Do the reductions account for more of the weight than the user's explicit factor does?"""
+        ratio = self.reductions.ratio
+        unit = 2.0 if self.family == "gaussian" else 1.0
+        explicit = self.noise_variance * unit / ratio
+        return abs(math.log(ratio)) > abs(math.log(max(explicit, 1e-300)))
+
+    @property
+    def gaussian(self) -> bool:
+        return self.family in {"gaussian", "gaussian per element", "mixed", "huber", "laplace"}
+
+    @property
+    def bernoulli(self) -> bool:
+        return self.family in {"bernoulli", "bernoulli logits"}
+
+    @property
+    def weight_known(self) -> bool:
+        return (
+            self.auditable and self.regulariser.form in {"exact", "free bits", "learned prior"} and self.sign > 0
+            and math.isfinite(self.noise_variance) and self.noise_variance > 0 and self.family != "unknown"
+        )  # fmt: skip
+
+
+def _pull(likelihood: Likelihood | None) -> float:
+    """Cosine between -d loss / d output and target - output (in data space for logits)."""
+    if likelihood is None or likelihood.target is None or likelihood.gradient is None:
+        return math.nan
+    way = likelihood.target.double()
+    if way.numel() != likelihood.output.numel() or not likelihood.target.dtype.is_floating_point:
+        return math.nan
+    way = way.reshape(likelihood.output.shape) - likelihood.in_data_space
+    size = float(way.norm() * likelihood.gradient.norm())
+    return -float((way * likelihood.gradient).sum()) / size if size > 0 else math.nan
+
+
+def _prior_is_learned(subject: Any) -> bool:
+    """Do parameters that are neither the encoder's nor the decoder's enter the regulariser?"""
+    deps, lineage = subject.deps, subject.lineage
+    beside = deps.ancestors(subject.tape.roots, stop={lineage.output, lineage.z, *lineage.heads})
+    known = deps.ancestors([lineage.output]) | deps.ancestors(lineage.heads)
+    return any(subject.tape.slots[s].trainable and s not in known for s in beside)
+
+
+def _meeting_name(subject: Any) -> str:
+    return next((op.name for op in subject.tape.ops if op.index == subject.lineage.meeting.op), "")
+
+
+def audited_likelihood(subject: Any) -> Likelihood | None:
+    """The likelihood with its tensors, computed once per subject."""
+    kept: list[Likelihood | None] | None = subject.__dict__.get("_likelihood")
+    if kept is None:
+        try:
+            kept = [audit_likelihood(subject.lineage, subject.replay)]
+        except ReplayFailed as failed:
+            raise CannotMeasure(str(failed)) from failed
+        subject.__dict__["_likelihood"] = kept
+    return kept[0]
+
+
+def _noise_variance(regulariser: Regulariser, likelihood: Likelihood | None) -> float:
+    if likelihood is None or not likelihood.scale:
+        return math.nan
+    s = regulariser.weight / likelihood.scale
+    if likelihood.family == "laplace":
+        return 2 * s**2  # variance of a Laplace density of scale s
+    return s * likelihood.delta if likelihood.family == "huber" else s
+
+
+def _features(subject: Any, likelihood: Likelihood | None) -> int:
+    slots = subject.tape.slots
+    rows = (
+        slots[subject.lineage.data].shape[0]
+        if subject.lineage.data >= 0 and slots[subject.lineage.data].shape
+        else 1
+    )
+    if likelihood is None or likelihood.target is None:
+        return 0
+    return int(likelihood.target.numel() // max(1, rows))
+
+
+def _first(subject: Any, last: float) -> float:
+    """S at the earliest recorded step that can be audited (an annealed weight moves between the two)."""
+    for step in subject.steps:
+        if step is subject.main:
+            return last
+        try:
+            lineage = find(step.tape)
+            replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
+            likelihood, regulariser = (
+                audit_likelihood(lineage, replay),
+                audit_regulariser(lineage, replay),
+            )
+        except (NoVAE, ReplayFailed):
+            continue
+        return _noise_variance(regulariser, likelihood)
+    return last
+
+
+def _half(subject: Any, s: float) -> float:
+    """S of the same step with half of its batch."""
+    try:
+        lineage, replay = at_batch_size(subject, 0.5)
+        likelihood, regulariser = (
+            audit_likelihood(lineage, replay),
+            audit_regulariser(lineage, replay),
+        )
+    except (NoVAE, ReplayFailed, ValueError):
+        return math.nan
+    if regulariser.form not in {"exact", "learned prior", "free bits"}:
+        return math.nan
+    return _noise_variance(regulariser, likelihood) if likelihood is not None else math.nan
+
+
+def _learned(subject: Any, likelihood: Likelihood | None) -> bool:
+    """Does the scale of the likelihood move with a parameter or the residual itself (log-MSE, learned sigma)?"""
+    if likelihood is None:
+        return False
+    deps, lineage = subject.deps, subject.lineage
+    after = deps.descendants([lineage.output]) & deps.ancestors(subject.tape.roots)
+    before = deps.ancestors([lineage.output])
+    for op in subject.tape.ops:
+        if after.isdisjoint(op.outs):
+            continue
+        if op.name in {"log", "log_", "log1p"} and any(r in after for r in op.reads):
+            return True
+        for read in op.reads:
+            trainable = {a for a in deps.ancestors([read]) if subject.tape.slots[a].trainable}
+            if (
+                read not in after
+                and read not in before
+                and trainable
+                and trainable.isdisjoint(_kl_parameters(subject))
+            ):
+                return True
+    return False
+
+
+def _kl_parameters(subject: Any) -> set[int]:
+    return {
+        a for a in subject.deps.ancestors([subject.lineage.z]) if subject.tape.slots[a].trainable
+    }
+
+
+_PLAIN = {
+    "add", "sub", "rsub", "mul", "div", "neg", "pow", "square", "sum", "mean", "exp", "log", "sqrt", "__add__", "__sub__",
+    "__mul__", "__truediv__", "__radd__", "__rsub__", "__rmul__", "__pow__", "__neg__", "add_", "mul_", "sub_", "div_",
+    "view", "reshape", "expand", "squeeze", "unsqueeze", "detach", "clone", "flatten", "abs", "clamp", "__iadd__", "to",
+    "float", "double", "__getitem__", "split", "chunk", "unbind", "permute", "transpose", "contiguous", "true_divide",
+    "subtract", "multiply", "divide", "negative", "addcmul", "addcdiv", "normal_affine", "reciprocal", "rsqrt", "prod",
+    "stack", "cat", "nanmean", "nansum", "__rtruediv__", "log1p", "expm1", "apply_", "isub", "__isub__", "__itruediv__",
+}  # fmt: skip
+
+
+def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood | None) -> str:
+    """A reason why a misfit of the regulariser is no mistake: it uses the sample in a way that no Gaussian KL does."""
+    lineage, deps, tape = subject.lineage, subject.deps, subject.tape
+    if lineage.posterior not in {"diagonal Gaussian", "deterministic"}:
+        return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
+    if not lineage.heads:
+        return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
+    if regulariser.form in {"exact", "free bits", "learned prior", "none"}:
+        return ""
+    behind_output = deps.ancestors(tape.roots, stop={lineage.output})
+    sampled = deps.descendants([lineage.z])
+    names = [
+        op.name for op in tape.ops
+        if any(o in behind_output and o in sampled for o in op.outs) and lineage.output not in op.outs
+        and any(r in sampled and r in behind_output for r in op.reads)
+    ]  # fmt: skip
+    decoded = any(
+        op.index in lineage.decoder_ops
+        and any(o in behind_output and o != lineage.output for o in op.outs)
+        for op in tape.ops
+    )
+    if "logsumexp" in names or (len(tape.slots[lineage.z].shape) > 2 and "softmax" in names):
+        return "the loss takes a log-sum-exp over samples or components (an importance-weighted bound or a mixture prior)"
+    if decoded and (likelihood is None or likelihood.family != "gaussian per element"):
+        return "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
+    if any(name not in _PLAIN for name in names):
+        odd = sorted({n for n in names if n not in _PLAIN})
+        return f"the regulariser compares samples with each other or with a density (`{odd[0]}`): not a KL of one posterior"
+    return ""
+
+
+def regulariser_place(subject: Any) -> Where | None:
+    """The line where the KL part is computed: the last function on heads alone before it joins the rest."""
+    deps, lineage, tape = subject.deps, subject.lineage, subject.tape
+    toward = deps.ancestors(tape.roots, stop={lineage.output}) - {lineage.output}
+    from_heads = deps.descendants(lineage.heads)
+    behind = deps.descendants([lineage.output]) if lineage.output >= 0 else set()
+    chain = set(lineage.chain)
+    best = None
+    for op in tape.ops:
+        made = [o for o in op.outs if o in toward and o in from_heads and o not in behind]
+        if (
+            made
+            and not set(made) & chain
+            and op.index not in lineage.decoder_ops
+            and op.place is not None
+        ):
+            best = op.place
+    return Where(*best) if best else None
+
+
+def likelihood_place(subject: Any) -> Where | None:
+    place = subject.lineage.meeting.place
+    return Where(*place) if place else None

@@ -1,0 +1,122 @@
+"""What the decoder can put out, against what the data needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import target_rows
+from whyvae.probes.objective import audited_likelihood
+from whyvae.verdict import Where
+
+ACTIVATIONS = {
+    "sigmoid": (0.0, 1.0), "sigmoid_": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "tanh_": (-1.0, 1.0),
+    "relu": (0.0, math.inf), "relu_": (0.0, math.inf), "relu6": (0.0, 6.0), "softplus": (0.0, math.inf),
+    "softmax": (0.0, 1.0), "hardtanh": (-1.0, 1.0), "elu": (-1.0, math.inf), "softsign": (-1.0, 1.0),
+    "exp": (0.0, math.inf), "log_softmax": (-math.inf, 0.0), "abs": (0.0, math.inf), "sin": (-1.0, 1.0),
+    "leaky_relu": (-math.inf, math.inf), "gelu": (-0.17, math.inf), "silu": (-0.279, math.inf), "square": (0.0, math.inf),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OutputActivation(Probe):
+    """The activations after the decoder's last parametrised function, and the range they leave for its output."""
+
+    activations: tuple[str, ...]
+    low: float
+    high: float
+    own_low: float  # range of the last activation, were it alone
+    own_high: float
+    at: Where | None
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        if subject.lineage.output < 0:
+            raise CannotMeasure("the output was not found")
+        chain, low, high = _after_last_layer(subject)
+        own = (
+            ACTIVATIONS.get(chain[-1][0], (-math.inf, math.inf)) if chain else (-math.inf, math.inf)
+        )
+        return cls(
+            tuple(name for name, _ in chain), low, high, *own, chain[-1][1] if chain else None
+        )
+
+
+@dataclass(frozen=True)
+class OutputRange(Probe):
+    """How much of the data the output cannot reach, whatever the weights.
+
+    `unreachable` is sum_j dist(x_j, range)^2 per example: an exact lower bound on the squared error (theory.md 1.3).
+    """
+
+    activation: str  # "" where the output is a plain parametrised function
+    low: float
+    high: float
+    unreachable: float
+    outside: float  # share of the data's numbers outside the range
+    variance: float  # of one example, summed over its numbers
+    data_low: float
+    data_high: float
+    at: Where | None
+
+    @classmethod
+    def measure(cls, subject: Any, output: OutputActivation) -> Self:
+        likelihood = audited_likelihood(subject)
+        low, high = output.low, output.high
+        if likelihood is not None and likelihood.family == "bernoulli logits":
+            low, high = 0.0, 1.0  # what the likelihood itself makes of the output
+        targets = target_rows(subject)
+        miss = (low - targets).clamp_min(0) + (targets - high).clamp_min(0)
+        name = output.activations[-1] if output.activations else ""
+        return cls(
+            name, low, high, float(miss.square().sum(1).mean()), float((miss > 1e-6).double().mean()),
+            float(targets.var(0, correction=0).sum()), float(targets.min()), float(targets.max()), output.at,
+        )  # fmt: skip
+
+
+def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], float, float]:
+    """Activations from the decoder's last parametrised function to the output, and the range they leave.
+
+    The range is followed through the arithmetic after them (`* 255`, `+ 1`) by pushing the ends through the tape.
+    """
+    deps, tape, slot = subject.deps, subject.tape, subject.lineage.output
+    chain: list[tuple[str, Where | None]] = []
+    steps = []
+    while (position := deps.producer.get(slot)) is not None:
+        op = tape.ops[position]
+        if deps.is_mixing(op) or op.name in {"batch_norm", "layer_norm", "group_norm"}:
+            break
+        sources = [r for r in op.reads if r not in deps.parametric]
+        if not sources:
+            break
+        steps.append(op)
+        if op.name in ACTIVATIONS or op.name in {"clamp", "clamp_", "clip"}:
+            chain.insert(0, (op.name, Where(*op.place) if op.place else None))
+        slot = sources[0]
+    low, high = _pushed(subject, slot)
+    return chain, low, high
+
+
+def _pushed(subject: Any, slot: int) -> tuple[float, float]:
+    """Range of the output when what enters the last activations is pushed to its ends."""
+    replay, output = subject.replay, subject.lineage.output
+    shape = subject.tape.slots[slot].shape
+    ends: list[torch.Tensor] = []
+    with torch.no_grad():
+        for push in (-1e4, -30.0, -1.0, 0.0, 1.0, 30.0, 1e4):
+            ends.append(
+                replay.run([output], feed={slot: torch.full(shape, push, dtype=torch.float64)})[
+                    output
+                ]
+            )
+    low, high = (min(float(e.min()) for e in ends), max(float(e.max()) for e in ends))
+    return (-math.inf if low < -999 else low), (math.inf if high > 999 and _grows(ends) else high)
+
+
+def _grows(ends: list[torch.Tensor]) -> bool:
+    """Is the last push still moving the output (no wall)?"""
+    return float(ends[-1].max()) > 1.5 * float(ends[-2].max())

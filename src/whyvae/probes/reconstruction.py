@@ -1,0 +1,73 @@
+"""How well examples come back, and the noise variance that fits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from whyvae.audit.cut import noise_like
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import _by_example, target_rows
+from whyvae.probes.objective import audited_likelihood
+
+
+@dataclass(frozen=True)
+class Reconstruction(Probe):
+    """Squared errors of outputs at z ~ q(z|x), per example (summed over its D numbers), in evaluation mode.
+
+    `calibrated` is MSE = SSE / D: at the optimum of a Gaussian likelihood with one shared variance, s = MSE
+    (Rybkin et al. 2021). `kept` is the share of the data's variance that reconstructions keep.
+    """
+
+    sse: float
+    mse: float
+    features: int
+    kept: float
+    output_low: float
+    output_high: float
+    output_sd_across_examples: float
+    rows: int
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        outputs, targets = reconstructions(subject)
+        error = (outputs - targets).square().sum(1)
+        total = float(targets.var(0, correction=0).sum())
+        sse = float(error.mean())
+        return cls(
+            sse, sse / targets.shape[1], targets.shape[1], 1 - sse / total if total > 0 else float("nan"),
+            float(outputs.min()), float(outputs.max()), float(outputs.std(0).mean()), targets.shape[0],
+        )  # fmt: skip
+
+
+def reconstructions(subject: Any) -> tuple[Tensor, Tensor]:
+    """(outputs in data space, targets), [n, D], over the recorded steps."""
+    likelihood = audited_likelihood(subject)
+    lineage = subject.lineage
+    if likelihood is None or lineage.output < 0 or lineage.target is None:
+        raise CannotMeasure("the output was not found")
+    target_rows(subject)  # numbers, or CannotMeasure
+    outputs, targets = [], []
+    for i, feed in enumerate(subject.train or [{}]):
+        fed = dict(feed)
+        if lineage.eps >= 0:
+            fed[lineage.eps] = noise_like(lineage, i)
+        with torch.no_grad():
+            got = subject.replay.run([lineage.output, lineage.target], feed=fed, training=False)
+        output, target = got[lineage.output], got[lineage.target].double()
+        if likelihood.family == "bernoulli logits":
+            output = output.sigmoid()
+        if output.numel() != target.numel():
+            if output.numel() % target.numel():
+                raise CannotMeasure("output and target have different sizes")
+            output = (
+                output.reshape(-1, *target.shape).mean(0)
+                if output.dim() > target.dim()
+                else output[: target.shape[0]]
+            )
+        outputs.append(_by_example(output.reshape(target.shape), subject.batch))
+        targets.append(_by_example(target, subject.batch))
+    return torch.cat(outputs), torch.cat(targets)

@@ -1,0 +1,132 @@
+"""Is the loss's target the very input, in the same order, in the same units?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import _by_example
+from whyvae.probes.objective import audited_likelihood
+from whyvae.verdict import Where
+from whyvae.watch.lineage import origin
+
+
+@dataclass(frozen=True)
+class TargetMatch(Probe):
+    """The target the loss pulls towards (recovered from its gradient) against the encoder's input.
+
+    `own_row`: share of examples whose target resembles their own input more than any other example's (chance is
+    1 / batch). `exact`: the target is the input (or made from the same tensor). `slope`, `offset`: the affine map
+    from input to target where one holds exactly.
+    """
+
+    comparable: bool
+    exact: bool
+    same_origin: bool
+    own_row: float
+    own_feature: float  # correlation of a feature with itself rather than with another, share
+    slope: float
+    offset: float
+    affine: bool
+    broadcast: str
+    batch: int
+    at: Where | None
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        likelihood = audited_likelihood(subject)
+        if likelihood is None or likelihood.target is None:
+            raise CannotMeasure("what the loss compares the output with was not found")
+        place = likelihood.meeting.place
+        at = Where(*place) if place else None
+        blown = ""
+        if likelihood.broadcast is not None:
+            blown = f"output {list(likelihood.output.shape)} against target {list(likelihood.target.shape)} is blown up to {list(likelihood.broadcast)}"
+        given, shown = _pair(subject, likelihood)
+        if given is None or shown is None:
+            return cls(
+                False,
+                False,
+                False,
+                math.nan,
+                math.nan,
+                math.nan,
+                math.nan,
+                False,
+                blown,
+                subject.batch,
+                at,
+            )
+        same = _same_origin(subject, likelihood.meeting.target)
+        exact = bool(torch.allclose(given, shown, rtol=1e-5, atol=1e-7))
+        slope, offset, left = _affine(shown, given)
+        return cls(
+            True, exact, same, _own_row(given, shown), _own_feature(given, shown), slope, offset, left < 1e-4, blown,
+            given.shape[0], at,
+        )  # fmt: skip
+
+
+def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
+    """(target, encoder input), [n, D] each; None where the sizes do not let them be compared."""
+    lineage = subject.lineage
+    if lineage.data < 0 or not likelihood.target.dtype.is_floating_point:
+        return None, None
+    feed = subject.train[-1] if subject.train else {}
+    with torch.no_grad():
+        got = subject.replay.run([lineage.data, likelihood.meeting.target], feed=feed)
+    target, data = got[likelihood.meeting.target].double(), got[lineage.data].double()
+    if likelihood.own_target is not None and not subject.train:
+        target = likelihood.own_target
+    if target.numel() != data.numel() or target.numel() % subject.batch:
+        return None, None
+    return _by_example(target, subject.batch), _by_example(data, subject.batch)
+
+
+def _same_origin(subject: Any, target: int | None) -> bool:
+    if target is None:
+        return False
+    return origin(subject.deps, target) == origin(subject.deps, subject.lineage.data)
+
+
+def _affine(x: Tensor, t: Tensor) -> tuple[float, float, float]:
+    """T ~ slope * x + offset over all numbers: (slope, offset, relative residual)."""
+    design = torch.stack([x.flatten(), torch.ones(x.numel(), dtype=torch.float64)], 1)
+    solution = torch.linalg.lstsq(design, t.flatten()[:, None]).solution[:, 0]
+    rest = t.flatten() - design @ solution
+    return (
+        float(solution[0]),
+        float(solution[1]),
+        float(rest.norm() / (t - t.mean()).norm().clamp_min(1e-300)),
+    )
+
+
+def _own_row(target: Tensor, data: Tensor) -> float:
+    a, b = _standard(target - target.mean(0)), _standard(data - data.mean(0))
+    best = (a @ b.T).argmax(1)
+    own = (a @ b.T).diagonal()
+    picked = (a @ b.T).gather(1, best[:, None])[:, 0]
+    return float((own >= picked - 1e-9).double().mean())
+
+
+def _own_feature(target: Tensor, data: Tensor) -> float:
+    """Share of (moving) features of the target that match their own input feature best."""
+    if target.shape[0] < 8 or target.shape[1] > 4096:
+        return math.nan
+    live = (target.std(0) > 1e-9) & (data.std(0) > 1e-9)
+    if int(live.sum()) < 2:
+        return math.nan
+    a, b = (
+        _standard((target - target.mean(0))[:, live].T),
+        _standard((data - data.mean(0))[:, live].T),
+    )
+    match = a @ b.T
+    return float((match.diagonal() >= match.max(1).values - 1e-9).double().mean())
+
+
+def _standard(rows: Tensor) -> Tensor:
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)

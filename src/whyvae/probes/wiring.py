@@ -1,0 +1,112 @@
+"""Which parameters learn: who gets a gradient, who gets a step, and whose gradients are left over."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from whyvae.audit.cut import cut, gradient
+from whyvae.probe import Probe
+from whyvae.verdict import Where
+from whyvae.watch.replay import ReplayFailed
+
+
+@dataclass(frozen=True)
+class Wiring(Probe):
+    """Parameters of encoder and decoder by name. `stale`: norm of the gradients left over from before a step, as a
+    share of the norm after its backward (median over recorded steps; NaN if never seen).
+    """
+
+    unstepped: tuple[str, ...]  # have a gradient, no optimiser steps them, and they did not change
+    unstepped_share: float  # of all numbers in encoder and decoder
+    without_gradient: tuple[str, ...]  # stepped, but the loss does not reach them
+    without_gradient_share: float
+    parameters: int
+    stale: float
+    stale_steps: int
+    optimizers: tuple[str, ...]
+    reconstruction_reaches_encoder: bool
+    decoder_gradient_at_z: float
+    latent_at: Where | None
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        slots = _model_slots(subject)
+        total = sum(s.numel for s in slots) or 1
+        stepped = (
+            frozenset().union(*(o.parameters for o in subject.optimizers))
+            if subject.optimizers
+            else None
+        )
+        moved = _moved(subject)
+        unstepped = [
+            s for s in slots
+            if (stepped is None or id(s.value) not in stepped) and moved.get(id(s.value)) is False
+        ]  # fmt: skip
+        idle = _without_gradient(subject, slots, stepped)
+        stale = sorted(s.stale for s in subject.steps if not math.isnan(s.stale))
+        reaches, at_z = _reaches(subject)
+        place = (
+            subject.tape.ops[subject.deps.producer[subject.lineage.z]].place
+            if subject.lineage.z in subject.deps.producer
+            else None
+        )
+        return cls(
+            _names(subject, unstepped), sum(s.numel for s in unstepped) / total, _names(subject, idle),
+            sum(s.numel for s in idle) / total, total, stale[len(stale) // 2] if stale else math.nan, len(stale),
+            tuple(o.name for o in subject.optimizers), reaches, at_z, Where(*place) if place else None,
+        )  # fmt: skip
+
+
+def _model_slots(subject: Any) -> list[Any]:
+    """Parameters that the output is made from: encoder and decoder, not a critic or a perceptual network."""
+    above = subject.deps.ancestors([subject.lineage.output])
+    return [
+        s for s in subject.tape.slots if s.index in above and s.trainable and s.value is not None
+    ]
+
+
+def _moved(subject: Any) -> dict[int, bool]:
+    """Id of a parameter -> did it change since the first recorded step that kept it?"""
+    found: dict[int, bool] = {}
+    for step in subject.steps:
+        for index, before in step.parameters.items():
+            live = step.tape.slots[index].value
+            if live is not None and id(live) not in found:
+                found[id(live)] = not torch.equal(live.detach(), before)
+    return found
+
+
+def _without_gradient(subject: Any, slots: list[Any], stepped: frozenset[int] | None) -> list[Any]:
+    late = [s.without_gradient for s in subject.steps[1:] if s.without_gradient is not None]
+    if not late or stepped is None:
+        return []
+    always = frozenset.intersection(*late)
+    return [s for s in slots if id(s.value) in always and id(s.value) in stepped]
+
+
+def _names(subject: Any, slots: list[Any]) -> tuple[str, ...]:
+    return tuple(
+        subject.names[id(s.value)].name
+        if id(s.value) in subject.names
+        else f"a parameter of shape {list(s.shape)}"
+        for s in slots
+    )
+
+
+def _reaches(subject: Any) -> tuple[bool, float]:
+    """Does the gradient that the decoder hands back at z arrive at the heads?"""
+    lineage = subject.lineage
+    try:
+        step = cut(lineage, subject.replay)
+        at_z = float(gradient(step.loss, [step.z]).norm())
+        through = (
+            step.sample.requires_grad
+            and float(gradient(step.sample.sum(), step.heads).abs().max()) > 0
+        )
+    except (ReplayFailed, RuntimeError, ValueError):
+        return True, math.nan
+    return through, at_z

@@ -1,0 +1,49 @@
+"""DAT01: see the page of the same name."""
+
+from __future__ import annotations
+
+import torch
+
+from whyvae.probes.data import Data
+from whyvae.rule import Rule
+from whyvae.testing import Patient, factors
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.watch.subject import Subject
+
+NONE = Limit(">", 0, "one NaN or Inf makes every sum it enters NaN or Inf")
+
+
+class DataNotFinite(Rule):
+    """NaN or Inf reaches the model."""
+
+    code = "DAT01"
+    stage = 0
+    explains = ("TRN01", "POS01")
+
+    @staticmethod
+    def check(data: Data) -> Verdict:
+        evidence = (
+            Evidence("numbers in the data that are NaN or infinite", data.not_finite, NONE),
+        )
+        if data.not_finite == 0:
+            return Healthy(evidence)
+        return Finding(
+            evidence,
+            f"{data.not_finite} numbers of the data shown to the model are NaN or infinite: they spread through the loss into every weight.",
+            "error",
+            0.99,
+            data.at,
+            remedies=(
+                Remedy(
+                    "clean the data",
+                    "assert torch.isfinite(x).all(); drop or impute the bad rows before training",
+                    "certain",
+                ),
+            ),
+        )
+
+    @staticmethod
+    def specimen() -> Subject:
+        data = factors()
+        data[::7, 3] = torch.nan
+        return Patient(data=data, steps=40).train()

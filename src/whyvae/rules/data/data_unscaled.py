@@ -1,0 +1,66 @@
+"""DAT02: see the page of the same name."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from whyvae.probes.data import Data
+from whyvae.probes.objective import Objective
+from whyvae.rule import Rule
+from whyvae.testing import Patient, factors, kl
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.watch.subject import Subject
+
+LARGE = Limit(
+    ">",
+    10,
+    "standard initialisations keep the scale of activations for inputs of size about 1; ten times that saturates or explodes the first layers",
+)
+MIXED = Limit(
+    ">",
+    100,
+    "squared errors weigh features by their scale squared: a feature 100 times smaller counts one part in 10,000",
+)
+
+
+def _plain(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return (output - x).pow(2).sum() / 2 + kl(mu, logvar)
+
+
+class DataUnscaled(Rule):
+    """The scale of the features breaks training or the likelihood (0-255 pixels, mixed units)."""
+
+    code = "DAT02"
+    stage = 2
+    requires = ("DAT01", "OUT02", "OUT01")
+    explains = ("TRN01", "POS01")
+
+    @staticmethod
+    def check(data: Data, objective: Objective) -> Verdict:
+        evidence = (
+            Evidence("root mean square of the encoder's input", data.input_rms, LARGE),
+            Evidence(
+                "largest feature over smallest, by how far they reach", data.spread_ratio, MIXED
+            ),
+        )
+        guilty = tuple(e for e in evidence if e.incriminating)
+        if not guilty:
+            return Healthy(evidence)
+        mixed = guilty[0].limit is MIXED
+        summary = (
+            f"One feature is {data.spread_ratio:.3g} times larger than another: the loss only sees the large one."
+            if mixed
+            else f"The input runs from {data.low:.4g} to {data.high:.4g}: networks and the squared error expect numbers of size about 1."
+        )
+        how = (
+            "x = (x - x.mean(0)) / x.std(0)"
+            if mixed or data.low < 0
+            else f"x = x / {data.high:.4g}"
+        )
+        return Finding(
+            guilty, summary, "warning", 0.95, data.at, remedies=(Remedy("scale the data", how),)
+        )
+
+    @staticmethod
+    def specimen() -> Subject:
+        return Patient(data=factors() * 80 + 120, loss=_plain, steps=300).train()

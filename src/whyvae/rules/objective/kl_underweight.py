@@ -1,0 +1,81 @@
+"""OBJ03: see the page of the same name."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from whyvae.probes.balance import Balance
+from whyvae.probes.objective import Objective
+from whyvae.rule import Rule
+from whyvae.rules.objective.weight import harm_light
+from whyvae.testing import Patient, kl, squared_error
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.watch.subject import Subject
+
+
+def _light(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return (squared_error(output, x) + 1e-4 * kl(mu, logvar)) / x.shape[0]
+
+
+class KLUnderweight(Rule):
+    """The KL weighs too little for N(0, I), the prior, to be covered by the encodings."""
+
+    code = "OBJ03"
+    stage = 3
+    requires = (
+        "DAT01",
+        "WIR05",
+        "WIR04",
+        "OBJ04",
+        "OBJ05",
+        "OBJ08",
+        "OUT02",
+        "OUT03",
+        "POS02",
+        "POS03",
+        "OBJ06",
+        "OBJ02",
+        "OUT01",
+        "DAT02",
+    )
+    explains = ()
+
+    @staticmethod
+    def check(objective: Objective, balance: Balance) -> Verdict:
+        evidence = (harm_light(balance),)
+        if not balance.too_light or objective.learned_scale:
+            return Healthy(evidence)
+        extra = Evidence(
+            "effective beta" if objective.bernoulli else "noise variance the loss implies",
+            balance.s,
+            Limit(
+                "<",
+                balance.fitting,
+                "1: the ELBO itself"
+                if objective.bernoulli
+                else "mean squared error of this model: the variance that fits",
+            ),
+        )
+        return Finding(
+            (*evidence, extra),
+            "The KL weighs too little: encodings have left N(0, I), so draws from it decode to garbage although reconstructions are good.",
+            "error",
+            0.9,
+            objective.regulariser_at,
+            nats=balance.nats_lost or None,
+            remedies=(
+                Remedy(
+                    "weigh the KL more",
+                    f"multiply the KL by about {balance.fitting / balance.s:.2g}, or let the loss choose: loss = D / 2 * log(mse) + kl",
+                ),
+                Remedy(
+                    "sample where encodings lie",
+                    "fit a Gaussian mixture to the encodings and draw from it; no retraining (a latent-diffusion autoencoder does this by design)",
+                    "certain",
+                ),
+            ),
+        )
+
+    @staticmethod
+    def specimen() -> Subject:
+        return Patient(loss=_light, steps=1500).train()

@@ -1,0 +1,83 @@
+"""OBJ02: see the page of the same name."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from whyvae.probes.balance import Balance
+from whyvae.probes.objective import Objective
+from whyvae.rule import Rule
+from whyvae.rules.objective.weight import harm_heavy, harm_light
+from whyvae.testing import Patient, kl
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.watch.subject import Subject
+
+MISMATCH = Limit(">", 1.5, "reduced alike, the factor is 1")
+
+
+def _averaged(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return (output - x).pow(2).mean() + kl(mu, logvar) / x.shape[0]
+
+
+class ReductionMismatch(Rule):
+    """Reconstruction and KL are reduced differently, so the KL weight is off by a dimension."""
+
+    code = "OBJ02"
+    stage = 2
+    requires = (
+        "DAT01",
+        "WIR05",
+        "WIR04",
+        "OBJ04",
+        "OBJ05",
+        "OBJ08",
+        "OUT02",
+        "OUT03",
+        "POS02",
+        "POS03",
+        "OBJ06",
+    )
+    explains = ("POS01",)
+
+    @staticmethod
+    def check(objective: Objective, balance: Balance) -> Verdict:
+        ratio = objective.reductions.ratio
+        off = max(ratio, 1 / ratio)
+        heavy = ratio > 1
+        evidence = (
+            Evidence(
+                "numbers the reconstruction is averaged over, against the KL"
+                if heavy
+                else "numbers the KL is averaged over, against the reconstruction",
+                off,
+                MISMATCH,
+            ),
+            harm_heavy(objective, balance) if heavy else harm_light(balance),
+        )
+        mended = balance.s / ratio  # both terms reduced alike, the user's explicit factor kept
+        guilty = (
+            balance.too_heavy and mended < balance.s / 1.5
+            if heavy
+            else balance.too_light and mended > 1.5 * balance.s
+        )
+        if not evidence[0].incriminating or not guilty or not objective.mostly_reductions:
+            return Healthy(evidence)
+        term, other = ("reconstruction", "KL") if heavy else ("KL", "reconstruction")
+        return Finding(
+            evidence,
+            f"The {term} is averaged where the {other} is summed: the KL weighs {off:.4g} times {'more' if heavy else 'less'} than in the ELBO, as if the data had a noise variance of {balance.s:.3g}.",
+            "error",
+            0.99,
+            objective.likelihood_at if heavy else objective.regulariser_at,
+            nats=balance.nats_lost or None,
+            remedies=(
+                Remedy(
+                    "sum over features",
+                    "recon = F.mse_loss(out, x, reduction='sum') / len(x); kl = kl.sum(1).mean(): sum over features and latents, average over examples only",
+                ),
+            ),
+        )
+
+    @staticmethod
+    def specimen() -> Subject:
+        return Patient(loss=_averaged).train()

@@ -1,0 +1,94 @@
+"""OUT03: see the page of the same name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from whyvae.probes.objective import Objective
+from whyvae.probes.output import OutputActivation
+from whyvae.rule import Rule
+from whyvae.testing import Patient, factors, kl
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.watch.subject import Subject
+
+TWICE = Limit(
+    ">",
+    1,
+    "each squashes what the one before already squashed: outputs crowd in the middle and black and white are out of reach",
+)
+SQUASHING = {
+    "sigmoid",
+    "sigmoid_",
+    "softmax",
+    "log_softmax",
+    "tanh",
+    "hardsigmoid",
+    "relu",
+    "relu_",
+    "softplus",
+}
+
+
+def _bce(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return (
+        F.binary_cross_entropy_with_logits(output, x, reduction="sum") + kl(mu, logvar)
+    ) / x.shape[0]
+
+
+class DoubleActivation(Rule):
+    """An activation is applied twice, such as a sigmoid before BCE-with-logits."""
+
+    code = "OUT03"
+    stage = 1
+    requires = ("DAT01",)
+    explains = ("POS01",)
+
+    @staticmethod
+    def check(output: OutputActivation, objective: Objective) -> Verdict:
+        applied = [name for name in output.activations if name in SQUASHING]
+        count = len(applied)
+        narrowed = count > 1 and (
+            output.low > output.own_low + 0.1 or output.high < output.own_high - 0.1
+        )
+        squashed_logits = (
+            objective.family == "bernoulli logits"
+            and count > 0
+            and output.low >= -1.001
+            and output.high <= 1.001
+        )
+        squashed_classes = objective.family == "categorical" and "softmax" in applied
+        inside = squashed_logits or squashed_classes
+        total = count + 1 if inside else (count if narrowed else min(count, 1))
+        evidence = (
+            Evidence("activations between the last layer and the likelihood", total, TWICE),
+        )
+        if total < 2:
+            return Healthy(evidence)
+        last = applied[-1].rstrip("_")
+        second = (
+            "the loss, which applies a sigmoid itself"
+            if squashed_logits
+            else "the loss, which applies a softmax itself"
+            if squashed_classes
+            else f"`{last}`"
+        )
+        return Finding(
+            evidence,
+            f"`{applied[0].rstrip('_')}` is followed by {second}: the activation is applied twice, and the output cannot get near the ends of its range.",
+            "error",
+            0.99,
+            output.at,
+            remedies=(
+                Remedy(
+                    "apply it once",
+                    f"drop `{applied[0].rstrip('_')}` at the decoder's end, or use the loss without built-in activation (binary_cross_entropy on probabilities)",
+                    "certain",
+                ),
+            ),
+        )
+
+    @staticmethod
+    def specimen() -> Subject:
+        return Patient(data=(factors() > 0).float(), output=torch.sigmoid, loss=_bce).train()

@@ -1,0 +1,59 @@
+"""POS01: see the page of the same name."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from whyvae.probes.latents import LatentUsage
+from whyvae.rule import Rule
+from whyvae.testing import Patient, kl, squared_error
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.watch.subject import Subject
+
+BIT = Limit(
+    "<",
+    0.693,
+    "one bit (log 2 nats): below it the code cannot tell even two kinds of examples apart",
+)
+
+
+def _heavy(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return (squared_error(output, x) + 1000 * kl(mu, logvar)) / x.shape[0]
+
+
+class PosteriorCollapse(Rule):
+    """Most latent units carry nothing about the input."""
+
+    code = "POS01"
+    kind = "symptom"
+    stage = 9
+    requires = ("DAT01",)
+
+    @staticmethod
+    def check(usage: LatentUsage) -> Verdict:
+        evidence = (
+            Evidence(
+                "nats of information in the whole latent code, per example",
+                usage.rate,
+                BIT,
+                unit="nats",
+            ),
+        )
+        if not evidence[0].incriminating:
+            return Healthy(evidence)
+        return Finding(
+            evidence,
+            f"The latent code is empty: {usage.active} of {usage.units} units carry anything, so the decoder gives the same average for every z.",
+            "error",
+            0.99,
+            remedies=(
+                Remedy(
+                    "find the cause",
+                    "collapse is a symptom: weight, reductions, wiring or the decoder cause it (whyvae explain POS01)",
+                ),
+            ),
+        )
+
+    @staticmethod
+    def specimen() -> Subject:
+        return Patient(loss=_heavy).train()
