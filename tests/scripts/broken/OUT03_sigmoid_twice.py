@@ -43,10 +43,10 @@ def training_step(enc, dec, x):
 torch.manual_seed(13)
 enc, dec = Encoder(6), Decoder(6)
 opt = torch.optim.Adam(list(enc.parameters()) + list(dec.parameters()), lr=1e-3)
-for it in range(3000):
+for it in range(2200):
     rec, kl = training_step(enc, dec, bars(80))
     opt.zero_grad()
     (rec + kl).backward()
     opt.step()
-    if it % 300 == 299:
+    if it % 200 == 199:
         print(f"{it + 1:5d} rec {rec.item():.2f} kl {kl.item():.2f}")

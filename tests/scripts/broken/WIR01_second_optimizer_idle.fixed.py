@@ -27,7 +27,7 @@ class Gen(nn.Module):
 rec, gen = Rec(), Gen()
 enc_opt = torch.optim.Adam(rec.parameters(), lr=1e-3)
 dec_opt = torch.optim.Adam(gen.parameters(), lr=3e-3)
-for step in range(3000):
+for step in range(2300):
     x = X[torch.randint(len(X), (150,))]
     mu, sd = rec(x)
     y = gen.net(mu + sd * torch.randn_like(sd))
@@ -38,5 +38,5 @@ for step in range(3000):
     (nll + kl).backward()
     enc_opt.step()
     dec_opt.step()
-    if step % 300 == 0:
+    if step % 230 == 0:
         print(f"{step:5d} nll {nll.item():.3f} kl {kl.item():.3f}")

@@ -30,7 +30,7 @@ def decode(z):
 
 
 lr = 0.01
-for step in range(6000):
+for step in range(5000):
     x = X[torch.randint(0, len(X), (100,))]
     mu, logvar = encode(x)
     z = mu + torch.exp(0.5 * logvar) * torch.randn(mu.shape)
@@ -42,5 +42,5 @@ for step in range(6000):
         for p in params:
             p -= lr * p.grad
             p.grad.zero_()
-    if step % 600 == 0:
+    if step % 500 == 0:
         print(step, "rec", rec.item(), "kld", kld.item())
