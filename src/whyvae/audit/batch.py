@@ -49,15 +49,24 @@ def at_batch_size(subject: Any, share: float) -> tuple[Lineage, Replay]:
     tape, lineage = subject.tape, subject.lineage
     batch = tape.slots[lineage.z].shape[0]
     small = int(batch * share)
-    others = {n for s in tape.slots for n in s.shape[1:]} | {
-        _numel(s.shape[1:]) for s in tape.slots if len(s.shape) > 1 and s.shape[0] == batch
-    }
+    others = _widths(tape, lineage, batch)
     if small < 2 or small == batch:
         raise ValueError(f"a batch of {batch} cannot be halved")
     if batch in others and _written(tape, batch):
         raise ValueError(f"the number {batch} may be the batch or a width")
     shrunk = _shrunk(tape, batch, small, others)
     return find(shrunk), _replay(subject, shrunk)
+
+
+def _widths(tape: Tape, lineage: Lineage, batch: int) -> set[int]:
+    """What else a loss may be divided by: the numbers in an output or a latent, and the sides of either."""
+    found: set[int] = set()
+    for slot in (lineage.output, lineage.z, lineage.data):
+        if slot >= 0:
+            shape = tape.slots[slot].shape
+            per_example = [n for i, n in enumerate(shape) if not (i == 0 and n == batch)]
+            found |= {*per_example, _numel(tuple(per_example))}
+    return found - {1}
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -14,6 +14,8 @@ from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # as for the KL: rounding and guards lie below 1e-6, other families above 1e-2
 SMOOTH_GUARD = 1e-6  # what clamps like log(p + 1e-8) may add
+MOST_MEETINGS = 12
+NORMALISED = 1e-6  # how far probabilities may be from a sum of 1
 
 FAMILY_NAMES = {
     "gaussian": "Gaussian (squared error)",
@@ -78,7 +80,7 @@ class Likelihood:
 def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
     """The likelihood at the best-fitting meeting of output and data; None if the output meets nothing."""
     best: Likelihood | None = None
-    for meeting in lineage.meetings[:6]:
+    for meeting in lineage.meetings[:MOST_MEETINGS]:
         if meeting.output < 0:
             continue
         lineage.meetings = (meeting, *(m for m in lineage.meetings if m != meeting))
@@ -112,6 +114,7 @@ def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
         if _class_indices(output, target)
         else _continuous(output, target)
     )
+    candidates |= _huber(candidates, g.detach())
     fits = {name: least_squares(psi.flatten()[:, None], flat) for name, psi in candidates.items()}
     found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
     if fits:
@@ -129,7 +132,7 @@ def _of(
     name: str, scale: float, residual: float, meeting: Meeting, output: Tensor, target: Tensor | None,
     blown: tuple[int, ...] | None,
 ) -> Likelihood:  # fmt: skip
-    family = "huber" if name.startswith("huber") else name
+    family = name.split()[0] if name.startswith(("huber", "categorical")) else name
     sign = 1 if scale > 0 else -1
     delta = float(name.split()[1]) if family == "huber" else 1.0
     return Likelihood(
@@ -172,7 +175,12 @@ def _categorical(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         if axis == 1 and hot.dim() == output.dim()
         else hot.reshape(output.shape)
     )
-    return {"categorical": output.softmax(axis) - hot, "categorical log": -hot}
+    found = {"categorical": output.softmax(axis) - hot}
+    if bool((output.logsumexp(axis).abs() < NORMALISED).all()):
+        found["categorical of log-probabilities"] = -hot
+    if bool(((output.sum(axis) - 1).abs() < NORMALISED).all()) and bool((output >= 0).all()):
+        found["categorical of probabilities"] = -hot / output.clamp_min(1e-12)
+    return found
 
 
 def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
@@ -204,6 +212,18 @@ def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
     found["log-cosh"] = r.tanh()
     found["poisson"] = y.exp() - t
     return found
+
+
+def _huber(candidates: dict[str, Tensor], g: Tensor) -> dict[str, Tensor]:
+    """The Huber error whose delta the gradient itself shows: it grows with the error and stays at its largest."""
+    if "laplace" not in candidates:
+        return {}
+    r, size = candidates["gaussian"], g.abs()
+    growing = (size < 0.9 * size.max()) & (r.abs() > 0)
+    if not growing.any():
+        return {}
+    delta = float(size.max() / (size[growing] / r.abs()[growing]).median())
+    return {f"huber {delta}": (r / delta).clamp(-1, 1)} if delta > 0 else {}
 
 
 def _averaged(target: Tensor, output: Tensor) -> Tensor:

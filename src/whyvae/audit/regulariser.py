@@ -81,6 +81,9 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     if residual < EXACT:
         return _named(step, c1, c2, c3, c4, common)
     mixed = _monte_carlo(step, direct)
+    if mixed is not None and mixed < 0:
+        return Regulariser("wrong", mixed, mistake=_SIGN, monte_carlo=True, residual=0.0, scale=scale,
+                           coefficients=(mixed, mixed, mixed, 0.0))  # fmt: skip
     if mixed is not None:
         return Regulariser("exact", mixed, monte_carlo=True, residual=0.0, scale=scale,
                            coefficients=(mixed, mixed, mixed, 0.0))  # fmt: skip
@@ -118,10 +121,13 @@ def _named(
     return Regulariser("wrong", c3, mistake=_mistake(c1, c2, c3, c4, same), **common)  # type: ignore[arg-type]
 
 
+_SIGN = "its sign is wrong: training pushes the posterior away from the prior"
+
+
 def _mistake(c1: float, c2: float, c3: float, c4: float, same: object) -> str:
     assert callable(same)  # noqa: S101 - typed loosely to stay a local closure
     if c1 <= 0 and c2 <= 0 and c3 <= 0 and (c1 < 0 or c2 < 0 or c3 < 0):
-        return "its sign is wrong: training pushes the posterior away from the prior"
+        return _SIGN
     if same(c1, 0) and not same(c4, 0):
         return "mu enters as mu, not as mu squared"
     if same(c1, 0) and not same(c3, 0):
@@ -158,13 +164,13 @@ def _basis(step: Cut) -> Tensor:
 def least_squares(basis: Tensor, g: Tensor) -> tuple[Tensor, float]:
     """Column-scaled least squares: (coefficients, residual norm / norm of g). Columns of nothing get 0."""
     size = basis.norm(dim=0)
-    live = size > 1e-200
+    live = (size > 1e-200) & size.isfinite()
     coefficients = torch.zeros(basis.shape[1], dtype=torch.float64)
     if live.any():
         scaled = basis[:, live] / size[live]
         solved = torch.linalg.lstsq(scaled, g[:, None], driver="gelsd").solution[:, 0]
         coefficients[live] = solved / size[live]
-    rest = (g - basis @ coefficients).norm() / g.norm().clamp_min(1e-300)
+    rest = (g - basis[:, live] @ coefficients[live]).norm() / g.norm().clamp_min(1e-300)
     return coefficients, float(rest)
 
 
@@ -175,11 +181,7 @@ def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
     entropy = gradient(-sigma.log().sum(), step.heads)
     coefficients, residual = least_squares(torch.stack([prior, entropy], 1), direct)
     weight, other = float(coefficients[0]), float(coefficients[1])
-    return (
-        weight
-        if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) and weight > 0
-        else None
-    )
+    return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) else None
 
 
 _AS_LOGVAR = "what scales the noise is what the formula takes for log-variance"

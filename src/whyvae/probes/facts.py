@@ -22,7 +22,7 @@ class LossFacts(Probe):
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
         limits = []
-        if objective.not_auditable:
+        if objective.not_auditable and not objective.not_auditable.startswith("does not apply"):
             limits.append(f"the regulariser cannot be audited: {objective.not_auditable}")
         if objective.family == "unknown":
             limits.append(

@@ -68,7 +68,7 @@ class Objective(Probe):
 
     @property
     def auditable(self) -> bool:
-        return self.not_auditable == "" and self.posterior in {"diagonal Gaussian", "deterministic"}
+        return self.not_auditable == "" and self.posterior == "diagonal Gaussian"
 
     @property
     def sampling_mistake(self) -> str:
@@ -240,6 +240,8 @@ _PLAIN = {
 def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood | None) -> str:
     """A reason why a misfit of the regulariser is no mistake: it uses the sample in a way that no Gaussian KL does."""
     lineage, deps, tape = subject.lineage, subject.deps, subject.tape
+    if lineage.posterior == "deterministic":
+        return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
     if lineage.posterior not in {"diagonal Gaussian", "deterministic"}:
         return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
     if not lineage.heads:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
-from whyvae.audit.cut import cut, gradient
+from whyvae.audit.cut import gradient, head_values
 from whyvae.probe import Probe
 from whyvae.verdict import Where
 from whyvae.watch.replay import ReplayFailed
@@ -29,8 +30,10 @@ class Wiring(Probe):
     stale_steps: int
     optimizers: tuple[str, ...]
     reconstruction_reaches_encoder: bool
-    decoder_gradient_at_z: float
+    output_depends_on_latent: float  # slope of the output in the heads, `detach` ignored
     latent_at: Where | None
+    backward_at: Where | None
+    step_at: Where | None
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
@@ -58,6 +61,7 @@ class Wiring(Probe):
             _names(subject, unstepped), sum(s.numel for s in unstepped) / total, _names(subject, idle),
             sum(s.numel for s in idle) / total, total, stale[len(stale) // 2] if stale else math.nan, len(stale),
             tuple(o.name for o in subject.optimizers), reaches, at_z, Where(*place) if place else None,
+            _where(subject.main.backward_at), _where(next((o.stepped_at for o in subject.optimizers), None)),
         )  # fmt: skip
 
 
@@ -98,15 +102,27 @@ def _names(subject: Any, slots: list[Any]) -> tuple[str, ...]:
 
 
 def _reaches(subject: Any) -> tuple[bool, float]:
-    """Does the gradient that the decoder hands back at z arrive at the heads?"""
-    lineage = subject.lineage
-    try:
-        step = cut(lineage, subject.replay)
-        at_z = float(gradient(step.loss, [step.z]).norm())
-        through = (
-            step.sample.requires_grad
-            and float(gradient(step.sample.sum(), step.heads).abs().max()) > 0
-        )
-    except (ReplayFailed, RuntimeError, ValueError):
+    """(Has the output a gradient to the heads?, slope of its dependence on them, gradients or not)."""
+    lineage, replay = subject.lineage, subject.replay
+    if not lineage.heads or lineage.output < 0:
         return True, math.nan
-    return through, at_z
+    try:
+        heads = [v.requires_grad_() for v in head_values(lineage, replay)]
+        fed = dict(zip(lineage.heads, heads, strict=True))
+        by_value, by_gradient = (
+            _slope(replay.run([lineage.output], feed=fed, attached=on)[lineage.output], heads)
+            for on in (True, False)
+        )
+    except ReplayFailed:
+        return True, math.nan
+    return by_gradient > 0, by_value
+
+
+def _slope(output: Tensor, heads: list[Tensor]) -> float:
+    generator = torch.Generator().manual_seed(17)
+    dice = torch.rand(output.shape, generator=generator, dtype=torch.float64)
+    return float(gradient((output * dice).sum(), heads).norm())
+
+
+def _where(place: Any) -> Where | None:
+    return Where(*place) if place else None

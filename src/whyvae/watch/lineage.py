@@ -8,7 +8,7 @@ settled by running the tape at several values of `eps`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -71,6 +71,12 @@ _COMPARING = {
     "ge",
     "isnan",
 }
+
+
+_SHAPED_LIKE = {
+    "zeros_like", "ones_like", "full_like", "empty_like", "randn_like", "rand_like", "randint_like", "new_zeros",
+    "new_ones", "new_full", "new_empty", "new_tensor", "new",
+}  # fmt: skip
 
 
 class NoVAE(Exception):
@@ -140,7 +146,7 @@ class Dependencies:
         """Slots made from `start` (included); `through` limits the ops (positions) that may be passed."""
         reached = set(start)
         for position, op in enumerate(self.tape.ops):
-            if (through is None or position in through) and not reached.isdisjoint(op.reads):
+            if (through is None or position in through) and not reached.isdisjoint(_uses(op)):
                 reached.update(op.outs)
                 reached.update(op.writes)
         return reached
@@ -156,7 +162,7 @@ class Dependencies:
             position = self.producer.get(slot)
             if position is None:
                 continue
-            for read in self.tape.ops[position].reads:
+            for read in _uses(self.tape.ops[position]):
                 if read not in reached:
                     reached.add(read)
                     todo.append(read)
@@ -184,10 +190,15 @@ class Dependencies:
         reached: set[int] = set()
         for op in self.tape.ops:
             mixes = self.is_mixing(op) and any(r in self.parametric for r in op.reads)
-            if mixes or not reached.isdisjoint(op.reads):
+            if mixes or not reached.isdisjoint(_uses(op)):
                 reached.update(op.outs)
                 reached.update(op.writes)
         return reached
+
+
+def _uses(op: Op) -> tuple[int, ...]:
+    """The slots whose values matter to `op`: `zeros_like(t)` reads the shape of t alone."""
+    return op.reads[1:] if op.name in _SHAPED_LIKE else op.reads
 
 
 def find(tape: Tape) -> Lineage:
@@ -197,7 +208,7 @@ def find(tape: Tape) -> Lineage:
         NoVAE: no latent draw and no Gaussian regulariser was found.
     """
     deps = Dependencies(tape)
-    replay = Replay(tape)
+    replay = Replay(tape, sane_parameters(tape))
     draws = _draws(deps, replay, _torch_noise(deps)) or _draws(deps, replay, _foreign_noise(deps))
     if not draws:
         raise NoVAE("no random draw is scaled and shifted by an encoder and decoded")
@@ -281,6 +292,18 @@ def _code_slot(deps: Dependencies, heads: tuple[int, ...], above: set[int]) -> i
         deps.is_mixing(deps.tape.ops[p]) and any(r in deps.parametric for r in deps.tape.ops[p].reads)
         for p in deps.readers.get(s, []))]  # fmt: skip
     return read[0] if read else -1
+
+
+HUGE = 1e4  # a weight above this is on its way to infinity
+
+
+def sane_parameters(tape: Tape) -> dict[int, Tensor] | None:
+    """None where the parameters are usable as they are; else small random ones (roles do not depend on values)."""
+    live = {s.index: s.value.detach() for s in tape.slots if s.trainable and s.value is not None}
+    if all(bool(torch.isfinite(v).all()) and float(v.abs().max() if v.numel() else 0) < HUGE for v in live.values()):
+        return None
+    generator = torch.Generator().manual_seed(3)
+    return {i: 0.05 * torch.randn(v.shape, generator=generator) for i, v in live.items()}
 
 
 @dataclass(slots=True)
@@ -548,8 +571,9 @@ def _decoder_ops(deps: Dependencies, z: int) -> frozenset[int]:
     """Ops (by `Op.index`) on the way from z to (and including) the parametrised functions behind it."""
     tape = deps.tape
     behind = deps.descendants([z])
-    mixers = [op for op in tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads)
-              and any(r in deps.parametric for r in op.reads)]  # fmt: skip
+    mixers = [op for op in tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads)]
+    # without any parameter it is an inner product z z'
+    mixers = [op for op in mixers if any(r in deps.parametric for r in op.reads)] or mixers
     before = deps.ancestors([s for op in mixers for s in op.outs])
     return frozenset(
         op.index for op in tape.ops
@@ -642,7 +666,9 @@ def _meetings_of(deps: Dependencies, decoded: set[int], data: int) -> tuple[Meet
     tape = deps.tape
     from_data = deps.descendants([data]) if data >= 0 else set()
     storage = tape.slots[data].storage if data >= 0 else None
-    later_mixed = deps.ancestors([r for op in tape.ops if deps.is_mixing(op) for r in op.reads])
+    later_mixed = deps.ancestors([
+        r for op in tape.ops if deps.is_mixing(op) and any(p in deps.parametric for p in op.reads) for r in op.reads
+    ])  # fmt: skip
     found: list[tuple[tuple[int, ...], Meeting]] = []
     for op in tape.ops:
         outputs = [r for r in op.reads if r in decoded]
@@ -658,7 +684,23 @@ def _meetings_of(deps: Dependencies, decoded: set[int], data: int) -> tuple[Meet
         same = tape.slots[target].numel == tape.slots[outputs[0]].numel
         rank = (not related, not fresh, op.name not in LOSSES and not same, op.index)
         found.append((rank, Meeting(op.index, outputs[0], target, op.place)))
-    return tuple(m for _, m in sorted(found, key=lambda pair: pair[0]))
+    best = [m for _, m in sorted(found, key=lambda pair: pair[0])]
+    return (*best, *dict.fromkeys(e for m in best for e in _earlier(deps, m, decoded)))
+
+
+def _earlier(deps: Dependencies, meeting: Meeting, decoded: set[int]) -> Iterator[Meeting]:
+    """`meeting` with an output further up: a loss written out, as x log y + (1 - x) log(1 - y), uses y twice."""
+    slot = meeting.output
+    while (position := deps.producer.get(slot)) is not None:
+        op = deps.tape.ops[position]
+        sources = {r for r in op.reads if r in decoded}
+        if deps.is_mixing(op) or len(sources) != 1:
+            return
+        slot = sources.pop()
+        if deps.tape.slots[slot].shape != deps.tape.slots[meeting.output].shape:
+            return
+        if len(deps.readers.get(slot, [])) > 1:
+            yield Meeting(meeting.op, slot, meeting.target, meeting.place)
 
 
 _NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from whyvae.watch.lineage import MIXING, Dependencies
 from whyvae.watch.step import Decoded, Shown
-from whyvae.watch.tape import Place, Tape, _place, tensors_in
+from whyvae.watch.tape import Place, Tape, calling_place, tensors_in
 
 MOST_HELD_OUT = 2048  # examples
 MOST_BYTES = 64 * 2**20
@@ -112,7 +112,7 @@ class Onlooker(TorchFunctionMode):
                 return
             if key in self.decoder:
                 if first.shape[0] != self._encoded_rows and len(self.decoded) < MOST_DECODED:
-                    self.decoded.append(Decoded(first.detach().clone(), self._training, _place()))
+                    self.decoded.append(Decoded(first.detach().clone(), self._training, calling_place()))
                 return
 
     def _keep(self, weight: int, value: Tensor) -> None:

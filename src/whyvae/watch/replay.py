@@ -180,7 +180,7 @@ def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, *, att
             if attached and (op.name in {"detach", "detach_"} or op.func is _DATA):
                 return args[0]
             if op.name in _TO_FLOAT:
-                return _double(args[0])
+                return args[0].double()
             return op.func(*args, **kwargs)
     except Exception as error:
         line = f" (line {op.place.line} of {op.place.file})" if op.place else ""

@@ -30,6 +30,7 @@ class Step:
         frozenset()
     )  # ids of optimised parameters whose gradient is None or 0
     lr: float = float("nan")
+    backward_at: Place | None = None
 
     @property
     def finite(self) -> bool:
@@ -67,6 +68,7 @@ class Optimizer:
     alive: list[Tensor]
     lr: float
     steps: int = 0
+    stepped_at: Place | None = None
 
 
 class Log:

@@ -71,38 +71,27 @@ class Subject:
 
     @cached_property
     def replay(self) -> Replay:
-        """The main step at the parameters the run ended with; at the last finite ones if it broke."""
-        if self.broken:
-            return Replay(self.tape, self._last_finite)
-        return Replay(self.tape)
+        """The main step at the parameters the run ended with; at the earliest ones known if it broke."""
+        return Replay(self.tape, self._before_breaking if self.broken else None)
 
     @cached_property
     def broken(self) -> bool:
-        """Did the run end with parameters that are not finite?"""
-        live = [s.value for s in self.tape.slots if s.trainable and s.value is not None]
-        return not all(bool(torch.isfinite(p).all()) for p in live)
+        """Did the run end with parameters that are not finite, or on their way there?"""
+        return lineages.sane_parameters(self.tape) is not None
 
     @cached_property
-    def _last_finite(self) -> dict[int, Tensor]:
-        """Slot of the main tape -> the latest finite value known (the recorded step's, or an earlier one's)."""
-        mine = {
-            id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None
-        }
-        for step in reversed(self.steps):
+    def _before_breaking(self) -> dict[int, Tensor] | None:
+        """Slot of the main tape -> the earliest value kept (the audit holds at any parameters)."""
+        mine = {id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None}
+        for step in self.steps:
             values = {
                 mine[id(slot.value)]: step.parameters[slot.index]
                 for slot in step.tape.slots
                 if slot.index in step.parameters and id(slot.value) in mine
             }
-            if len(values) == len(mine) and all(
-                bool(torch.isfinite(v).all()) for v in values.values()
-            ):
+            if len(values) == len(mine) and all(bool(torch.isfinite(v).all()) for v in values.values()):
                 return values
-        generator = torch.Generator().manual_seed(3)
-        return {  # the audit holds at any parameters: small random ones then
-            i: 0.05 * torch.randn(self.tape.slots[i].shape, generator=generator)
-            for i in mine.values()
-        }
+        return lineages.sane_parameters(self.tape)
 
     # ------------------------------------------------------------------ data
     @cached_property

@@ -303,7 +303,7 @@ class Recorder(TorchFunctionMode):
                 outs,
                 writes,
                 grad,
-                _place(),
+                calling_place(),
                 random,
             )
         )
@@ -312,7 +312,7 @@ class Recorder(TorchFunctionMode):
         """`torch.normal(mean, std)` as what it does: a standard draw, scaled and shifted, nothing differentiated."""
         mean = args[0] if args else kwargs.get("mean", 0.0)
         std = args[1] if len(args) > 1 else kwargs.get("std", 1.0)
-        eps, place, ops = len(self.tape.slots), _place(), self.tape.ops
+        eps, place, ops = len(self.tape.slots), calling_place(), self.tape.ops
         self.tape.slots.append(Slot(eps, tuple(out.shape), out.dtype, False, True, -1 - eps))
         ops.append(
             Op(
@@ -463,7 +463,7 @@ def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     return []
 
 
-def _place() -> Place | None:
+def calling_place() -> Place | None:
     """The innermost line that is neither ours nor torch's."""
     frame = sys._getframe(2)  # noqa: SLF001 - the documented way costs a list of all frames
     best: Place | None = None

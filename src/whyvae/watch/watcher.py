@@ -29,7 +29,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from whyvae.watch.lineage import Dependencies
 from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
 from whyvae.watch.step import Log, Named, Optimizer, Shown, Step, names_of
-from whyvae.watch.tape import Recorder
+from whyvae.watch.tape import Recorder, calling_place
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
 FREE_STEPS = 3  # recorded whatever they cost
@@ -151,6 +151,7 @@ class Watcher:
             for p in o.alive
             if p.grad is None or not bool(p.grad.any())
         )
+        step.backward_at = self._backward_at
         step.lr = next((o.lr for o in self.optimizers.values()), float("nan"))
         self.steps.append(step)
         if not self.onlooker.encoder:
@@ -213,6 +214,7 @@ class Watcher:
         if not slots:
             return
         if not recorder.tape.roots:
+            self._backward_at = calling_place()
             self._root_value = float(roots[0].detach().sum())
             self._stale = self._gradient_norm()
             self._before = self._snapshot(recorder)
@@ -265,6 +267,8 @@ class Watcher:
             self._close(keep=True)
         known = self.optimizers[id(optimizer)]
         known.steps += 1
+        if known.stepped_at is None:
+            known.stepped_at = calling_place()
         known.lr = float(optimizer.param_groups[0]["lr"])
         if known.steps == max(o.steps for o in self.optimizers.values()):
             self.count = known.steps

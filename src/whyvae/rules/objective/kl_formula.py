@@ -40,7 +40,7 @@ class KLFormula(Rule):
 
     code = "OBJ05"
     stage = 1
-    requires = ("DAT01", "POS03")
+    requires = ("DAT01", "POS03", "POS02")
     explains = ("POS01", "TRN01")
 
     @staticmethod

@@ -26,7 +26,7 @@ class KLMissing(Rule):
 
     code = "OBJ04"
     stage = 1
-    requires = ("DAT01",)
+    requires = ("DAT01", "POS02")
 
     @staticmethod
     def check(objective: Objective) -> Verdict:

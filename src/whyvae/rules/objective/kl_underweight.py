@@ -36,8 +36,7 @@ class KLUnderweight(Rule):
         "OBJ06",
         "OBJ02",
         "OUT01",
-        "DAT02",
-    )
+        "DAT02", "WIR01", "WIR02", "POS04")
     explains = ()
 
     @staticmethod
@@ -62,7 +61,6 @@ class KLUnderweight(Rule):
             "error",
             0.9,
             objective.regulariser_at,
-            nats=balance.nats_lost or None,
             remedies=(
                 Remedy(
                     "weigh the KL more",

@@ -27,7 +27,7 @@ class PosteriorCollapse(Rule):
     code = "POS01"
     kind = "symptom"
     stage = 9
-    requires = ("DAT01",)
+    requires = ("DAT01", "TRN01")
 
     @staticmethod
     def check(usage: LatentUsage) -> Verdict:

@@ -16,7 +16,7 @@ class NotFinite(Rule):
 
     code = "TRN01"
     kind = "symptom"
-    stage = 9
+    stage = 8
 
     @staticmethod
     def check(numbers: Finiteness) -> Verdict:

@@ -34,8 +34,8 @@ class LatentDetached(Rule):
             else "the decoder's gradient at z stops there: mu and sigma get none of it"
         )
         evidence = (Evidence("gradient from z to the encoder", float(reaches), REACHES, text=seen),)
-        if wiring.decoder_gradient_at_z == 0:
-            return Skipped("does not apply: the reconstruction does not depend on z here")
+        if wiring.output_depends_on_latent == 0:
+            return Skipped("does not apply: the output does not depend on the encoder here")
         if reaches:
             return Healthy(evidence)
         return Finding(

@@ -55,7 +55,7 @@ class ParametersNotOptimized(Rule):
             guilty,
             summary,
             "error",
-            0.99,
+            0.99, wiring.step_at,
             remedies=(Remedy("give the optimiser all parameters", how),),
         )
 
