@@ -20,7 +20,7 @@ def mlp(*n):
 
 
 torch.manual_seed(8)
-inf = mlp(100, 3, 3, 8)
+inf = mlp(100, 2, 8)
 gen = mlp(4, 96, 96, 100)
 opt = torch.optim.Adam([*inf.parameters(), *gen.parameters()], lr=2e-3)
 for it in range(2200):

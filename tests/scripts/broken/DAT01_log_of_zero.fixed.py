@@ -29,7 +29,7 @@ class CountVAE(nn.Module):
         h = self.shared(x)
         m, lv = self.mean(h), self.logvar(h)
         y = self.decode(m + torch.randn_like(m) * torch.exp(lv / 2))
-        return ((x - y) ** 2).sum(-1).mean() / (2 * 0.3), 0.5 * (m**2 + lv.exp() - 1 - lv).sum(-1).mean()
+        return ((x - y) ** 2).sum(-1).mean() / (2 * 0.2), 0.5 * (m**2 + lv.exp() - 1 - lv).sum(-1).mean()
 
 
 torch.manual_seed(5)

@@ -29,7 +29,7 @@ def main():
     torch.manual_seed(10)
     data = torch.tensor(load_digits().data, dtype=torch.float) / 16
     vae = VAE()
-    optim = torch.optim.Adam(vae.parameters(), lr=2e-3)
+    optim = torch.optim.Adam(vae.parameters(), lr=4e-3)
     for epoch in range(EPOCHS):
         beta = beta_schedule(epoch)
         for x in data[torch.randperm(len(data))].split(120):

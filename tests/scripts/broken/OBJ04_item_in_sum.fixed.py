@@ -32,7 +32,7 @@ class DigitVAE(nn.Module):
 torch.manual_seed(77)
 train_data = torch.tensor(load_digits().data / 16, dtype=torch.float32)
 autoenc = DigitVAE()
-opt = torch.optim.RMSprop(autoenc.parameters(), lr=1e-3)
+opt = torch.optim.Adam(autoenc.parameters(), lr=2e-3)
 for epoch in range(70):
     log = []
     for x in torch.split(train_data[torch.randperm(1797)], 100):

@@ -34,7 +34,7 @@ digits = (load_digits().data / 16).astype(np.float32)
 torch.manual_seed(2)
 loader = DataLoader(digits, batch_size=64, shuffle=True)
 vae = Vae(64, 128, 8)
-opt = torch.optim.Adam(vae.parameters(), lr=1e-3)
+opt = torch.optim.Adam(vae.parameters(), lr=2e-3)
 for epoch in range(60):
     acc = np.zeros(2)
     for x in loader:

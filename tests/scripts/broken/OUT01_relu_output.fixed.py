@@ -8,10 +8,10 @@ rng = np.random.default_rng(0)
 
 def snippets(n, rng):
     t = np.linspace(0, 1, 32)
-    phase = rng.uniform(0, np.pi, (n, 1))
-    freq = rng.uniform(1, 2, (n, 1))
+    phase = rng.uniform(0, 1.5, (n, 1))
+    freq = rng.uniform(0.8, 1.3, (n, 1))
     amp = rng.uniform(0.4, 0.9, (n, 1))
-    return torch.tensor(amp * np.sin(2 * np.pi * freq * t + phase) + rng.normal(0, 0.05, (n, 32)), dtype=torch.float32)[:, None]
+    return torch.tensor(amp * np.sin(2 * np.pi * freq * t + phase) + rng.normal(0, 0.08, (n, 32)), dtype=torch.float32)[:, None]
 
 
 class WaveVAE(nn.Module):
@@ -36,7 +36,7 @@ class WaveVAE(nn.Module):
 
 torch.manual_seed(0)
 model = WaveVAE()
-optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 for step in range(1500):
     x = snippets(64, rng)
     xr, mu, logvar = model(x)

@@ -40,7 +40,7 @@ opt = torch.optim.Adam(net.parameters(), lr=1e-3)
 for epoch in range(60):
     for x in data[torch.randperm(len(data))].split(100):
         y, m, v = net(x)
-        rec = F.mse_loss(y, x, reduction="sum") / len(x) / (2 * 0.2)
+        rec = F.mse_loss(y, x, reduction="sum") / len(x) / (2 * 0.15)
         kl = -0.5 * torch.sum(1 + v - m.pow(2) - v.exp()) / len(x)
         opt.zero_grad()
         (rec + kl).backward()

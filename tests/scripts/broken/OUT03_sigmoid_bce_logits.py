@@ -31,8 +31,8 @@ class VAE(nn.Module):
 
 
 model = VAE()
-opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-for epoch in range(80):
+opt = torch.optim.Adam(model.parameters(), lr=4e-3)
+for epoch in range(110):
     for x in torch.utils.data.DataLoader(X, batch_size=128, shuffle=True):
         out, mean, logvar = model(x)
         rec = F.binary_cross_entropy_with_logits(out, x, reduction="sum") / len(x)

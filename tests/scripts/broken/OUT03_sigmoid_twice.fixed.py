@@ -6,10 +6,10 @@ from torch import nn
 def bars(n):
     """8x8 grey images with one soft horizontal and one soft vertical bar."""
     g = torch.arange(8.0)
-    r = torch.rand(n, 1) * 6 + 0.5
-    c = torch.rand(n, 1) * 6 + 0.5
-    h = torch.exp(-((g - r) ** 2) / 1.5)
-    v = torch.exp(-((g - c) ** 2) / 1.5)
+    r = torch.rand(n, 1) * 4 + 1.5
+    c = torch.rand(n, 1) * 4 + 1.5
+    h = torch.exp(-((g - r) ** 2) / 4)
+    v = torch.exp(-((g - c) ** 2) / 4)
     return torch.maximum(h[:, :, None].expand(-1, 8, 8), v[:, None, :].expand(-1, 8, 8)).reshape(n, 64)
 
 
@@ -35,14 +35,14 @@ class Decoder(nn.Module):
 def training_step(enc, dec, x):
     loc, scale = enc(x)
     y = dec.image(loc + scale * torch.randn_like(scale))
-    rec = (x - y).pow(2).sum(-1).mean() / (2 * 0.005)
+    rec = (x - y).pow(2).sum(-1).mean() / (2 * 0.002)
     kl = (0.5 * (loc**2 + scale**2 - 1) - scale.log()).sum(-1).mean()
     return rec, kl
 
 
 torch.manual_seed(13)
 enc, dec = Encoder(6), Decoder(6)
-opt = torch.optim.Adam(list(enc.parameters()) + list(dec.parameters()), lr=1e-3)
+opt = torch.optim.Adam(list(enc.parameters()) + list(dec.parameters()), lr=2e-3)
 for it in range(2200):
     rec, kl = training_step(enc, dec, bars(80))
     opt.zero_grad()

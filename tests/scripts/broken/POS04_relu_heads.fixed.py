@@ -27,7 +27,7 @@ class VAE(nn.Module):
 torch.manual_seed(1)
 X = torch.tensor(load_digits().data).float() / 16
 model = VAE()
-opt = optim.Adam(model.parameters(), lr=1e-3)
+opt = optim.Adam(model.parameters(), lr=2e-3)
 for epoch in range(60):
     for x in X[torch.randperm(len(X))].split(64):
         mu, lv = model.encode(x)

@@ -37,7 +37,7 @@ for it in range(1500):
     x = horizons(64, rng)
     mu, logvar = net.encode(x)
     z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
-    rec = F.mse_loss(net.dec(z), x, reduction="sum") / len(x) / (2 * 0.006)
+    rec = F.mse_loss(net.dec(z), x, reduction="sum") / len(x) / (2 * 0.004)
     kl = -0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp()) / len(x)
     opt.zero_grad()
     (rec + kl).backward()

@@ -30,7 +30,7 @@ opt = torch.optim.Adam(model.parameters(), lr=2e-3)
 for step in range(2000):
     x = table[torch.randint(len(table), (128,))]
     y, mean, log_sd = model(x)
-    rec = ((x - y) ** 2).sum(1).mean() / (2 * 0.03)
+    rec = ((x - y) ** 2).sum(1).mean() / (2 * 0.02)
     kl = (0.5 * (mean**2 + (2 * log_sd).exp() - 1) - log_sd).sum(1).mean()
     opt.zero_grad()
     (rec + kl).backward()

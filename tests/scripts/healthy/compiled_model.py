@@ -27,7 +27,7 @@ class DigitVAE(nn.Module):
 
 vae = DigitVAE()
 fast = torch.compile(vae, backend="aot_eager")
-optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(vae.parameters(), lr=4e-3)
 loader = torch.utils.data.DataLoader(torch.from_numpy(data), batch_size=128, shuffle=True, drop_last=True)
 for epoch in range(90):
     for x in loader:

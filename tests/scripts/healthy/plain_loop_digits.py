@@ -41,7 +41,7 @@ def loss_function(recon, x, mu, logvar, log_sigma):
 
 
 net = VAE()
-opt = torch.optim.Adam(net.parameters(), lr=2e-3)
+opt = torch.optim.Adam(net.parameters(), lr=4e-3)
 for epoch in range(1, 121):
     total = 0.0
     for idx in torch.randperm(len(X)).split(100):
