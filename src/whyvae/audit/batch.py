@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from whyvae.watch.lineage import Lineage, find
+import torch
+
+from whyvae.watch.lineage import Lineage, find, origin
 from whyvae.watch.replay import Replay
 from whyvae.watch.tape import Op, Ref, Tape
 
@@ -54,8 +56,26 @@ def at_batch_size(subject: Any, share: float) -> tuple[Lineage, Replay]:
         raise ValueError(f"a batch of {batch} cannot be halved")
     if batch in others and _written(tape, batch):
         raise ValueError(f"the number {batch} may be the batch or a width")
-    shrunk = _shrunk(tape, batch, small, others)
+    shrunk = _shrunk(_fed(subject), batch, small, others)
     return find(shrunk), _replay(subject, shrunk)
+
+
+def _fed(subject: Any) -> Tape:
+    """The tape with the step's data given as it was, not picked again from a larger tensor."""
+    tape, lineage, deps = subject.tape, subject.lineage, subject.deps
+    given = {lineage.data} if lineage.data >= 0 else set()
+    if lineage.target is not None and lineage.target >= 0:
+        given.add(origin(deps, lineage.target))
+    with torch.no_grad():
+        values = subject.replay.run(sorted(given))
+    slots = [
+        replace(s, external=True, live=None, value=values[s.index].to(s.dtype))
+        if s.index in given and not s.external
+        else s
+        for s in tape.slots
+    ]
+    ops = [op for op in tape.ops if given.isdisjoint(op.outs)]
+    return Tape(ops, slots, list(tape.roots), tape.step, tape.autocast, tape.compiled)
 
 
 def _widths(tape: Tape, lineage: Lineage, batch: int) -> set[int]:

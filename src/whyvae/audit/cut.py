@@ -119,11 +119,13 @@ def _cloned(at: Mapping[int, Tensor], eps: int) -> dict[int, Tensor]:
 
 
 def injected(values: list[Tensor], scale: float, seed: int = 0) -> list[Tensor]:
-    """Head outputs moved away from where they are: at a collapsed posterior the KL has no gradient to read."""
+    """Head outputs replaced by noise of this scale.
+
+    The KL's gradient is the same function wherever it is read; at a collapsed posterior there is none to read, and
+    at an exploded one rounding has eaten the small terms.
+    """
     generator = torch.Generator().manual_seed(2_000 + seed)
-    return [
-        v + scale * torch.randn(v.shape, generator=generator, dtype=torch.float64) for v in values
-    ]
+    return [scale * torch.randn(v.shape, generator=generator, dtype=torch.float64) for v in values]
 
 
 def gradient(of: Tensor, at: list[Tensor]) -> Tensor:

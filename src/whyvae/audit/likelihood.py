@@ -9,7 +9,7 @@ from torch import Tensor
 
 from whyvae.audit.cut import Cut, cut
 from whyvae.audit.regulariser import least_squares
-from whyvae.watch.lineage import Lineage, Meeting
+from whyvae.watch.lineage import Dependencies, Lineage, Meeting, origin
 from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # as for the KL: rounding and guards lie below 1e-6, other families above 1e-2
@@ -78,13 +78,17 @@ class Likelihood:
 
 
 def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
-    """The likelihood at the best-fitting meeting of output and data; None if the output meets nothing."""
+    """The likelihood at the best-fitting meeting of output and data; None if the output meets nothing.
+
+    A hand-written cross-entropy lets the output meet functions of the data (`y * log(x)`): the data itself is
+    tried as the target too.
+    """
     best: Likelihood | None = None
-    for meeting in lineage.meetings[:MOST_MEETINGS]:
-        if meeting.output < 0:
-            continue
+    for meeting in _with_origins(lineage):
         lineage.meetings = (meeting, *(m for m in lineage.meetings if m != meeting))
         found = _fit(cut(lineage, replay), meeting)
+        if found is not None and meeting.features:  # whatever it is there, it is none of the data
+            found = replace(found, family="unknown", residual=1.0)
         if found is not None and (best is None or _rank(found) < _rank(best)):
             best = found
         if best is not None and best.residual < EXACT:
@@ -92,6 +96,19 @@ def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
     if best is not None:
         lineage.meetings = (best.meeting, *(m for m in lineage.meetings if m != best.meeting))
     return best
+
+
+def _with_origins(lineage: Lineage) -> list[Meeting]:
+    deps, slots = Dependencies(lineage.tape), lineage.tape.slots
+    meetings = [m for m in lineage.meetings[:6] if m.output >= 0]
+    further = []
+    for meeting in meetings:
+        if meeting.target is None:
+            continue
+        source = origin(deps, meeting.target)
+        if source != meeting.target and slots[source].numel == slots[meeting.target].numel:
+            further.append(replace(meeting, target=source))
+    return [*meetings, *further]
 
 
 def _rank(found: Likelihood) -> tuple[bool, float]:

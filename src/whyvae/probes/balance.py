@@ -8,9 +8,13 @@ from typing import Any, Self
 
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import Spectrum
+from whyvae.probes.generation import Ladder
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.objective import Objective
 from whyvae.probes.reconstruction import Reconstruction
+
+
+FAR = 5.0  # healthy VAEs of the test panel stay below 2.5, underweighted ones lie above 12
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Balance(Probe):
     kept: float  # share of the data's variance that reconstructions keep
     useful_now: int  # directions of the data worth a latent at s
     useful_fitting: int  # and at the fitting s
-    gap_per_unit: float  # nats by which a unit's encodings miss the prior
+    prior_excess: float  # distance from the data that draws from the prior add, in distances of two halves of the data
     rate: float
     nats_lost: float  # by a wrong s, networks frozen: D/2 (1/rho - 1 + log rho), rho = s / MSE (theory.md 1.4)
 
@@ -37,6 +41,7 @@ class Balance(Probe):
         spectrum: Spectrum,
         reconstruction: Reconstruction,
         usage: LatentUsage,
+        ladder: Ladder,
     ) -> Self:
         if not objective.weight_known:
             raise CannotMeasure(
@@ -57,7 +62,7 @@ class Balance(Probe):
         return cls(
             s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
             spectrum.above(s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
-            usage.gap / max(1, usage.units), usage.rate, lost,
+            max(0.0, ladder.prior - ladder.fitted) / max(ladder.null, 1e-300), usage.rate, lost,
         )  # fmt: skip
 
     @property
@@ -74,5 +79,5 @@ class Balance(Probe):
 
     @property
     def too_light(self) -> bool:
-        """S lies below what fits, and the encodings have left the prior."""
-        return self.s < self.fitting and self.gap_per_unit > 1.0
+        """s lies below what fits, and the decoder does not know what N(0, I) draws."""
+        return self.s < self.fitting and self.prior_excess > FAR

@@ -43,7 +43,7 @@ class LatentUsage(Probe):
         gap = 0.5 * (variance + mean**2 - 1 - variance.clamp_min(1e-300).log())
         return cls(
             tuple(kl.tolist()), float(kl.sum()), int((kl > ACTIVE).sum()), mu.shape[1], float(size.min()),
-            float(size.max()), float((sigma <= 0).double().mean()), float(gap.sum()),
+            float(size.max()), float((sigma < 0).double().mean()), float(gap.sum()),
             (float(mu.min()), float(mu.max())), (float(size.log().min()), float(size.log().max())), mu.shape[0],
         )  # fmt: skip
 
@@ -61,7 +61,9 @@ def encodings(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> tup
 def _encoded(subject: Any, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
     lineage, replay = subject.lineage, subject.replay
     if subject.broken:
-        raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
+        raise CannotMeasure(
+            "explained by TRN01: the trained parameters are no numbers to measure at"
+        )
     if not lineage.heads:
         raise CannotMeasure("the layer that makes mu and sigma was not seen")
     mus, sigmas = [], []

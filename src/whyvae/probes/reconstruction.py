@@ -48,7 +48,9 @@ def reconstructions(subject: Any) -> tuple[Tensor, Tensor]:
     likelihood = audited_likelihood(subject)
     lineage = subject.lineage
     if subject.broken:
-        raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
+        raise CannotMeasure(
+            "explained by TRN01: the trained parameters are no numbers to measure at"
+        )
     if likelihood is None or lineage.output < 0 or lineage.target is None:
         raise CannotMeasure("the output was not found")
     target_rows(subject)  # numbers, or CannotMeasure

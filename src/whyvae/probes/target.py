@@ -33,6 +33,9 @@ class TargetMatch(Probe):
     slope: float
     offset: float
     affine: bool
+    reordered: (
+        bool  # from the common origin, only one of the two was permuted, flipped or transposed
+    )
     broadcast: str
     batch: int
     at: Where | None
@@ -91,6 +94,26 @@ def _same_origin(subject: Any, target: int | None) -> bool:
     if target is None:
         return False
     return origin(subject.deps, target) == origin(subject.deps, subject.lineage.data)
+
+
+_REORDERING = {
+    "permute", "transpose", "T", "mT", "__get__", "flip", "fliplr", "flipud", "roll", "rot90", "sort", "swapaxes", "movedim", "t",
+}  # fmt: skip
+
+
+def _reordered(subject: Any, target: int | None) -> bool:
+    deps = subject.deps
+
+    def passed(slot: int | None) -> list[str]:
+        names = []
+        while slot is not None and (position := deps.producer.get(slot)) is not None:
+            op = deps.tape.ops[position]
+            if op.name in _REORDERING:
+                names.append(op.name)
+            slot = op.reads[0] if op.reads else None
+        return names
+
+    return passed(target) != passed(subject.lineage.data)
 
 
 def _affine(x: Tensor, t: Tensor) -> tuple[float, float, float]:

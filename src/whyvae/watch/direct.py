@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whyvae.watch.step import Log, Step, names_of
+from whyvae.watch.names import Registry
+from whyvae.watch.step import Log, Step
 from whyvae.watch.subject import NothingSeen, Subject, main_step
 from whyvae.watch.tape import Recorder, Tape, tensors_in
 
@@ -47,7 +48,7 @@ def watch_model(model: nn.Module, data: Any, loss: Callable[..., Tensor] | None 
         step.loss = 0.0
     main, lineage = main_step(steps)
     wanted = {id(s.value) for s in main.tape.slots if s.trainable}
-    return Subject(steps, main, lineage, Log(), [], [], [], [], 0, names_of(wanted))
+    return Subject(steps, main, lineage, Log(), [], [], [], [], 0, Registry().names(wanted))
 
 
 def _batches(data: Any) -> Iterable[Tensor]:

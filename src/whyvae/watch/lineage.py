@@ -9,7 +9,7 @@ settled by running the tape at several values of `eps`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -85,12 +85,16 @@ class NoVAE(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Where the output meets the data: `output` (z-dependent) and `target` are the slots that met in `op`."""
+    """Where the output meets the data: `output` (z-dependent) and `target` are the slots that met in `op`.
+
+    `features`: the target is what a network that is no part of the encoder makes of the data.
+    """
 
     op: int
     output: int
     target: int | None
     place: Place | None
+    features: bool = False
 
 
 @dataclass(slots=True)
@@ -300,7 +304,10 @@ HUGE = 1e4  # a weight above this is on its way to infinity
 def sane_parameters(tape: Tape) -> dict[int, Tensor] | None:
     """None where the parameters are usable as they are; else small random ones (roles do not depend on values)."""
     live = {s.index: s.value.detach() for s in tape.slots if s.trainable and s.value is not None}
-    if all(bool(torch.isfinite(v).all()) and float(v.abs().max() if v.numel() else 0) < HUGE for v in live.values()):
+    if all(
+        bool(torch.isfinite(v).all()) and float(v.abs().max() if v.numel() else 0) < HUGE
+        for v in live.values()
+    ):
         return None
     generator = torch.Generator().manual_seed(3)
     return {i: 0.05 * torch.randn(v.shape, generator=generator) for i, v in live.items()}
@@ -401,7 +408,7 @@ def _kinds(replay: Replay, eps: int, slots: list[int]) -> dict[int, str]:
     }
     slots = [s for s in slots if replay.tape.slots[s].dtype.is_floating_point]
     with torch.no_grad():
-        at = {name: replay.run(slots, feed={eps: value}) for name, value in points.items()}
+        at = {name: replay.run(slots, feed={eps: value.clone()}) for name, value in points.items()}
     return {s: _kind(*(at[name][s] for name in points), r1) for s in slots}
 
 
@@ -545,6 +552,8 @@ def _complete(
             "no tensor made from the latent meets the data: the reconstruction term was not found"
         )
         meetings = (Meeting(-1, -1, None, None),)
+    elif draw.kind == "diagonal Gaussian":
+        notes += _beside(deps, {draw.z, *draw.chain, *candidates}, data, meetings)
     shape = tape.slots[draw.z].shape
     latents = 1
     for size in shape[_batch_axis(tape, draw.z, data) + 1 :]:
@@ -555,6 +564,47 @@ def _complete(
         tape, draw.noise_op, draw.eps, draw.z, heads, data, meetings, decoder_ops, draw.kind, latents,
         [n for n in notes if n], draw.chain, candidates,
     )  # fmt: skip
+
+
+def _beside(
+    deps: Dependencies, latent: set[int], data: int, meetings: tuple[Meeting, ...]
+) -> Iterator[str]:
+    """Ways from data to output, and from latent to loss, that a VAE does not have."""
+    tape = deps.tape
+    best = meetings[0]
+    shown = {s for s in (data, best.target) if s is not None and s >= 0}
+    masks = {s for op in tape.ops if op.name in _COMPARING for s in op.outs}
+    shown |= {origin(deps, s) for s in shown}
+    outputs = {
+        m.output for m in meetings if m == best or tape.ops[deps.position[m.op]].name in LOSSES
+    }
+    if shown & deps.ancestors(outputs, stop=latent | masks):
+        yield (
+            "the decoder is shown the data beside the latent (a skip connection, or teacher forcing): "
+            "how much the latent carries is not audited"
+        )
+    beside = deps.ancestors(tape.roots, stop={best.output}) - deps.ancestors([best.output])
+    behind = deps.descendants(latent)
+    part = deps.descendants([best.output])
+    further = [op for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
+               and not behind.isdisjoint(op.reads) and not beside.isdisjoint(op.outs) and part.isdisjoint(op.reads)]  # fmt: skip
+    if any(not _joins(deps, op.outs, best.output) for op in further):
+        yield (
+            "the latent also reaches the loss by a further parametrised function (a second output, a critic, "
+            "a learned prior): only the output that meets the data is audited"
+        )
+
+
+def _joins(deps: Dependencies, slots: Iterable[int], output: int) -> bool:
+    """Do `slots` belong to the likelihood of `output`, as a decoded variance does, number by number?"""
+    tape, mine, theirs = deps.tape, deps.descendants(slots), deps.descendants([output])
+    for op in tape.ops:
+        if not mine.isdisjoint(op.reads) and not theirs.isdisjoint(op.reads):
+            return (
+                max(tape.slots[r].numel for r in op.reads if r in theirs)
+                >= tape.slots[output].numel
+            )
+    return False
 
 
 def _batch_axis(tape: Tape, z: int, data: int) -> int:
@@ -609,9 +659,10 @@ def data_of(deps: Dependencies, z: int) -> int:
     above = deps.ancestors([z])
     inputs = [
         r for op in tape.ops
-        if deps.is_mixing(op) and not above.isdisjoint(op.outs)
+        if (deps.is_mixing(op) or (op.name in _GATHERING and any(r in deps.encoded for r in op.reads)))
+        and not above.isdisjoint(op.outs)
         for r in op.reads
-        if r not in deps.parametric and r not in deps.encoded
+        if r not in deps.parametric and r not in deps.encoded and not _blank(deps, r)
     ]  # fmt: skip
     roots = [origin(deps, r) for r in inputs]
     return max(dict.fromkeys(roots), key=lambda s: tape.slots[s].numel, default=-1)
@@ -650,6 +701,12 @@ def _constant(deps: Dependencies, slot: int) -> bool:
     return s.external and len(s.shape) == 0
 
 
+def _blank(deps: Dependencies, slot: int) -> bool:
+    """Nothing but zeros from outside: the first state of a recurrent network."""
+    value = deps.tape.slots[slot].value
+    return value is not None and value.is_floating_point() and not bool(value.detach().any())
+
+
 def _meetings(deps: Dependencies, z: int, data: int) -> tuple[Meeting, ...]:
     """Candidates for (output, target), best first: loss functions and targets made from the encoder's data first."""
     behind = deps.descendants([z])
@@ -659,10 +716,12 @@ def _meetings(deps: Dependencies, z: int, data: int) -> tuple[Meeting, ...]:
         if deps.is_mixing(op) and not behind.isdisjoint(op.reads)
         for s in op.outs
     ]
-    return _meetings_of(deps, deps.descendants(mixed), data)
+    return _meetings_of(deps, deps.descendants(mixed), data, deps.ancestors([z]))
 
 
-def _meetings_of(deps: Dependencies, decoded: set[int], data: int) -> tuple[Meeting, ...]:
+def _meetings_of(
+    deps: Dependencies, decoded: set[int], data: int, above: set[int] | None = None
+) -> tuple[Meeting, ...]:
     tape = deps.tape
     from_data = deps.descendants([data]) if data >= 0 else set()
     storage = tape.slots[data].storage if data >= 0 else None
@@ -682,8 +741,9 @@ def _meetings_of(deps: Dependencies, decoded: set[int], data: int) -> tuple[Meet
         related = target in from_data or tape.slots[target].storage == storage
         fresh = not tape.slots[target].parameter
         same = tape.slots[target].numel == tape.slots[outputs[0]].numel
-        rank = (not related, not fresh, op.name not in LOSSES and not same, op.index)
-        found.append((rank, Meeting(op.index, outputs[0], target, op.place)))
+        features = above is not None and target in deps.encoded and target not in above
+        rank = (features, not related, not fresh, op.name not in LOSSES and not same, op.index)
+        found.append((rank, Meeting(op.index, outputs[0], target, op.place, features)))
     best = [m for _, m in sorted(found, key=lambda pair: pair[0])]
     return (*best, *dict.fromkeys(e for m in best for e in _earlier(deps, m, decoded)))
 
@@ -700,7 +760,7 @@ def _earlier(deps: Dependencies, meeting: Meeting, decoded: set[int]) -> Iterato
         if deps.tape.slots[slot].shape != deps.tape.slots[meeting.output].shape:
             return
         if len(deps.readers.get(slot, [])) > 1:
-            yield Meeting(meeting.op, slot, meeting.target, meeting.place)
+            yield replace(meeting, output=slot)
 
 
 _NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}

@@ -112,7 +112,9 @@ class Onlooker(TorchFunctionMode):
                 return
             if key in self.decoder:
                 if first.shape[0] != self._encoded_rows and len(self.decoded) < MOST_DECODED:
-                    self.decoded.append(Decoded(first.detach().clone(), self._training, calling_place()))
+                    self.decoded.append(
+                        Decoded(first.detach().clone(), self._training, calling_place())
+                    )
                 return
 
     def _keep(self, weight: int, value: Tensor) -> None:

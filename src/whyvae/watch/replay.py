@@ -177,7 +177,7 @@ def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, *, att
         args, kwargs = _in_mode(op.name, args, kwargs, training=training)
     try:
         with torch.set_grad_enabled((op.grad or attached) and torch.is_grad_enabled()):
-            if attached and (op.name in {"detach", "detach_"} or op.func is _DATA):
+            if attached and (op.name in {"detach", "detach_"} or op.func == _DATA):
                 return args[0]
             if op.name in _TO_FLOAT:
                 return args[0].double()
@@ -235,7 +235,15 @@ def _default_float64() -> Iterator[None]:
 
 @contextmanager
 def _quiet_streams(seed: int) -> Iterator[None]:
-    """Our own random stream inside, the user's untouched outside."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    """Our own random streams inside, the user's untouched outside. (`torch.manual_seed` formats a stack trace.)"""
+    generators = [torch.default_generator]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        generators += torch.cuda.default_generators
+    states = [g.get_state() for g in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from whyvae.watch.tape import Place, Tape
 
@@ -35,28 +34,6 @@ class Step:
     @property
     def finite(self) -> bool:
         return self.loss == self.loss and abs(self.loss) != float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A parameter's name in the outermost module that owns it, and that module's class."""
-
-    name: str
-    module: str
-
-
-def names_of(wanted: set[int]) -> dict[int, Named]:
-    """Id of a parameter -> its name, searched among the modules alive."""
-    found: dict[int, Named] = {}
-    sizes: dict[int, int] = {}
-    for thing in gc.get_objects():
-        if issubclass(type(thing), nn.Module):  # isinstance would wake lazy proxies
-            mine = [(name, id(p)) for name, p in thing.named_parameters()]
-            for name, key in mine:
-                if key in wanted and sizes.get(key, -1) < len(mine):
-                    found[key] = Named(name, type(thing).__name__)
-                    sizes[key] = len(mine)
-    return found
 
 
 @dataclass(slots=True)

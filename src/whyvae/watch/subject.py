@@ -14,7 +14,8 @@ from whyvae.watch import lineage as lineages
 from whyvae.watch.lineage import Dependencies, Lineage
 from whyvae.watch.onlooker import entries
 from whyvae.watch.replay import Replay
-from whyvae.watch.step import Decoded, Log, Named, Optimizer, Shown, Step
+from whyvae.watch.names import Named
+from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Tape
 
 Feed = dict[int, Tensor]
@@ -82,14 +83,18 @@ class Subject:
     @cached_property
     def _before_breaking(self) -> dict[int, Tensor] | None:
         """Slot of the main tape -> the earliest value kept (the audit holds at any parameters)."""
-        mine = {id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None}
+        mine = {
+            id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None
+        }
         for step in self.steps:
             values = {
                 mine[id(slot.value)]: step.parameters[slot.index]
                 for slot in step.tape.slots
                 if slot.index in step.parameters and id(slot.value) in mine
             }
-            if len(values) == len(mine) and all(bool(torch.isfinite(v).all()) for v in values.values()):
+            if len(values) == len(mine) and all(
+                bool(torch.isfinite(v).all()) for v in values.values()
+            ):
                 return values
         return lineages.sane_parameters(self.tape)
 

@@ -121,7 +121,12 @@ class Tape:
 
     def shape_key(self) -> int:
         """Equal for two tapes of the same program (so that data of one can be fed to the other)."""
-        return hash(tuple((op.name, len(op.reads), len(op.outs)) for op in self.ops))
+        return hash(
+            tuple(
+                (op.name, len(op.reads), tuple(self.slots[o].shape for o in op.outs))
+                for op in self.ops
+            )
+        )
 
 
 RANDOM = {
@@ -129,6 +134,7 @@ RANDOM = {
     "exponential_", "multinomial", "cauchy_", "log_normal_", "geometric_", "_sample_dirichlet",
     "_standard_gamma", "poisson", "binomial", "random_",
 }  # fmt: skip
+_GRAD = Tensor.grad.__get__  # type: ignore[attr-defined]  # left by a backward that no tape shows
 _INPLACE_DUNDER = {
     "__setitem__",
     "__iadd__",
@@ -224,7 +230,7 @@ class Recorder(TorchFunctionMode):
             self.standby = not _followed_by_autograd(name, args, kwargs)
             if self.standby and name not in RANDOM:
                 return func(*args, **kwargs)
-        if name in _UNRECORDED:
+        if name in _UNRECORDED or func == _GRAD:
             return func(*args, **kwargs)
         begin = time.perf_counter()
         inputs = list(tensors_in(args)) + list(tensors_in(kwargs))
@@ -443,7 +449,7 @@ def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     if isinstance(kwargs.get("out"), Tensor):
         return [kwargs["out"]]
     if (name.endswith("_") and not name.endswith("__")) or name in _INPLACE_DUNDER:
-        first = args[0] if args else None
+        first = args[0] if args else next(iter(kwargs.values()), None)
         return [first] if isinstance(first, Tensor) else [t for t in tensors_in(first)]
     if name in _ACTIVATIONS_IN_PLACE and (
         kwargs.get("inplace") or (args and args[-1] is True and len(args) > 1)
@@ -471,8 +477,7 @@ def calling_place() -> Place | None:
         file = frame.f_code.co_filename
         if not (
             file.startswith((_TORCH, _HERE, "<frozen"))
-            or (file.startswith(_LIBRARY)
-            and "site-packages" not in file)
+            or (file.startswith(_LIBRARY) and "site-packages" not in file)
         ):
             if best is None:
                 best = Place(file, frame.f_lineno)

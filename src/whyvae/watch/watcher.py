@@ -28,7 +28,8 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from whyvae.watch.lineage import Dependencies
 from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
-from whyvae.watch.step import Log, Named, Optimizer, Shown, Step, names_of
+from whyvae.watch.names import Named, Registry
+from whyvae.watch.step import Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Recorder, calling_place
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
@@ -73,10 +74,12 @@ class Watcher:
         self._pictures: dict[str, Callable[[], None]] = {}
         self._pid = os.getpid()
         self._in_step = 0
+        self._registry = Registry()
 
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Watcher:
         self._begin = time.perf_counter()
+        self._undo += self._registry.listen()
         self._undo += [
             register_optimizer_step_pre_hook(self._before_step).remove,
             register_optimizer_step_post_hook(self._after_step).remove,
@@ -156,7 +159,7 @@ class Watcher:
         self.steps.append(step)
         if not self.onlooker.encoder:
             self.onlooker.encoder, self.onlooker.decoder = entries(tape)
-            self.names = names_of({id(s.value) for s in tape.slots if s.trainable})
+            self.names = self._registry.names({id(s.value) for s in tape.slots if s.trainable})
         self._thin()
 
     def _thin(self) -> None:
@@ -207,6 +210,11 @@ class Watcher:
         recorder = self._recorder
         if recorder is None:
             return
+        begin = time.perf_counter()
+        self._rooted(recorder, roots)
+        self.spent += time.perf_counter() - begin
+
+    def _rooted(self, recorder: Recorder, roots: list[Tensor]) -> None:
         slots = [s for s in (recorder.slot_of(r) for r in roots) if s is not None]
         if recorder.tape.roots and not self._same_graph(recorder, slots):
             self._close(keep=True)

@@ -42,6 +42,7 @@ class EncoderTooSmall(Rule):
         "OBJ06",
         "OBJ02",
         "OBJ01",
+        "OBJ03",
         "OUT01",
         "DAT02",
         "POS04",

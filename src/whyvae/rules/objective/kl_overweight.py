@@ -35,7 +35,11 @@ class KLOverweight(Rule):
         "POS03",
         "OBJ06",
         "OBJ02",
-        "OUT01", "WIR01", "WIR02", "POS04")
+        "OUT01",
+        "WIR01",
+        "WIR02",
+        "POS04",
+    )
     explains = ("POS01",)
 
     @staticmethod

@@ -36,7 +36,11 @@ class KLUnderweight(Rule):
         "OBJ06",
         "OBJ02",
         "OUT01",
-        "DAT02", "WIR01", "WIR02", "POS04")
+        "DAT02",
+        "WIR01",
+        "WIR02",
+        "POS04",
+    )
     explains = ()
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from whyvae.probes.balance import Balance
@@ -13,6 +15,11 @@ from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
 
 MISMATCH = Limit(">", 1.5, "reduced alike, the factor is 1")
+NEARER = Limit(
+    ">",
+    4,
+    "the factor a calibrated variance may be off by without visible harm is about 2 on either side (Rybkin et al. 2021)",
+)
 
 
 def _averaged(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -44,36 +51,42 @@ class ReductionMismatch(Rule):
         ratio = objective.reductions.ratio
         off = max(ratio, 1 / ratio)
         heavy = ratio > 1
-        evidence = (
-            Evidence(
-                "numbers the reconstruction is averaged over, against the KL"
-                if heavy
-                else "numbers the KL is averaged over, against the reconstruction",
-                off,
-                MISMATCH,
-            ),
-            harm_heavy(objective, balance) if heavy else harm_light(balance),
+        mended = balance.s / ratio  # both terms reduced alike, the user's own factor kept
+        harmed = balance.too_heavy if heavy else balance.too_light
+        nearer = abs(math.log(balance.s / balance.fitting)) - abs(
+            math.log(mended / balance.fitting)
         )
-        mended = balance.s / ratio  # both terms reduced alike, the user's explicit factor kept
-        guilty = (
-            balance.too_heavy and mended < balance.s / 1.5
+        counted = Evidence(
+            "numbers the reconstruction is averaged over, against the KL"
             if heavy
-            else balance.too_light and mended > 1.5 * balance.s
+            else "numbers the KL is averaged over, against the reconstruction",
+            off,
+            MISMATCH,
         )
-        if not evidence[0].incriminating or not guilty or not objective.mostly_reductions:
+        explained = Evidence(
+            "factor by which reducing both alike brings the weight nearer to what fits",
+            math.exp(nearer),
+            NEARER,
+        )
+        evidence = (counted, harm_heavy(objective, balance) if heavy else harm_light(balance))
+        if not counted.incriminating or not (
+            explained.incriminating or (harmed and objective.mostly_reductions)
+        ):
             return Healthy(evidence)
         term, other = ("reconstruction", "KL") if heavy else ("KL", "reconstruction")
         return Finding(
-            evidence,
-            f"The {term} is averaged where the {other} is summed: the KL weighs {off:.4g} times {'more' if heavy else 'less'} than in the ELBO, as if the data had a noise variance of {balance.s:.3g}.",
-            "error",
+            evidence if harmed else (counted, explained),
+            f"The {term} is averaged where the {other} is summed: the KL weighs {off:.4g} times "
+            f"{'more' if heavy else 'less'} than in the ELBO, as if the data had a noise variance of {balance.s:.3g}.",
+            "error" if harmed else "warning",
             0.99,
             objective.likelihood_at if heavy else objective.regulariser_at,
             nats=balance.nats_lost or None,
             remedies=(
                 Remedy(
                     "sum over features",
-                    "recon = F.mse_loss(out, x, reduction='sum') / len(x); kl = kl.sum(1).mean(): sum over features and latents, average over examples only",
+                    "recon = F.mse_loss(out, x, reduction='sum') / len(x); kl = kl.sum(1).mean(): "
+                    "sum over features and latents, average over examples only",
                 ),
             ),
         )

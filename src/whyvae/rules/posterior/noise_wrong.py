@@ -64,11 +64,11 @@ class NoiseWrong(Rule):
         if usage.negative_sigma > 0:
             return _finding(
                 Evidence(
-                    "share of latents whose noise scale is not positive",
+                    "share of latents whose noise scale is negative",
                     usage.negative_sigma,
                     NEGATIVE,
                 ),
-                "The noise is multiplied by something that is negative or 0, as a log-variance is: it is no standard deviation.",
+                "The noise is multiplied by something that can be negative, as a log-variance is: it is no standard deviation.",
                 noise,
             )
         if noise.uniform or normal.incriminating:

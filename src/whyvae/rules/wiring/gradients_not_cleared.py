@@ -38,7 +38,8 @@ class GradientsNotCleared(Rule):
             evidence,
             "Gradients are not cleared between optimiser steps: each step follows the sum of all gradients so far.",
             "error",
-            0.99, wiring.backward_at,
+            0.99,
+            wiring.backward_at,
             remedies=(
                 Remedy(
                     "clear the gradients",

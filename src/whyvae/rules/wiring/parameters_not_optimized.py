@@ -55,7 +55,8 @@ class ParametersNotOptimized(Rule):
             guilty,
             summary,
             "error",
-            0.99, wiring.step_at,
+            0.99,
+            wiring.step_at,
             remedies=(Remedy("give the optimiser all parameters", how),),
         )
 

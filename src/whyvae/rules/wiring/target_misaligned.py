@@ -58,7 +58,7 @@ class TargetMisaligned(Rule):
         evidence = (
             Evidence("examples whose target resembles their own input most", target.own_row, OWN),
         )
-        if evidence[0].incriminating:
+        if evidence[0].incriminating and (target.reordered or not target.same_origin):
             shuffled = target.own_feature < 0.5  # False for NaN
             how = (
                 "the features are in another order"

@@ -1,0 +1,969 @@
+"""Correct losses, each spelled as people spell it: the audit must give s = w / c exactly and accuse none."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.distributions as td
+import torch.nn.functional as F
+from steps import (
+    KL_SHARE, VAE, Bag, B, D, audit, collector, d, images, kl_sum, labelled, pixels, probabilities, reparameterise, sse, tokens,
+)  # fmt: skip
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from whyvae.audit.cut import cut
+
+CASES = []
+spelling = collector(CASES)
+
+
+# ---------------------------------------------------------------- reductions and likelihoods
+@spelling(1.0, model=probabilities)
+def bce_sum_kl_sum(m, x):
+    y, mu, lv = m(x)
+    return F.binary_cross_entropy(y, x, reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=lambda: VAE(sigmoid=True, norm=True))
+def bce_sum_kl_sum_batch_norm(m, x):
+    y, mu, lv = m(x)
+    return F.binary_cross_entropy(y, x, reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def mse_sum_kl_sum(m, x):
+    y, mu, lv = m(x)
+    return F.mse_loss(y, x, reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(KL_SHARE)
+def mse_mean_kl_mean_of_all(m, x):
+    y, mu, lv = m(x)
+    return F.mse_loss(y, x) + torch.mean(-0.5 * (1 + lv - mu**2 - lv.exp()))
+
+
+@spelling(D / 2)
+def mse_mean_kl_sum_over_latents(m, x):
+    y, mu, lv = m(x)
+    return F.mse_loss(y, x) + (-0.5 * (1 + lv - mu**2 - lv.exp())).sum(1).mean()
+
+
+@spelling(0.5)
+def mse_unreduced_summed_by_example(m, x):
+    y, mu, lv = m(x)
+    recon = F.mse_loss(y, x, reduction="none").view(B, -1).sum(1).mean()
+    return recon + 0.5 * (mu.square() + lv.exp() - 1 - lv).sum(1).mean()
+
+
+@spelling(0.00025 * D)
+def bce_logits_mean_small_kl(m, x):
+    y, mu, lv = m(x)
+    return F.binary_cross_entropy_with_logits(y, x) + 0.00025 * kl_sum(mu, lv) / B
+
+
+@spelling(0.01)
+def normal_log_prob_softplus_head(m, x):
+    mu, raw = m.enc(x)
+    q = td.Normal(mu, F.softplus(raw) + 1e-3)
+    y = m.decoder(q.rsample())
+    rate = td.kl_divergence(q, td.Normal(0.0, 1.0)).sum(-1)
+    return (-td.Normal(y, 0.1).log_prob(x).sum(-1) + rate).mean()
+
+
+@spelling(3.0)
+def monte_carlo_kl(m, x):
+    mu, lv = m.enc(x)
+    q = td.Normal(mu, (0.5 * lv).exp())
+    z = q.rsample()
+    rate = (q.log_prob(z) - td.Normal(0.0, 1.0).log_prob(z)).sum(-1)
+    return (0.5 * ((x - m.decoder(z)) ** 2).sum(-1) + 3 * rate).mean()
+
+
+@spelling(3.0, model=lambda: VAE(norm=True))
+def monte_carlo_kl_batch_norm(m, x):
+    return monte_carlo_kl(m, x)
+
+
+@spelling(1.0)
+def monte_carlo_kl_by_hand(m, x):
+    mu, lv = m.enc(x)
+    std = torch.exp(lv / 2)
+    z = mu + std * torch.randn(B, d)
+    log_q = (-0.5 * math.log(2 * math.pi) - lv / 2 - (z - mu) ** 2 / (2 * lv.exp())).sum(1)
+    log_p = (-0.5 * math.log(2 * math.pi) - z**2 / 2).sum(1)
+    log_px = -0.5 * ((m.decoder(z) - x) ** 2).sum(1)
+    return -(log_px + log_p - log_q).mean()
+
+
+@spelling(2.0)
+def l1_sum(m, x):
+    y, mu, lv = m(x)
+    return F.l1_loss(y, x, reduction="sum") / B + 2 * kl_sum(mu, lv) / B
+
+
+@spelling(0.3)
+def laplace_log_prob(m, x):
+    y, mu, lv = m(x)
+    return -td.Laplace(y, 0.3).log_prob(x).sum() + kl_sum(mu, lv)
+
+
+@spelling(float(D))
+def smooth_l1_mean(m, x):
+    y, mu, lv = m(x)
+    return F.smooth_l1_loss(y, x, beta=0.1) + kl_sum(mu, lv) / B
+
+
+@spelling(2.0)
+def huber_sum(m, x):
+    y, mu, lv = m(x)
+    return F.huber_loss(y, x, reduction="sum", delta=0.5) + kl_sum(mu, lv)
+
+
+@spelling(1 / 0.3)
+def huber_odd_delta(m, x):
+    y, mu, lv = m(x)
+    return F.huber_loss(y, x, reduction="sum", delta=0.3) + kl_sum(mu, lv)
+
+
+@spelling(1.0)
+def log_cosh(m, x):
+    y, mu, lv = m(x)
+    r = y - x
+    return (r + F.softplus(-2 * r) - math.log(2)).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, data=lambda: torch.randint(0, 5, (B, D)).float())
+def poisson_counts(m, x):
+    y, mu, lv = m(x)
+    return F.poisson_nll_loss(y, x, log_input=True, reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def squared_and_absolute_error(m, x):
+    y, mu, lv = m(x)
+    return sse(y, x) + 0.5 * F.l1_loss(y, x, reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(math.exp(-1.4))
+def learned_sigma(m, x):
+    y, mu, lv = m(x)
+    recon = (0.5 * ((x - y) / m.log_scale.exp()).pow(2) + m.log_scale).sum(1).mean()
+    return recon + kl_sum(mu, lv) / B
+
+
+def mse_of(a):
+    return float((a.likelihood.output - a.likelihood.target).square().mean())
+
+
+@spelling(mse_of)
+def optimal_sigma(m, x):
+    y, mu, lv = m(x)
+    return 0.5 * D * F.mse_loss(y, x).log() + kl_sum(mu, lv) / B
+
+
+@spelling(1.0)
+def independent_bernoulli(m, x):
+    mu, lv = m.enc(x)
+    q = td.Independent(td.Normal(mu, (0.5 * lv).exp()), 1)
+    p = td.Independent(td.Bernoulli(logits=m.decoder(q.rsample()), validate_args=False), 1)
+    prior = td.Independent(td.Normal(torch.zeros(d), torch.ones(d)), 1)
+    return -(p.log_prob(x) - td.kl_divergence(q, prior)).mean()
+
+
+@spelling(0.25)
+def gaussian_nll_fixed_variance(m, x):
+    y, mu, lv = m(x)
+    return F.gaussian_nll_loss(y, x, torch.full_like(y, 0.25), reduction="sum") + kl_sum(mu, lv)
+
+
+class PixelVariance(VAE):
+    def __init__(self):
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.linspace(-2, 1, D))
+
+
+def harmonic_pixel_variance(a):
+    return 1 / float(torch.exp(-torch.linspace(-2, 1, D)).double().mean())
+
+
+@spelling(harmonic_pixel_variance, model=PixelVariance)
+def learned_variance_per_pixel(m, x):
+    y, mu, lv = m(x)
+    recon = 0.5 * ((x - y) ** 2 * torch.exp(-m.log_variance) + m.log_variance)
+    return recon.sum() + kl_sum(mu, lv)
+
+
+@spelling(harmonic_pixel_variance, model=PixelVariance)
+def gaussian_nll_learned_variance(m, x):
+    y, mu, lv = m(x)
+    return F.gaussian_nll_loss(y, x, m.log_variance.exp().expand_as(y), reduction="sum") + kl_sum(mu, lv)
+
+
+class Heteroscedastic(VAE):
+    def __init__(self):
+        super().__init__()
+        self.variance = nn.Linear(d, D)
+
+
+def harmonic_decoded_variance(a, m):
+    z = cut(a.lineage, a.replay).z.detach()
+    variance = m.variance.double()
+    precision = torch.exp(-variance(z)).mean().item()
+    m.float()
+    return 1 / precision
+
+
+@spelling(harmonic_decoded_variance, model=Heteroscedastic)
+def decoded_variance(m, x):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    y, l = m.decoder(z), m.variance(z)
+    return (0.5 * (x - y) ** 2 * torch.exp(-l) + 0.5 * l).sum() + kl_sum(mu, lv)
+
+
+@spelling(0.37 * D / 20)
+def addcmul_clamp_normal(m, x):
+    mu, lv = m.enc(x)
+    lv = lv.clamp(-10, 10)
+    z = torch.addcmul(mu, torch.empty_like(lv).normal_(), lv.mul(0.5).exp_())
+    return 10 * ((x - m.decoder(z)) ** 2).mean(1).sum() + 0.37 * kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def squared_norm(m, x):
+    y, mu, lv = m(x)
+    return torch.norm(x - y) ** 2 + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def norm_by_example_squared(m, x):
+    y, mu, lv = m(x)
+    return (torch.linalg.vector_norm(x - y, dim=1) ** 2).sum() + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def squared_dist(m, x):
+    y, mu, lv = m(x)
+    return torch.dist(y, x).pow(2) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def product_with_itself(m, x):
+    y, mu, lv = m(x)
+    r = (y - x).flatten(1)
+    return torch.einsum("bi,bi->", r, r) + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=probabilities)
+def bce_by_hand_guarded(m, x):
+    y, mu, lv = m(x)
+    return -(x * torch.log(y + 1e-8) + (1 - x) * torch.log(1 - y + 1e-8)).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=probabilities)
+def bce_by_hand_clamped(m, x):
+    y, mu, lv = m(x)
+    y = y.clamp(1e-6, 1 - 1e-6)
+    return -(x * y.log() + (1 - x) * (1 - y).log()).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0)
+def bce_logits_by_hand(m, x):
+    y, mu, lv = m(x)
+    return (y.clamp(min=0) - y * x + torch.log1p(torch.exp(-y.abs()))).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0)
+def bce_softplus(m, x):
+    y, mu, lv = m(x)
+    return (F.softplus(y) - x * y).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0)
+def bce_logsigmoid(m, x):
+    y, mu, lv = m(x)
+    return -(x * F.logsigmoid(y) + (1 - x) * F.logsigmoid(-y)).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=probabilities)
+def bce_second_term_first(m, x):
+    y, mu, lv = m(x)
+    return -((1 - x) * (1 - y).log()).sum() - (x * y.log()).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0)
+def bce_logaddexp(m, x):
+    y, mu, lv = m(x)
+    return (torch.logaddexp(y, torch.zeros_like(y)) - x * y).sum() + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def mse_of_sigmoid(m, x):
+    y, mu, lv = m(x)
+    return sse(torch.sigmoid(y), x) + kl_sum(mu, lv)
+
+
+# ---------------------------------------------------------------- the posterior's arithmetic
+@spelling(1.0)
+def variance_head(m, x):
+    mu, raw = m.enc(x)
+    v = F.softplus(raw) + 1e-4
+    z = mu + v.sqrt() * torch.randn(v.shape)
+    return ((x - m.decoder(z)) ** 2).sum() / 2 + 0.5 * (mu**2 + v - 1 - v.log()).sum()
+
+
+@spelling(0.5)
+def log_sigma_head(m, x):
+    mu, log_sigma = m.enc(x)
+    y = m.decoder(mu + log_sigma.exp() * torch.randn_like(mu))
+    return sse(y, x) + (0.5 * (mu**2 + torch.exp(2 * log_sigma)) - log_sigma - 0.5).sum()
+
+
+@spelling(0.5)
+def softplus_sigma_with_floor(m, x):
+    mu, raw = m.enc(x)
+    sigma = F.softplus(raw).clamp_min(1e-3)
+    y = m.decoder(mu + sigma * torch.randn_like(mu))
+    return sse(y, x) + (0.5 * (mu**2 + sigma**2 - 1) - torch.log(sigma)).sum()
+
+
+@spelling(0.5)
+def exponential_as_a_power(m, x):
+    mu, lv = m.enc(x)
+    y = m.decoder(mu + lv.exp() ** 0.5 * torch.randn_like(mu))
+    return sse(y, x) + 0.5 * (torch.expm1(lv) - lv + mu.pow(2)).sum()
+
+
+@spelling(0.5)
+def lerp(m, x):
+    mu, lv = m.enc(x)
+    z = torch.lerp(mu, mu + torch.exp(lv / 2), torch.randn_like(mu))
+    return sse(m.decoder(z), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def normal_with_generator(m, x):
+    mu, lv = m.enc(x)
+    eps = torch.normal(0.0, 1.0, size=mu.shape, generator=torch.Generator().manual_seed(3))
+    return sse(m.decoder(mu + eps * (lv / 2).exp()), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def normal_of_tensors(m, x):
+    mu, lv = m.enc(x)
+    eps = torch.normal(torch.zeros_like(mu), torch.ones_like(mu))
+    return sse(m.decoder(mu + eps * (lv / 2).exp()), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def randn_with_generator(m, x):
+    mu, lv = m.enc(x)
+    eps = torch.randn(mu.shape, generator=torch.Generator().manual_seed(3))
+    return sse(m.decoder(mu + eps * (lv / 2).exp()), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def eps_scaled_in_place(m, x):
+    mu, lv = m.enc(x)
+    std = lv.mul(0.5).exp_()
+    z = torch.randn_like(std).mul(std).add_(mu)
+    return sse(m.decoder(z), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def variable_style(m, x):
+    mu, lv = m.enc(x)
+    std = lv.mul(0.5).exp_()
+    eps = torch.autograd.Variable(std.data.new(std.size()).normal_())
+    y = m.decoder(eps.mul(std).add_(mu))
+    kl = mu.pow(2).add_(lv.exp()).mul_(-1).add_(1).add_(lv)
+    return sse(y, x) + torch.sum(kl).mul_(-0.5)
+
+
+@spelling(0.5)
+def float_tensor_normal(m, x):
+    mu, lv = m.enc(x)
+    eps = torch.FloatTensor(lv.size()).normal_()
+    return sse(m.decoder(eps.mul(lv.mul(0.5).exp()).add(mu)), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def augmented_assignment(m, x):
+    mu, lv = m.enc(x)
+    z = torch.randn_like(mu)
+    z = z * torch.exp(0.5 * lv)
+    z += mu
+    loss = sse(m.decoder(z), x)
+    loss += kl_sum(mu, lv)
+    return loss
+
+
+@spelling(0.5)
+def noise_before_encoder(m, x):
+    eps = torch.randn(len(x), d)
+    mu, lv = m.enc(x)
+    return sse(m.decoder(mu + eps * (0.5 * lv).exp()), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def numpy_noise(m, x):
+    mu, lv = m.enc(x)
+    eps = torch.from_numpy(np.random.default_rng(0).standard_normal((B, d), dtype=np.float32))
+    return sse(m.decoder(mu + eps * (0.5 * lv).exp()), x) + kl_sum(mu, lv)
+
+
+@spelling(2.5 / D * D / 5)
+def several_samples_averaged(m, x):
+    mu, lv = m.enc(x)
+    y = m.decoder(mu + (lv / 2).exp() * torch.randn(5, B, d))
+    return ((x - y) ** 2).sum(-1).mean() + kl_sum(mu, lv) / B
+
+
+@spelling(0.5)
+def samples_in_a_second_axis(m, x):
+    mu, lv = m.enc(x)
+    z = mu.unsqueeze(1) + (lv / 2).exp().unsqueeze(1) * torch.randn(B, 4, d)
+    y = m.decoder(z)
+    return ((x.unsqueeze(1) - y) ** 2).sum(-1).mean(1).sum() + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def multivariate_normal_diagonal(m, x):
+    mu, lv = m.enc(x)
+    q = td.MultivariateNormal(mu, scale_tril=torch.diag_embed((lv / 2).exp()), validate_args=False)
+    prior = td.MultivariateNormal(torch.zeros(d), torch.eye(d), validate_args=False)
+    return sse(m.decoder(q.rsample()), x) + td.kl_divergence(q, prior).sum()
+
+
+@spelling(0.5)
+def constant_sigma(m, x):
+    mu, _ = m.enc(x)
+    return sse(m.decoder(mu + 0.3 * torch.randn_like(mu)), x) + 0.5 * mu.pow(2).sum()
+
+
+@spelling(0.5, model=lambda: (VAE(), nn.Parameter(torch.full((d,), -1.0))))
+def sigma_is_a_parameter(m, x):
+    m, lv = m
+    mu, _ = m.enc(x)
+    y = m.decoder(mu + (lv / 2).exp() * torch.randn_like(mu))
+    return sse(y, x) + 0.5 * (mu**2 + lv.exp() - lv - 1).sum()
+
+
+@spelling(0.5)
+def tanh_bounded_log_variance(m, x):
+    mu, raw = m.enc(x)
+    lv = 4 * torch.tanh(raw)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def log_normal_latent(m, x):
+    mu, lv = m.enc(x)  # the exponential is the first function of the decoder: the KL is the Gaussians'
+    return sse(m.decoder(reparameterise(mu, lv).exp()), x) + kl_sum(mu, lv)
+
+
+# ---------------------------------------------------------------- heads
+class Weights:
+    """No module at all: tensors that require a gradient."""
+
+    def __init__(self):
+        def weight(*shape):
+            return (torch.randn(shape) / shape[0] ** 0.5).requires_grad_()
+
+        self.w1, self.b1, self.w_mu, self.w_lv = weight(D, 20), weight(20), weight(20, d), weight(20, d)
+        self.w2, self.b2, self.w3 = weight(d, 20), weight(20), weight(20, D)
+
+
+@spelling(0.5, model=Weights)
+def functional_weights(w, x):
+    h = torch.relu(x @ w.w1 + w.b1)
+    mu, lv = h @ w.w_mu, h @ w.w_lv
+    z = mu + torch.randn_like(mu) * (lv / 2).exp()
+    return ((torch.relu(z @ w.w2 + w.b2) @ w.w3 - x) ** 2).sum() + kl_sum(mu, lv)
+
+
+@spelling(0.5, model=Weights)
+def einsum_heads(w, x):
+    h = torch.tanh(torch.einsum("bi,io->bo", x, w.w1))
+    mu, lv = torch.einsum("bi,io->bo", h, w.w_mu), torch.einsum("bi,io->bo", h, w.w_lv)
+    z = mu + torch.randn_like(mu) * (lv / 2).exp()
+    y = torch.einsum("bi,ij,jk->bk", z, w.w2, w.w3)
+    return ((y - x) ** 2).sum() + kl_sum(mu, lv)
+
+
+@spelling(0.5, model=Weights)
+def addmm_and_baddbmm_heads(w, x):
+    h = torch.addmm(w.b1, x, w.w1).relu()
+    heads = torch.stack([w.w_mu, w.w_lv])
+    mu, lv = torch.baddbmm(torch.zeros(2, B, d), h.expand(2, B, 20), heads)
+    z = mu + torch.randn_like(mu) * (lv / 2).exp()
+    y = torch.mm(torch.addmm(w.b2, z, w.w2).relu(), w.w3)
+    return ((y - x) ** 2).sum() + kl_sum(mu, lv)
+
+
+class BilinearVAE(VAE):
+    def __init__(self):
+        super().__init__()
+        self.mu, self.lv, self.mix = nn.Bilinear(24, 24, d), nn.Bilinear(24, 24, d), nn.Bilinear(d, d, 24)
+        self.last = nn.Linear(24, D)
+
+
+@spelling(0.5, model=BilinearVAE)
+def bilinear_heads_and_decoder(m, x):
+    h = m.body(x)
+    mu, lv = m.mu(h, h), m.lv(h, h)
+    z = reparameterise(mu, lv)
+    return sse(m.last(F.relu(m.mix(z, z))), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def heads_unbound_from_a_view(m, x):
+    mu, lv = m.head(m.body(x)).view(B, 2, d).unbind(1)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def interleaved_heads(m, x):
+    h = m.head(m.body(x))
+    mu, lv = h[:, 0::2], h[..., 1::2]
+    return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv)
+
+
+class NormedMu(VAE):
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm1d(d)
+
+
+@spelling(0.5, model=NormedMu)
+def batch_norm_on_mu(m, x):
+    mu, lv = m.enc(x)
+    mu = m.bn(mu)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv)
+
+
+# ---------------------------------------------------------------- architectures
+class Conv(nn.Module):
+    """A latent with spatial axes: z is (B, 1, 2, 2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(8, 2, 3, 2, 1)
+        )
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(1, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh(),
+        )  # fmt: skip
+
+
+@spelling(0.1, model=Conv, data=lambda: images() * 2 - 1)
+def conv_batch_norm_tanh(m, x):
+    h = m.encoder(x)
+    mu, lv = h[:, :1], h[:, 1:]
+    y = m.decoder(mu + torch.randn_like(lv) * (lv / 2).exp())
+    return F.mse_loss(y, x, reduction="none").sum((1, 2, 3)).mean() + 0.2 * kl_sum(mu, lv) / len(x)
+
+
+@spelling(0.5, model=Conv, data=lambda: images().to(memory_format=torch.channels_last))
+def conv_split_channels(m, x):
+    mu, lv = torch.split(m.encoder(x), 1, dim=1)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv)
+
+
+class Broadcast(nn.Module):
+    """Spatial broadcast decoder: z is repeated at each pixel beside its coordinates."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2 * d))
+        self.decoder = nn.Sequential(nn.Conv2d(d + 2, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1))
+        axis = torch.linspace(-1, 1, 8)
+        self.register_buffer("grid", torch.stack(torch.meshgrid(axis, axis, indexing="ij"))[None])
+
+
+@spelling(0.5, model=Broadcast, data=images)
+def spatial_broadcast_decoder(m, x):
+    mu, lv = m.encoder(x).chunk(2, 1)
+    z = reparameterise(mu, lv)[:, :, None, None].expand(-1, -1, 8, 8)
+    y = m.decoder(torch.cat([z, m.grid.expand(B, -1, -1, -1)], 1))
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+class Parametrised(VAE):
+    def __init__(self, *wrappers):
+        super().__init__()
+        with_weight_norm, with_spectral_norm = wrappers
+        self.decoder[0] = with_weight_norm(self.decoder[0])
+        self.decoder[4] = with_spectral_norm(self.decoder[4])
+
+
+@spelling(
+    0.5,
+    model=lambda: Parametrised(nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm),
+)
+def weight_and_spectral_norm(m, x):
+    return mse_sum_kl_sum(m, x)
+
+
+@spelling(0.5, model=lambda: Parametrised(nn.utils.spectral_norm, nn.utils.spectral_norm))
+def spectral_norm_by_hook(m, x):
+    return mse_sum_kl_sum(m, x)
+
+
+class Residual(VAE):
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 24), nn.GELU(), nn.Linear(24, 24))
+        self.inner = nn.Linear(d, d)
+
+    def enc(self, x):
+        h = self.body(x)
+        return self.head(h + self.block(h)).chunk(2, 1)
+
+
+@spelling(0.5, model=Residual)
+def residual_blocks(m, x):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    return sse(m.decoder(z + torch.tanh(m.inner(z))), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5, model=lambda: VAE(drop=0.3))
+def dropout_in_both(m, x):
+    return mse_sum_kl_sum(m, x)
+
+
+@spelling(0.5)
+def checkpointed_decoder(m, x):
+    mu, lv = m.enc(x)
+    y = checkpoint(m.decoder, reparameterise(mu, lv), use_reentrant=False)
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def functional_call(m, x):
+    y, mu, lv = torch.func.functional_call(m, dict(m.named_parameters()), (x,))
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+@spelling(0.5, model=lambda: VAE().double(), data=lambda: torch.rand(B, D).double())
+def double_precision(m, x):
+    return mse_sum_kl_sum(m, x)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.encoder, self.decoder = kind(3, 8, batch_first=True), kind(d, 8, batch_first=True)
+        self.mu, self.lv, self.out = nn.Linear(8, d), nn.Linear(8, d), nn.Linear(8, 3)
+
+
+def sequences():
+    return torch.rand(B, 4, 3)
+
+
+def recurrent_step(m, x):
+    h = m.encoder(x)[1]
+    h = (h[0] if isinstance(h, tuple) else h)[-1]
+    mu, lv = m.mu(h), m.lv(h)
+    z = reparameterise(mu, lv)
+    y = m.out(m.decoder(z.unsqueeze(1).repeat(1, x.shape[1], 1))[0])
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+@spelling(0.5, model=lambda: Recurrent(nn.LSTM), data=sequences)
+def lstm(m, x):
+    return recurrent_step(m, x)
+
+
+@spelling(0.5, model=lambda: Recurrent(nn.GRU), data=sequences)
+def gru(m, x):
+    return recurrent_step(m, x)
+
+
+@spelling(0.5, model=lambda: (Recurrent(nn.LSTM), nn.LSTMCell(d, 8)), data=sequences)
+def lstm_cell_decoder(m, x):
+    m, cell = m
+    h = m.encoder(x)[0][:, -1]
+    mu, lv = m.mu(h), m.lv(h)
+    z, state, out = reparameterise(mu, lv), None, []
+    for _ in range(x.shape[1]):
+        state = cell(z, state)
+        out.append(m.out(state[0]))
+    return sse(torch.stack(out, 1), x) + kl_sum(mu, lv)
+
+
+class Transformer(nn.Module):
+    """Tokens in, tokens out of position embeddings that attend to z; nothing of x but z reaches the decoder."""
+
+    def __init__(self, classes=7):
+        super().__init__()
+        self.embed, self.position = nn.Embedding(classes, 8), nn.Parameter(torch.randn(5, 8))
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head, self.up, self.out = nn.Linear(8, 2 * d), nn.Linear(d, 8), nn.Linear(8, classes)
+
+    def enc(self, x):
+        return self.head(self.encoder(self.embed(x) + self.position).mean(1)).chunk(2, -1)
+
+    def dec(self, z):
+        memory = self.up(z).unsqueeze(1)
+        return self.out(memory + self.attend(self.position.expand(len(z), -1, -1), memory, memory)[0])
+
+
+@spelling(1.0, model=Transformer, data=tokens)
+def transformer_over_tokens(m, x):
+    mu, lv = m.enc(x)
+    logits = m.dec(reparameterise(mu, lv))
+    return F.cross_entropy(logits.view(-1, 7), x.view(-1), reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(5.0, model=Bag, data=tokens)
+def token_cross_entropy_mean(m, x):
+    logits, mu, lv = m(x)
+    return F.cross_entropy(logits.transpose(1, 2), x) + kl_sum(mu, lv) / B
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def token_log_softmax_nll(m, x):
+    logits, mu, lv = m(x)
+    log_p = F.log_softmax(logits, -1)
+    return F.nll_loss(log_p.flatten(0, 1), x.flatten(), reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def token_gathered_log_softmax(m, x):
+    logits, mu, lv = m(x)
+    log_p = logits.log_softmax(-1).gather(-1, x.unsqueeze(-1))
+    return -log_p.sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def token_categorical_log_prob(m, x):
+    logits, mu, lv = m(x)
+    p = td.Categorical(logits=logits, validate_args=False)
+    return -p.log_prob(x).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def token_log_of_gathered_softmax(m, x):
+    logits, mu, lv = m(x)
+    return -logits.softmax(-1).gather(-1, x.unsqueeze(-1)).log().sum() + kl_sum(mu, lv)
+
+
+class Palette(nn.Module):
+    """Images of class indices: (B, H, W) in, logits (B, C, H, W) out."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(4, 4, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2 * d))
+        self.decoder = nn.Sequential(nn.Linear(d, 16), nn.Unflatten(1, (4, 2, 2)), nn.ConvTranspose2d(4, 4, 2, 2))
+
+    def forward(self, x):
+        shown = F.one_hot(x, 4).permute(0, 3, 1, 2).float()
+        mu, lv = self.encoder(shown).chunk(2, 1)
+        return self.decoder(reparameterise(mu, lv)), mu, lv
+
+
+@spelling(1.0, model=Palette, data=lambda: torch.randint(0, 4, (B, 4, 4)))
+def categorical_pixels(m, x):
+    logits, mu, lv = m(x)
+    return F.cross_entropy(logits, x, reduction="none").sum((1, 2)).mean() + kl_sum(mu, lv) / B
+
+
+class Conditional(VAE):
+    def __init__(self):
+        super().__init__()
+        self.body[0], self.decoder[0] = nn.Linear(D + 4, 24), nn.Linear(d + 4, 24)
+
+
+@spelling(0.5, model=Conditional, data=labelled)
+def conditional(m, x, label):
+    mu, lv = m.enc(torch.cat([x, label], 1))
+    return sse(m.decoder(torch.cat([reparameterise(mu, lv), label], 1)), x) + kl_sum(mu, lv)
+
+
+class EmbeddedLabel(Conditional):
+    def __init__(self):
+        super().__init__()
+        self.label = nn.Embedding(4, 4)
+
+
+@spelling(0.5, model=EmbeddedLabel, data=lambda: (pixels(), torch.arange(B) % 4))
+def conditional_on_embedded_label(m, x, label):
+    y = m.label(label)
+    mu, lv = m.enc(torch.cat((x, y), -1))
+    return sse(m.decoder(torch.cat((reparameterise(mu, lv), y), -1)), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def denoising(m, x):
+    y, mu, lv = m(x + 0.1 * torch.randn_like(x))
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def masked_input(m, x):
+    y, mu, lv = m(x * torch.bernoulli(torch.full_like(x, 0.8)))
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def gaussian_dropout_on_hidden(m, x):
+    h = m.body(x)
+    mu, lv = m.head(h * (1 + 0.1 * torch.randn_like(h))).chunk(2, 1)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def scaled_inside_the_step(m, x):
+    x = x.view(B, -1).sub(0.5).div(0.5)
+    y, mu, lv = m(x)
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=probabilities)
+def dynamically_binarised(m, x):
+    x = torch.bernoulli(x)
+    y, mu, lv = m(x)
+    return F.binary_cross_entropy(y, x, reduction="sum") + kl_sum(mu, lv)
+
+
+class GraphWeights:
+    def __init__(self):
+        self.w = (torch.randn(D, 8) / 3).requires_grad_()
+        self.heads = (torch.randn(8, 2 * d) / 3).requires_grad_()
+
+
+def graphs():
+    adjacency = (torch.rand(B, B) < 0.3).float()
+    return torch.rand(B, D), ((adjacency + adjacency.T) > 0).float()
+
+
+@spelling(1.0, model=GraphWeights, data=graphs)
+def inner_product_decoder_of_a_graph(w, x, adjacency):
+    h = torch.relu(adjacency @ (x @ w.w))
+    mu, lv = (adjacency @ (h @ w.heads)).chunk(2, 1)
+    z = reparameterise(mu, lv)
+    edges = F.binary_cross_entropy_with_logits(z @ z.T, adjacency, reduction="sum")
+    return edges + kl_sum(mu, lv)
+
+
+# ---------------------------------------------------------------- training machinery
+@spelling(0.5)
+def two_backward_roots(m, x):
+    y, mu, lv = m(x)
+    return sse(y, x), kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def bf16_autocast(m, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return mse_sum_kl_sum(m, x)
+
+
+@spelling(0.5)
+def autocast_loss_in_float(m, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, mu, lv = m(x)
+    return sse(y.float(), x) + kl_sum(mu.float(), lv.float())
+
+
+@spelling(0.5)
+def scaled_for_half_precision(m, x):
+    return mse_sum_kl_sum(m, x) * torch.tensor(65536.0) / 4
+
+
+@spelling(0.5)
+def l2_on_parameters(m, x):
+    return mse_sum_kl_sum(m, x) + 0.1 * sum((p**2).sum() for p in m.parameters())
+
+
+@spelling(0.5 * 0.25)
+def annealed_by_python_number(m, x):
+    y, mu, lv = m(x)
+    return sse(y, x) + min(1.0, 250 / 1000) * kl_sum(mu, lv)
+
+
+@spelling(0.5 / (1 + math.exp(2.0)))
+def annealed_by_tensor(m, x):
+    y, mu, lv = m(x)
+    beta = torch.sigmoid(torch.tensor(-2.0, dtype=torch.float64))
+    return sse(y, x) + beta * kl_sum(mu, lv)
+
+
+@spelling(0.5 * 0.003)
+def weighted_by_parameter_without_gradient(m, x):
+    y, mu, lv = m(x)
+    beta = nn.Parameter(torch.tensor(0.003, dtype=torch.float64), requires_grad=False)
+    return sse(y, x) + beta * kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def monitored(m, x):
+    y, mu, lv = m(x)
+    recon, kl = sse(y, x), kl_sum(mu, lv)
+    with torch.no_grad():
+        (y - x).abs().mean().item(), mu.std(0), F.l1_loss(y, x)
+    kl.detach().clone()
+    return recon + kl
+
+
+@spelling(0.5)
+def other_head_in_the_loss(m, x):
+    y, mu, lv = m(x)
+    return sse(y, x) + kl_sum(mu, lv) + 0.0 * y.mean()
+
+
+# ---------------------------------------------------------------- degenerate encoders
+def shrunk(factor):
+    def build():
+        m = VAE()
+        with torch.no_grad():
+            m.head.weight.mul_(factor)
+            m.head.bias.mul_(factor)
+        return m
+
+    return build
+
+
+@spelling(D / 2, model=shrunk(1e-2))
+def nearly_collapsed(m, x):
+    return mse_mean_kl_sum_over_latents(m, x)
+
+
+@spelling(D / 2, model=shrunk(1e-6))
+def collapsed_to_a_millionth(m, x):
+    return mse_mean_kl_sum_over_latents(m, x)
+
+
+@spelling(D / 2, model=shrunk(0.0))
+def collapsed_exactly(m, x):
+    return mse_mean_kl_sum_over_latents(m, x)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_a_correct_spelling_gives_s_exactly(case):
+    step, data, model = case.build()
+
+    found = audit(step, *data)
+
+    assert found.lineage.posterior == "diagonal Gaussian"
+    assert found.lineage.notes == []
+    assert found.regulariser.form == "exact", found.regulariser
+    assert found.regulariser.mistake == ""
+    assert found.likelihood.family not in {"unknown", "none", "swapped bernoulli", "batch mean"}
+    assert found.likelihood.sign == 1
+    assert found.likelihood.broadcast is None
+    assert found.objective().not_auditable == ""
+    assert found.s == pytest.approx(expected(case, found, model), rel=1e-6)
+
+
+def expected(case, found, model):
+    if not callable(case.expected):
+        return case.expected
+    takes_model = case.expected.__code__.co_argcount == 2
+    return case.expected(found, model) if takes_model else case.expected(found)

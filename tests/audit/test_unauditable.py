@@ -1,0 +1,454 @@
+"""What the audit cannot judge: it must say so, by name, and neither accuse nor clear."""
+
+import pytest
+import torch
+import torch.distributions as td
+import torch.nn.functional as F
+from steps import VAE, B, D, audit, collector, d, kl_sum, pixels, record, reparameterise, sse, tokens
+from torch import nn
+
+from whyvae.probes.target import TargetMatch
+from whyvae.watch.lineage import NoVAE, find, find_deterministic
+
+CASES = []
+unauditable = collector(CASES)
+NO_VAE = []
+not_a_vae = collector(NO_VAE)
+
+
+# ---------------------------------------------------------------- how a case is named
+def posterior(kind):
+    def check(a):
+        assert a.lineage.posterior == kind
+        assert a.objective().not_auditable != ""
+
+    return check
+
+
+def named(*words):
+    """The regulariser is no Gaussian KL, and the objective says why it is not judged."""
+
+    def check(a):
+        assert a.regulariser.form == "unknown"
+        for word in words:
+            assert word in a.objective().not_auditable
+
+    return check
+
+
+def noted(*words):
+    """One sentence of the lineage's notes has all these words."""
+
+    def check(a):
+        assert any(all(w in note for w in words) for note in a.lineage.notes), a.lineage.notes
+
+    return check
+
+
+def likelihood_not_recognised(a):
+    assert a.likelihood.family == "unknown"
+    assert not a.objective().weight_known
+
+
+def normal_sample(mu, lv):
+    q = td.Normal(mu, (lv / 2).exp())
+    return q, q.rsample()
+
+
+# ---------------------------------------------------------------- posteriors
+class Hierarchy(VAE):
+    def __init__(self):
+        super().__init__()
+        self.above, self.prior = nn.Linear(d, 2 * d), nn.Linear(d, 2 * d)
+
+
+def hierarchy_named(a):
+    posterior("hierarchy")(a)
+    noted("hierarchy", "not audited")(a)
+
+
+@unauditable(hierarchy_named, model=Hierarchy)
+def two_layers_of_latents(m, x):
+    mu, lv = m.enc(x)
+    z1 = reparameterise(mu, lv)
+    mu2, lv2 = m.above(z1).chunk(2, 1)
+    y = m.decoder(reparameterise(mu2, lv2))
+    return sse(y, x) + kl_sum(mu, lv) + kl_sum(mu2, lv2)
+
+
+class Ladder(VAE):
+    """Both latents from the encoder, and the lower one's prior from the upper."""
+
+    def __init__(self):
+        super().__init__()
+        self.top = nn.Linear(24, 2 * d)
+        self.prior = nn.Linear(d, 2 * d)
+        self.decoder[0] = nn.Linear(2 * d, 24)
+
+
+def several_latents(a):
+    assert a.lineage.posterior in {"hierarchy", "several latents"}
+    assert a.lineage.notes
+    assert a.objective().not_auditable != ""
+
+
+@unauditable(several_latents, model=Ladder)
+def ladder(m, x):
+    h = m.body(x)
+    q1, z1 = normal_sample(*m.head(h).chunk(2, 1))
+    q2, z2 = normal_sample(*m.top(h).chunk(2, 1))
+    mu, lv = m.prior(z2).chunk(2, 1)
+    rate = td.kl_divergence(q2, td.Normal(0.0, 1.0)) + td.kl_divergence(q1, td.Normal(mu, lv.exp()))
+    return sse(m.decoder(torch.cat([z1, z2], 1)), x) + rate.sum()
+
+
+@unauditable(several_latents, model=Ladder)
+def content_and_style(m, x):
+    h = m.body(x)
+    a, b = m.head(h).chunk(2, 1), m.top(h).chunk(2, 1)
+    z = torch.cat([reparameterise(*a), reparameterise(*b)], 1)
+    return sse(m.decoder(z), x) + kl_sum(*a) + 4 * kl_sum(*b)
+
+
+class FullCovariance(VAE):
+    def __init__(self):
+        super().__init__()
+        self.lower = nn.Linear(24, d * d)
+
+
+@unauditable(posterior("full-covariance Gaussian"), model=FullCovariance)
+def full_covariance(m, x):
+    h = m.body(x)
+    mu, lv = m.head(h).chunk(2, 1)
+    scale = 0.1 * torch.tril(m.lower(h).view(B, d, d), -1) + torch.diag_embed((lv / 2).exp())
+    q = td.MultivariateNormal(mu, scale_tril=scale, validate_args=False)
+    prior = td.MultivariateNormal(torch.zeros(d), torch.eye(d), validate_args=False)
+    return sse(m.decoder(q.rsample()), x) + td.kl_divergence(q, prior).sum()
+
+
+@unauditable(posterior("full-covariance Gaussian"), model=FullCovariance)
+def full_covariance_by_hand(m, x):
+    h = m.body(x)
+    mu, lv = m.head(h).chunk(2, 1)
+    scale = torch.tril(m.lower(h).view(B, d, d), -1) + torch.diag_embed((lv / 2).exp())
+    z = mu + torch.einsum("bij,bj->bi", scale, torch.randn(B, d))
+    rate = 0.5 * (scale.square().sum((1, 2)) + mu.square().sum(1) - d - lv.sum(1))
+    return sse(m.decoder(z), x) + rate.sum()
+
+
+@unauditable(posterior("not Gaussian"))
+def gumbel_softmax(m, x):
+    logits = m.head(m.body(x))[:, :d]
+    g = -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)))
+    z = F.softmax((logits + g) / 0.5, -1)
+    p = logits.softmax(-1)
+    return sse(m.decoder(z), x) + (p * (p.clamp_min(1e-9) * d).log()).sum()
+
+
+class Flow(VAE):
+    def __init__(self):
+        super().__init__()
+        self.u, self.w = nn.Parameter(torch.randn(d) * 0.3), nn.Parameter(torch.randn(d) * 0.3)
+
+    def flow(self, z):
+        a = torch.tanh((z * self.w).sum(1, keepdim=True))
+        log_det = torch.log((1 + ((1 - a**2) * self.w * self.u).sum(1)).abs() + 1e-8)
+        return z + self.u * a, log_det
+
+
+def flow_named(a):
+    assert a.regulariser.form != "exact"
+    assert a.objective().not_auditable != ""
+
+
+@unauditable(flow_named, model=Flow)
+def planar_flow(m, x):
+    mu, lv = m.enc(x)
+    z, log_det = m.flow(reparameterise(mu, lv))
+    rate = -0.5 * lv.sum(1) - 0.5 * d + 0.5 * (z**2).sum(1) - log_det
+    return sse(m.decoder(z), x) + rate.sum()
+
+
+class AffineFlow(VAE):
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 4))
+
+
+@unauditable(flow_named, model=AffineFlow)
+def coupling_flow(m, x):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    log_s, t = m.shift(z[:, :1]).chunk(2, 1)
+    z = torch.cat([z[:, :1], z[:, 1:] * log_s.exp() + t], 1)
+    rate = -0.5 * lv.sum(1) + 0.5 * (z**2).sum(1) - log_s.sum(1)
+    return sse(m.decoder(z), x) + rate.sum()
+
+
+# ---------------------------------------------------------------- bounds and priors
+@unauditable(named("importance-weighted"))
+def importance_weighted_bound(m, x):
+    mu, lv = m.enc(x)
+    q = td.Normal(mu.expand(5, B, d), (lv / 2).exp().expand(5, B, d))
+    z = q.rsample()
+    log_w = -0.5 * ((x - m.decoder(z)) ** 2).sum(-1)
+    log_w = log_w + td.Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
+    return -torch.logsumexp(log_w, 0).mean()
+
+
+@unauditable(named("importance-weighted"))
+def importance_weights_by_softmax(m, x):
+    mu, lv = m.enc(x)
+    q = td.Normal(mu.expand(5, B, d), (lv / 2).exp().expand(5, B, d))
+    z = q.rsample()
+    log_w = -0.5 * ((x - m.decoder(z)) ** 2).sum(-1)
+    log_w = log_w + td.Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
+    weight = torch.softmax(log_w, 0).detach()
+    return -(weight * log_w).sum(0).mean()
+
+
+class MixturePrior(VAE):
+    def __init__(self):
+        super().__init__()
+        self.means = nn.Parameter(torch.randn(4, d))
+
+
+@unauditable(named("mixture"), model=MixturePrior)
+def mixture_prior(m, x):
+    q, z = normal_sample(*m.enc(x))
+    components = -0.5 * ((z[:, None] - m.means) ** 2).sum(-1)
+    log_p = torch.logsumexp(components, 1)
+    return sse(m.decoder(z), x) + q.log_prob(z).sum() - log_p.sum()
+
+
+class LearnedPrior(VAE):
+    def __init__(self):
+        super().__init__()
+        self.prior = nn.Sequential(nn.Linear(d, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+@unauditable(noted("latent", "learned prior"), model=LearnedPrior)
+def energy_based_prior(m, x):
+    q, z = normal_sample(*m.enc(x))
+    return sse(m.decoder(z), x) + q.log_prob(z).sum() + (m.prior(z) + 0.5 * z.square()).sum()
+
+
+def kernel(a, b):
+    return torch.exp(-(torch.cdist(a, b) ** 2) / (2 * d)).mean()
+
+
+@unauditable(named("cdist"))
+def mmd(m, x):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    p = torch.randn_like(z)
+    return sse(m.decoder(z), x) / B + 10 * (kernel(z, z) + kernel(p, p) - 2 * kernel(z, p))
+
+
+@unauditable(named("cdist"))
+def info_vae(m, x):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    p = torch.randn_like(z)
+    return sse(m.decoder(z), x) + kl_sum(mu, lv) + 10 * (kernel(z, z) - 2 * kernel(z, p))
+
+
+@unauditable(named("log-sum-exp"))
+def total_correlation(m, x):
+    mu, lv = m.enc(x)
+    q, z = normal_sample(mu, lv)
+    pairs = td.Normal(mu, (lv / 2).exp()).log_prob(z[:, None])
+    log_qz = torch.logsumexp(pairs.sum(-1), 1)
+    log_product = torch.logsumexp(pairs, 1).sum(-1)
+    return sse(m.decoder(z), x) + kl_sum(mu, lv) + 5 * (log_qz - log_product).sum()
+
+
+class Critic(VAE):
+    def __init__(self):
+        super().__init__()
+        self.critic = nn.Sequential(nn.Linear(d, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+@unauditable(noted("latent", "critic"), model=Critic)
+def adversarial_regulariser(m, x):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    return sse(m.decoder(z), x) + F.softplus(-m.critic(z)).sum() + kl_sum(mu, lv)
+
+
+# ---------------------------------------------------------------- the latent is not the only way
+class Skip(VAE):
+    def __init__(self):
+        super().__init__()
+        self.side, self.last = nn.Linear(D, 8), nn.Linear(d + 8, D)
+
+
+@unauditable(noted("decoder", "data", "latent"), model=Skip)
+def skip_connection(m, x):
+    mu, lv = m.enc(x)
+    y = m.last(torch.cat([reparameterise(mu, lv), m.side(x)], 1))
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+@unauditable(noted("decoder", "data", "latent"), model=Skip)
+def skip_from_the_encoder(m, x):
+    h = m.body(x)
+    mu, lv = m.head(h).chunk(2, 1)
+    y = m.last(torch.cat([reparameterise(mu, lv), h[:, :8]], 1))
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+@unauditable(noted("decoder", "data", "latent"))
+def skip_added_to_the_output(m, x):
+    y, mu, lv = m(x)
+    return sse(y + 0.5 * x, x) + kl_sum(mu, lv)
+
+
+@unauditable(noted("decoder", "data", "latent"))
+def mu_reaches_the_decoder_too(m, x):
+    mu, lv = m.enc(x)
+    y = m.decoder(reparameterise(mu, lv)) + m.decoder(mu)
+    return sse(y, x) + kl_sum(mu, lv)
+
+
+class Autoregressive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.encoder = nn.Embedding(7, 8), nn.GRU(8, 8, batch_first=True)
+        self.head = nn.Linear(8, 2 * d)
+        self.decoder, self.out = nn.GRU(8 + d, 8, batch_first=True), nn.Linear(8, 7)
+
+
+@unauditable(noted("decoder", "data", "latent"), model=Autoregressive, data=tokens)
+def teacher_forcing(m, x):
+    shown = m.embed(x)
+    mu, lv = m.head(m.encoder(shown)[1][-1]).chunk(2, 1)
+    z = reparameterise(mu, lv).unsqueeze(1).expand(-1, 4, -1)
+    logits = m.out(m.decoder(torch.cat([shown[:, :-1], z], -1))[0])
+    nll = F.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="sum")
+    return nll + kl_sum(mu, lv)
+
+
+# ---------------------------------------------------------------- likelihoods
+class Perceptual(VAE):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Linear(D, 30).requires_grad_(requires_grad=False)
+
+
+@unauditable(likelihood_not_recognised, model=Perceptual)
+def perceptual_distance(m, x):
+    y, mu, lv = m(x)
+    return sse(torch.tanh(m.features(y)), torch.tanh(m.features(x))) + kl_sum(mu, lv)
+
+
+@unauditable(likelihood_not_recognised, model=Perceptual)
+def squared_error_and_perceptual_distance(m, x):
+    y, mu, lv = m(x)
+    return sse(y, x) + sse(torch.tanh(m.features(y)), torch.tanh(m.features(x))) + kl_sum(mu, lv)
+
+
+@unauditable(likelihood_not_recognised)
+def continuous_bernoulli(m, x):
+    y, mu, lv = m(x)
+    p = td.ContinuousBernoulli(logits=y, validate_args=False)
+    return -p.log_prob(x).sum() + kl_sum(mu, lv)
+
+
+@unauditable(likelihood_not_recognised)
+def student_t(m, x):
+    y, mu, lv = m(x)
+    return torch.log1p((y - x) ** 2 / 3).sum() + kl_sum(mu, lv)
+
+
+def target_not_in_data_space(a):
+    assert not a.measure(TargetMatch).comparable
+
+
+@unauditable(target_not_in_data_space)
+def spectral_loss(m, x):
+    y, mu, lv = m(x)
+    return (torch.fft.rfft(y).abs() - torch.fft.rfft(x).abs()).square().sum() + kl_sum(mu, lv)
+
+
+@unauditable(likelihood_not_recognised)
+def cosine_distance(m, x):
+    y, mu, lv = m(x)
+    return (1 - F.cosine_similarity(y, x)).sum() + kl_sum(mu, lv)
+
+
+class TwoModalities(VAE):
+    def __init__(self):
+        super().__init__()
+        self.second = nn.Linear(d, 4)
+
+
+@unauditable(
+    noted("latent", "second output"), model=TwoModalities, data=lambda: (pixels(), torch.rand(B, 4))
+)
+def two_modalities(m, x, label):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    return sse(m.decoder(z), x) + 20 * F.binary_cross_entropy_with_logits(m.second(z), label) + kl_sum(mu, lv)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_what_cannot_be_audited_is_named(case):
+    step, data, _ = case.build()
+    found = audit(step, *data)
+    case.expected(found)
+    assert found.regulariser.form != "wrong" or found.objective().not_auditable
+
+
+# ---------------------------------------------------------------- no VAE at all
+@not_a_vae("encoder")
+def autoencoder(m, x):
+    mu, _ = m.enc(x)
+    return sse(m.decoder(mu), x)
+
+
+@not_a_vae("encoder")
+def autoencoder_with_small_codes(m, x):
+    mu, _ = m.enc(x)
+    return sse(m.decoder(mu), x) + 0.1 * mu.square().sum()
+
+
+@not_a_vae("encoder")
+def denoising_autoencoder(m, x):
+    mu, _ = m.enc(x + 0.1 * torch.randn_like(x))
+    return sse(m.decoder(mu), x)
+
+
+@not_a_vae("encoder")
+def regression_with_dropout(m, x):
+    return F.mse_loss(m.head(F.dropout(m.body(x), 0.5)), x[:, : 2 * d])
+
+
+@not_a_vae("encoder")
+def generator_against_a_critic(m, x):
+    fake = m.decoder(torch.randn(B, d))
+    return F.softplus(m.head(m.body(fake))).mean() + F.softplus(-m.head(m.body(x))).mean()
+
+
+@not_a_vae("encoder")
+def diffusion_denoiser(m, x):
+    eps = torch.randn_like(x)
+    noisy = 0.8 * x + 0.6 * eps
+    return F.mse_loss(m.decoder(m.enc(noisy)[0]), eps)
+
+
+@not_a_vae("encoder")
+def reconstruction_as_a_number(m, x):
+    y, mu, lv = m(x)
+    return sse(y, x).item() + kl_sum(mu, lv)
+
+
+@pytest.mark.parametrize("case", NO_VAE, ids=lambda c: c.name)
+def test_what_is_no_vae_is_refused(case):
+    step, data, _ = case.build()
+    tape, _ = record(step, *data)
+
+    with pytest.raises(NoVAE, match=case.expected):
+        find(tape)
+    with pytest.raises(NoVAE, match=case.expected):
+        find_deterministic(tape)
