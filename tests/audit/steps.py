@@ -1,9 +1,9 @@
-"""One training step recorded and audited, and the small VAEs that the steps of these tests train."""
+"""One training step recorded and audited, and the small VAEs that these tests train."""
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import nn
 
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
@@ -72,7 +72,7 @@ def audit(step, *args):
 
 @dataclass
 class Case:
-    """A step to record. `expected` is its s, or what is wrong with it; a function is given the audit."""
+    """A step to record. `expected` is its s, or a function that is given the audit."""
 
     name: str
     loss: object
@@ -84,7 +84,11 @@ class Case:
         """(step, data): the step takes the data."""
         torch.manual_seed(seed)
         model, data = self.model(), self.data()
-        return (lambda *x: self.loss(model, *x)), data if isinstance(data, tuple) else (data,), model
+        return (
+            (lambda *x: self.loss(model, *x)),
+            data if isinstance(data, tuple) else (data,),
+            model,
+        )
 
 
 def collector(cases):
@@ -119,18 +123,25 @@ def tokens():
 
 
 class VAE(nn.Module):
-    """A VAE of two layers each way; `enc` gives (mu, log-variance), or whatever the two heads are taken for."""
+    """A VAE of two layers each way; `enc` gives two heads, mu and usually the log-variance."""
 
     def __init__(self, *, norm=False, sigmoid=False, drop=0.0):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Linear(D, 24), nn.BatchNorm1d(24) if norm else nn.Identity(), nn.ReLU(), nn.Dropout(drop)
+            nn.Linear(D, 24),
+            nn.BatchNorm1d(24) if norm else nn.Identity(),
+            nn.ReLU(),
+            nn.Dropout(drop),
         )
         self.head = nn.Linear(24, 2 * d)
         self.decoder = nn.Sequential(
-            nn.Linear(d, 24), nn.BatchNorm1d(24) if norm else nn.Identity(), nn.ReLU(), nn.Dropout(drop),
-            nn.Linear(24, D), nn.Sigmoid() if sigmoid else nn.Identity(),
-        )  # fmt: skip
+            nn.Linear(d, 24),
+            nn.BatchNorm1d(24) if norm else nn.Identity(),
+            nn.ReLU(),
+            nn.Dropout(drop),
+            nn.Linear(24, D),
+            nn.Sigmoid() if sigmoid else nn.Identity(),
+        )
         self.log_scale = nn.Parameter(torch.tensor(-0.7))
 
     def enc(self, x):
@@ -147,7 +158,9 @@ class Bag(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed, self.head = nn.Embedding(7, 8), nn.Linear(8, 2 * d)
-        self.decoder = nn.Sequential(nn.Linear(d, 16), nn.ReLU(), nn.Linear(16, 35), nn.Unflatten(1, (5, 7)))
+        self.decoder = nn.Sequential(
+            nn.Linear(d, 16), nn.ReLU(), nn.Linear(16, 35), nn.Unflatten(1, (5, 7))
+        )
 
     def forward(self, x):
         mu, lv = self.head(self.embed(x).mean(1)).chunk(2, -1)

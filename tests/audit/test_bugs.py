@@ -3,8 +3,22 @@
 import pytest
 import torch
 import torch.distributions as td
-import torch.nn.functional as F
-from steps import VAE, B, Bag, D, audit, collector, d, kl_sum, pixels, probabilities, reparameterise, sse, tokens
+import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+from steps import (
+    VAE,
+    B,
+    Bag,
+    D,
+    audit,
+    collector,
+    d,
+    kl_sum,
+    pixels,
+    probabilities,
+    reparameterise,
+    sse,
+    tokens,
+)
 from torch import nn
 
 from whyvae.audit.cut import cut, gradient
@@ -16,7 +30,7 @@ CASES = []
 bug = collector(CASES)
 
 
-# ---------------------------------------------------------------- what a case may say about its audit
+# ---------------------------------------------------------------- what a case may say
 def mistake(*words):
     """The regulariser's formula is called wrong, in these words."""
 
@@ -81,7 +95,11 @@ def activated(name):
 
     def check(a):
         deps = Dependencies(a.tape)
-        made = [a.tape.ops[deps.producer[s]] for s in deps.ancestors([a.lineage.output]) if s in deps.producer]
+        made = [
+            a.tape.ops[deps.producer[s]]
+            for s in deps.ancestors([a.lineage.output])
+            if s in deps.producer
+        ]
         last = max(op.index for op in made if deps.is_mixing(op))
         assert name in [op.name for op in made if op.index > last]
         assert not a.likelihood.family.startswith(name)
@@ -162,7 +180,7 @@ def log_sigma_fed_as_log_variance(m, x):
 
 @bug(mistake("mu^2 term is missing"))
 def mu_squared_missing(m, x):
-    y, mu, lv = m(x)
+    y, _, lv = m(x)
     return sse(y, x) - 0.5 * torch.sum(1 + lv - lv.exp())
 
 
@@ -411,6 +429,13 @@ def torch_normal_of_mu_and_sigma(m, x):
 def latent_detached_by_hand(m, x):
     mu, lv = m.enc(x)
     return sse(m.decoder(reparameterise(mu, lv).detach()), x) + kl_sum(mu, lv)
+
+
+@bug(latent_detached)
+def latent_from_data_attributes(m, x):
+    mu, lv = m.enc(x)
+    z = mu.data + torch.randn_like(mu) * (lv.data / 2).exp()
+    return sse(m.decoder(z), x) + kl_sum(mu, lv)
 
 
 # ---------------------------------------------------------------- the likelihood

@@ -3,8 +3,21 @@
 import pytest
 import torch
 import torch.distributions as td
-import torch.nn.functional as F
-from steps import VAE, B, D, audit, collector, d, kl_sum, pixels, record, reparameterise, sse, tokens
+import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+from steps import (
+    VAE,
+    B,
+    D,
+    audit,
+    collector,
+    d,
+    kl_sum,
+    pixels,
+    record,
+    reparameterise,
+    sse,
+    tokens,
+)
 from torch import nn
 
 from whyvae.probes.target import TargetMatch
@@ -256,7 +269,7 @@ def info_vae(m, x):
 @unauditable(named("log-sum-exp"))
 def total_correlation(m, x):
     mu, lv = m.enc(x)
-    q, z = normal_sample(mu, lv)
+    _, z = normal_sample(mu, lv)
     pairs = td.Normal(mu, (lv / 2).exp()).log_prob(z[:, None])
     log_qz = torch.logsumexp(pairs.sum(-1), 1)
     log_product = torch.logsumexp(pairs, 1).sum(-1)
@@ -389,7 +402,11 @@ class TwoModalities(VAE):
 def two_modalities(m, x, label):
     mu, lv = m.enc(x)
     z = reparameterise(mu, lv)
-    return sse(m.decoder(z), x) + 20 * F.binary_cross_entropy_with_logits(m.second(z), label) + kl_sum(mu, lv)
+    return (
+        sse(m.decoder(z), x)
+        + 20 * F.binary_cross_entropy_with_logits(m.second(z), label)
+        + kl_sum(mu, lv)
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

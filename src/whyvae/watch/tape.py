@@ -135,6 +135,7 @@ RANDOM = {
     "_standard_gamma", "poisson", "binomial", "random_",
 }  # fmt: skip
 _GRAD = Tensor.grad.__get__  # type: ignore[attr-defined]  # left by a backward that no tape shows
+_STATISTICS = {"batch_norm", "instance_norm"}  # write what later steps, and evaluation, read
 _INPLACE_DUNDER = {
     "__setitem__",
     "__iadd__",
@@ -237,7 +238,7 @@ class Recorder(TorchFunctionMode):
         written = _written(name, args, kwargs)
         reads = tuple(self._slot(t) for t in inputs)
         for tensor in written:
-            self._before_write(tensor)
+            self._before_write(name, tensor)
         frozen_args = rebuild(args, self._ref, Tensor)
         frozen_kwargs = rebuild(kwargs, self._ref, Tensor)
         grad = torch.is_grad_enabled()
@@ -389,11 +390,12 @@ class Recorder(TorchFunctionMode):
             return self._memory.setdefault(address, index)
         return self._shared.get(address, index)
 
-    def _before_write(self, tensor: Tensor) -> None:
+    def _before_write(self, name: str, tensor: Tensor) -> None:
         """An external value about to be overwritten is copied first."""
         slot = self.tape.slots[self._slot(tensor)]
         if slot.external and slot.value is tensor and not slot.trainable:
-            slot.value, slot.live = tensor.detach().clone(), tensor
+            slot.value = tensor.detach().clone()
+            slot.live = tensor if name in _STATISTICS else None
 
     def finished(self) -> Tape:
         """The slice of the tape that its roots need, its data copied so that later changes do not reach it."""
@@ -460,7 +462,7 @@ def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
             if inplace or (inplace is None and "dropout" not in name) or len(args) > 3
             else []
         )
-    if name in {"batch_norm", "instance_norm"}:  # running statistics
+    if name in _STATISTICS:  # running statistics
         running = [
             args[i] if len(args) > i else kwargs.get(k)
             for i, k in ((1, "running_mean"), (2, "running_var"))
