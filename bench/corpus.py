@@ -34,7 +34,8 @@ def run(entry: dict[str, Any]) -> dict[str, Any]:
         try:
             done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False)
         except subprocess.TimeoutExpired:
-            return {**entry, "verdict": "timeout", "found": [], "exit": None, "seconds": LIMIT}
+            return {**entry, "verdict": "timeout", "found": [], "exit": None, "seconds": LIMIT, "where": None,
+                    "summary": "", "reason": "", "cost": {}}  # fmt: skip
         data = json.loads(record.read_text()) if record.exists() else {}
     return {
         **entry, "verdict": data.get("verdict", "none"), "exit": done.returncode,

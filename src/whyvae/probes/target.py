@@ -52,25 +52,14 @@ class TargetMatch(Probe):
             blown = f"output {list(likelihood.output.shape)} against target {list(likelihood.target.shape)} is blown up to {list(likelihood.broadcast)}"
         given, shown = _pair(subject, likelihood)
         if given is None or shown is None:
-            return cls(
-                False,
-                False,
-                False,
-                math.nan,
-                math.nan,
-                math.nan,
-                math.nan,
-                False,
-                blown,
-                subject.batch,
-                at,
-            )
-        same = _same_origin(subject, likelihood.meeting.target)
+            nan = math.nan
+            return cls(False, False, False, nan, nan, nan, nan, False, False, blown, subject.batch, at)
         exact = bool(torch.allclose(given, shown, rtol=1e-5, atol=1e-7))
         slope, offset, left = _affine(shown, given)
+        target = likelihood.meeting.target
         return cls(
-            True, exact, same, _own_row(given, shown), _own_feature(given, shown), slope, offset, left < 1e-4, blown,
-            given.shape[0], at,
+            True, exact, _same_origin(subject, target), _own_row(given, shown), _own_feature(given, shown), slope,
+            offset, left < 1e-4, _reordered(subject, target), blown, given.shape[0], at,
         )  # fmt: skip
 
 

@@ -228,9 +228,7 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "?")
         if self.standby:
-            self.standby = not _followed_by_autograd(name, args, kwargs)
-            if self.standby and name not in RANDOM:
-                return func(*args, **kwargs)
+            return self._stand_by(func, name, args, kwargs)
         if name in _UNRECORDED or func == _GRAD:
             return func(*args, **kwargs)
         begin = time.perf_counter()
@@ -355,6 +353,34 @@ class Recorder(TorchFunctionMode):
             )
         )
 
+    def _stand_by(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Nothing is written down until a function's result has a gradient history, but for random draws."""
+        grad = torch.is_grad_enabled()
+        out = func(*args, **kwargs)
+        if grad and name not in _UNRECORDED and any(t.grad_fn is not None for t in tensors_in(out)):
+            self.standby = False
+            self._forget_parameters()
+        elif name not in RANDOM:
+            return out
+        inputs = [t for t in (*tensors_in(args), *tensors_in(kwargs)) if t is not out]
+        written = [t for t in _written(name, args, kwargs) if t is out]
+        reads = tuple(self._slot(t) for t in (*inputs, *written))
+        frozen = rebuild(args, self._ref, Tensor), rebuild(kwargs, self._ref, Tensor)
+        self._shared = {_address(t): self.tape.slots[s].storage for t, s in zip((*inputs, *written), reads, strict=True)}
+        self._note(func, name, *frozen, reads, written, out, grad=grad)
+        return out
+
+    def _forget_parameters(self) -> None:
+        """What was drawn before the first step and is trained now (or gone) was an initialisation, not noise."""
+        self._slot_of = {
+            key: (ref, slot)
+            for key, (ref, slot) in self._slot_of.items()
+            if (tensor := ref()) is not None and not tensor.requires_grad
+        }
+        kept = {slot for _, slot in self._slot_of.values()}
+        self.tape.ops = [op for op in self.tape.ops if not kept.isdisjoint((*op.outs, *op.writes))]
+        self._memory.clear()
+
     # ------------------------------------------------------------------ slots
     def slot_of(self, tensor: Tensor) -> int | None:
         entry = self._slot_of.get(id(tensor))
@@ -425,19 +451,6 @@ def _address(tensor: Tensor) -> int:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):
         return 0
-
-
-def _followed_by_autograd(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    if (
-        not torch.is_grad_enabled()
-        or name in _UNRECORDED
-        or name in {"__get__", "data_ptr"}
-        or name.endswith("_")
-    ):
-        return False
-    return any(t.requires_grad for t in tensors_in(args)) or any(
-        t.requires_grad for t in tensors_in(kwargs)
-    )
 
 
 _ACTIVATIONS_IN_PLACE = {
