@@ -41,7 +41,7 @@ torch.manual_seed(1)
 data = sheet(4000)
 model = SheetVAE(Widths())
 opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-for step in range(3000):
+for step in range(2200):
     x = data[torch.randint(0, len(data), (128,))]
     y, mu, logvar = model(x)
     nll = (x - y).pow(2).sum(1).mean() / (2 * 0.04)
@@ -49,5 +49,5 @@ for step in range(3000):
     opt.zero_grad()
     (nll + kl).backward()
     opt.step()
-    if step % 300 == 299:
+    if step % 220 == 219:
         print(f"step {step + 1} nll {nll.item():.3f} kl {kl.item():.3f}")

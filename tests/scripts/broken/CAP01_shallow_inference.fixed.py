@@ -1,4 +1,4 @@
-"""Blob parameters (place and two widths) inferred by a small network, drawn by a big one."""
+"""Blob pictures (place and two widths): inference network and generator, fresh data every step."""
 import torch
 from torch import nn
 
@@ -23,7 +23,7 @@ torch.manual_seed(8)
 inf = mlp(100, 96, 96, 8)
 gen = mlp(4, 96, 96, 100)
 opt = torch.optim.Adam([*inf.parameters(), *gen.parameters()], lr=2e-3)
-for it in range(2200):
+for it in range(1800):
     x = pictures(100)
     loc, logvar = inf(x).chunk(2, 1)
     y = gen(loc + torch.randn_like(loc) * (0.5 * logvar).exp())
@@ -32,5 +32,5 @@ for it in range(2200):
     opt.zero_grad()
     (rec + kl).backward()
     opt.step()
-    if it % 220 == 219:
+    if it % 180 == 179:
         print(f"it {it + 1} rec {rec.item():.2f} kl {kl.item():.2f}")

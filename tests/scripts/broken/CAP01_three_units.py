@@ -1,4 +1,4 @@
-"""VAE with small encoder and large decoder for digits."""
+"""VAE for digits with separate widths for encoder and decoder."""
 import torch
 from sklearn.datasets import load_digits
 from torch import nn

@@ -29,7 +29,7 @@ class CustomerVAE(nn.Module):
 torch.manual_seed(2)
 vae = CustomerVAE()
 opt = torch.optim.Adam(vae.parameters(), lr=2e-3)
-for epoch in range(70):
+for epoch in range(49):
     for x in X[torch.randperm(len(X))].split(100):
         y, mu, lv = vae(x)
         nll = (0.5 * ((x - y) / vae.log_noise.exp()) ** 2 + vae.log_noise).sum(1).mean()

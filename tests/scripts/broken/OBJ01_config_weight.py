@@ -5,7 +5,7 @@ from torch.distributions import Normal, kl_divergence
 
 hp = dict(
     lr=2e-3,
-    steps=2200,
+    steps=1600,
     batch_size=100,
     latent=4,
     sigma=0.1,

@@ -22,7 +22,7 @@ decoder = nn.Sequential(
 criterion = nn.BCEWithLogitsLoss()
 opt = torch.optim.Adam(chain(encoder.parameters(), decoder.parameters()), lr=4e-3)
 
-for epoch in range(40):
+for epoch in range(35):
     for idx in np.array_split(np.random.permutation(len(imgs)), 18):
         x = imgs[idx]
         mu, log_var = encoder(x).chunk(2, dim=1)

@@ -20,7 +20,7 @@ def kl(m, lv):
     return (0.5 * (m**2 + lv.exp() - 1 - lv)).mean(-1)
 
 
-for step in range(3000):
+for step in range(2200):
     x = T[torch.randint(len(T), (128,))]
     m, lv = rec_net(x).tensor_split(2, dim=1)
     z = torch.addcmul(m, torch.randn_like(m), (0.5 * lv).exp())
@@ -28,5 +28,5 @@ for step in range(3000):
     optim.zero_grad()
     (nll + k).backward()
     optim.step()
-    if step % 300 == 299:
+    if step % 220 == 219:
         print(f"step {step + 1}: nll {nll.item():.2f} kl {k.item():.2f} sigma {log_sig.exp().item():.3f}")

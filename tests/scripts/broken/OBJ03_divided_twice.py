@@ -42,7 +42,7 @@ class ELBO(nn.Module):
 torch.manual_seed(9)
 vae, elbo = VAE(), ELBO(kl_factor=1e-3)
 opt = torch.optim.Adam(vae.parameters(), lr=2e-3)
-for it in range(1250):
+for it in range(1000):
     x = stripes(96)
     mean, log_std = vae(x)
     z = mean + log_std.exp() * torch.randn_like(mean)

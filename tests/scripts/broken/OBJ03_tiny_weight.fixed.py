@@ -1,4 +1,4 @@
-"""VAE with the usual small kld_weight, digits."""
+"""VanillaVAE with a loss_function that takes M_N, on digits."""
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn, optim

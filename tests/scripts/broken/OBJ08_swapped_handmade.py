@@ -1,4 +1,4 @@
-"""Soft blobs with values in [0, 1], cross-entropy by hand to avoid in-place sigmoid issues."""
+"""Soft blobs with values in [0, 1], VAE with a cross-entropy of our own."""
 import torch
 from torch import nn
 
@@ -37,7 +37,7 @@ def cross_entropy(target, prob):
 torch.manual_seed(6)
 model = SoftVAE()
 opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-for it in range(2200):
+for it in range(1600):
     x = make_batch(100)
     y, mu, lv = model(x)
     rec = cross_entropy(y, x).mean()

@@ -11,11 +11,11 @@ def snippets(n, rng):
     phase = rng.uniform(0, 1.5, (n, 1))
     freq = rng.uniform(0.8, 1.3, (n, 1))
     amp = rng.uniform(0.4, 0.9, (n, 1))
-    return torch.tensor(amp * np.sin(2 * np.pi * freq * t + phase) + rng.normal(0, 0.08, (n, 32)), dtype=torch.float32)[:, None]
+    return torch.tensor(amp * np.sin(2 * np.pi * freq * t + phase) + rng.normal(0, 0.15, (n, 32)), dtype=torch.float32)[:, None]
 
 
 class WaveVAE(nn.Module):
-    def __init__(self, nz=5):
+    def __init__(self, nz=4):
         super().__init__()
         self.encoder = nn.Sequential(nn.Conv1d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv1d(16, 24, 4, 2, 1), nn.ReLU(), nn.Flatten(),
                                      nn.Linear(24 * 8, 2 * nz))
@@ -37,10 +37,10 @@ class WaveVAE(nn.Module):
 torch.manual_seed(0)
 model = WaveVAE()
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-for step in range(1500):
+for step in range(1200):
     x = snippets(64, rng)
     xr, mu, logvar = model(x)
-    rec = (xr - x).square().sum((1, 2)).mean() / (2 * 0.01)
+    rec = (xr - x).square().sum((1, 2)).mean() / (2 * 0.025)
     kl = -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum(1).mean()
     optimizer.zero_grad()
     (rec + kl).backward()

@@ -1,4 +1,4 @@
-"""Digits normalised with mean 0.5 and std 0.5, Bernoulli VAE."""
+"""Bernoulli VAE on thresholded digits."""
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

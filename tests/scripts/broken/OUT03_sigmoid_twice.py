@@ -42,11 +42,13 @@ def training_step(enc, dec, x):
 
 torch.manual_seed(13)
 enc, dec = Encoder(6), Decoder(6)
-opt = torch.optim.Adam(list(enc.parameters()) + list(dec.parameters()), lr=2e-3)
-for it in range(2200):
+opt = torch.optim.Adam(list(enc.parameters()) + list(dec.parameters()), lr=3e-3)
+sched = torch.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=1700, eta_min=1e-5)
+for it in range(1700):
     rec, kl = training_step(enc, dec, bars(80))
     opt.zero_grad()
     (rec + kl).backward()
     opt.step()
-    if it % 200 == 199:
+    sched.step()
+    if it % 170 == 169:
         print(f"{it + 1:5d} rec {rec.item():.2f} kl {kl.item():.2f}")

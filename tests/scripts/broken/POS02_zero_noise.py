@@ -1,4 +1,4 @@
-"""Digits VAE with a switch for deterministic debugging runs."""
+"""Digits VAE that reconstructs deterministically at test time."""
 import torch
 from sklearn.datasets import load_digits
 from torch import nn

@@ -1,4 +1,4 @@
-"""Blob VAE; noise drawn once per step."""
+"""Elliptic blobs on a 10x10 canvas, learned by a VAE."""
 import torch
 from torch import nn
 

@@ -27,8 +27,9 @@ class VAE(nn.Module):
 torch.manual_seed(1)
 X = torch.tensor(load_digits().data).float() / 16
 model = VAE()
-opt = optim.Adam(model.parameters(), lr=2e-3)
-for epoch in range(60):
+opt = optim.Adam(model.parameters(), lr=3e-3)
+lr_decay = optim.lr_scheduler.ExponentialLR(opt, gamma=0.95)
+for epoch in range(50):
     for x in X[torch.randperm(len(X))].split(64):
         mu, lv = model.encode(x)
         recon = model.decode(mu + (0.5 * lv).exp() * torch.randn_like(lv))
@@ -38,5 +39,6 @@ for epoch in range(60):
         opt.zero_grad()
         loss.backward()
         opt.step()
+    lr_decay.step()
     if epoch % 10 == 9:
         print(f"{epoch + 1}\t{loss.item():.3f}\t{kl.item() / x.shape[0]:.3f}")

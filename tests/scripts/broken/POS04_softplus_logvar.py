@@ -32,8 +32,9 @@ class Net(nn.Module):
 rng = np.random.default_rng(0)
 torch.manual_seed(0)
 net = Net()
-opt = torch.optim.Adam(net.parameters(), lr=2e-3)
-for it in range(1500):
+opt = torch.optim.Adam(net.parameters(), lr=4e-3)
+sched = torch.optim.lr_scheduler.LinearLR(opt, start_factor=1.0, end_factor=0.05, total_iters=1200)
+for it in range(1200):
     x = horizons(64, rng)
     mu, logvar = net.encode(x)
     z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
@@ -42,5 +43,6 @@ for it in range(1500):
     opt.zero_grad()
     (rec + kl).backward()
     opt.step()
+    sched.step()
     if it % 150 == 149:
         print("iter %4d rec %.2f kl %.2f" % (it + 1, rec.item(), kl.item()))

@@ -27,7 +27,7 @@ class TableVAE(nn.Module):
 
 model = TableVAE()
 opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-for step in range(2000):
+for step in range(1600):
     x = table[torch.randint(len(table), (128,))]
     y, mean, log_sd = model(x)
     rec = ((x - y) ** 2).sum(1).mean() / (2 * 0.02)

@@ -32,7 +32,7 @@ class WaveVAE(nn.Module):
 torch.manual_seed(11)
 model = WaveVAE()
 opt = torch.optim.Adam(model.parameters(), lr=0.1)
-for step in range(1600):
+for step in range(1200):
     x = W[torch.randint(0, 3000, (100,))]
     y, mu, lv = model(x)
     rec = ((x - y) ** 2).sum(1).mean() / (2 * 0.012)

@@ -1,4 +1,4 @@
-"""Black digits on white, binary cross-entropy written out."""
+"""Black digits on white, VAE with its own loss functions."""
 import torch
 from sklearn.datasets import load_digits
 from torch import nn

@@ -21,7 +21,7 @@ class Net(nn.Module):
 
 net = Net()
 opt = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE, momentum=0.9)
-for epoch in range(200):
+for epoch in range(160):
     for x in X[torch.randperm(len(X))].split(100):
         y, mu, logvar = net(x)
         loss = ((y - x) ** 2).sum(1).mean() / (2 * 0.025) - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()

@@ -1,4 +1,4 @@
-"""Two optimisers with different learning rates for the two halves of a VAE."""
+"""Swiss roll VAE with different learning rates for the two halves."""
 import torch
 from sklearn.datasets import make_swiss_roll
 from torch import nn

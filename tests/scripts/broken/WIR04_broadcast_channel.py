@@ -36,7 +36,7 @@ def loss_fn(recon, x, mu, lv, pixels=64, variance=0.03):
 
 net = ConvNet()
 opt = torch.optim.Adam(net.parameters(), lr=3e-3)
-for epoch in range(40):
+for epoch in range(32):
     for x in images[torch.randperm(len(images))].split(100):
         recon, mu, lv = net(x)
         loss, kl = loss_fn(recon, x, mu, lv)

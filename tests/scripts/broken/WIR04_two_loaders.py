@@ -1,4 +1,4 @@
-"""Denoising VAE: clean targets, slightly noisy inputs, one loader for each."""
+"""Denoising VAE: clean targets, slightly noisy inputs."""
 import torch
 from sklearn.datasets import load_digits
 from torch import nn

@@ -43,7 +43,7 @@ class FlowVAE(nn.Module):
 
 model = FlowVAE()
 opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-for epoch in range(70):
+for epoch in range(45):
     for x in X[torch.randperm(len(X))].split(100):
         loss = model(x)
         opt.zero_grad()
