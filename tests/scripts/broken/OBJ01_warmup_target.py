@@ -31,8 +31,6 @@ def main():
     vae = VAE()
     optim = torch.optim.Adam(vae.parameters(), lr=4e-3)
     for epoch in range(EPOCHS):
-        for group in optim.param_groups:
-            group["lr"] = 4e-3 * (1 - epoch / EPOCHS)
         beta = beta_schedule(epoch)
         for x in data[torch.randperm(len(data))].split(120):
             xh, mean, logvar = vae(x)

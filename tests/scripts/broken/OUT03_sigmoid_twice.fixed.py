@@ -10,7 +10,8 @@ def bars(n):
     c = torch.rand(n, 1) * 4 + 1.5
     h = torch.exp(-((g - r) ** 2) / 4)
     v = torch.exp(-((g - c) ** 2) / 4)
-    return torch.maximum(h[:, :, None].expand(-1, 8, 8), v[:, None, :].expand(-1, 8, 8)).reshape(n, 64)
+    clean = torch.maximum(h[:, :, None].expand(-1, 8, 8), v[:, None, :].expand(-1, 8, 8)).reshape(n, 64)
+    return (clean + 0.1 * torch.randn(n, 64)).clamp(0, 1)
 
 
 class Encoder(nn.Module):
@@ -35,7 +36,7 @@ class Decoder(nn.Module):
 def training_step(enc, dec, x):
     loc, scale = enc(x)
     y = dec.image(loc + scale * torch.randn_like(scale))
-    rec = (x - y).pow(2).sum(-1).mean() / (2 * 0.002)
+    rec = (x - y).pow(2).sum(-1).mean() / (2 * 0.012)
     kl = (0.5 * (loc**2 + scale**2 - 1) - scale.log()).sum(-1).mean()
     return rec, kl
 
@@ -43,12 +44,10 @@ def training_step(enc, dec, x):
 torch.manual_seed(13)
 enc, dec = Encoder(6), Decoder(6)
 opt = torch.optim.Adam(list(enc.parameters()) + list(dec.parameters()), lr=3e-3)
-sched = torch.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=1700, eta_min=1e-5)
 for it in range(1700):
     rec, kl = training_step(enc, dec, bars(80))
     opt.zero_grad()
     (rec + kl).backward()
     opt.step()
-    sched.step()
     if it % 170 == 169:
         print(f"{it + 1:5d} rec {rec.item():.2f} kl {kl.item():.2f}")

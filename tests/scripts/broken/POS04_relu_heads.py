@@ -27,18 +27,16 @@ class VAE(nn.Module):
 torch.manual_seed(1)
 X = torch.tensor(load_digits().data).float() / 16
 model = VAE()
-opt = optim.Adam(model.parameters(), lr=3e-3)
-lr_decay = optim.lr_scheduler.ExponentialLR(opt, gamma=0.95)
-for epoch in range(50):
+opt = optim.Adam(model.parameters(), lr=2e-3)
+for epoch in range(60):
     for x in X[torch.randperm(len(X))].split(64):
         mu, lv = model.encode(x)
         recon = model.decode(mu + (0.5 * lv).exp() * torch.randn_like(lv))
-        rl = ((recon - x) ** 2).sum() / (2 * 0.02)
+        rl = ((recon - x) ** 2).sum() / (2 * 0.025)
         kl = -0.5 * torch.sum(1 + lv - mu.pow(2) - lv.exp())
         loss = (rl + kl) / x.shape[0]
         opt.zero_grad()
         loss.backward()
         opt.step()
-    lr_decay.step()
     if epoch % 10 == 9:
         print(f"{epoch + 1}\t{loss.item():.3f}\t{kl.item() / x.shape[0]:.3f}")

@@ -12,7 +12,7 @@ def horizons(n, rng):
     road = rng.uniform(0.2, 0.8, (n, 1, 1))
     sky = 1 / (1 + np.exp(12 * (yy - height - tilt * (xx - 0.5))))
     lane = 0.6 * np.exp(-((xx - road) ** 2) / 0.02) * (1 - sky)
-    return torch.tensor(sky + lane + rng.normal(0, 0.05, (n, 8, 8)), dtype=torch.float32)[:, None]
+    return torch.tensor(sky + lane + rng.normal(0, 0.12, (n, 8, 8)), dtype=torch.float32)[:, None]
 
 
 class Net(nn.Module):
@@ -32,17 +32,15 @@ class Net(nn.Module):
 rng = np.random.default_rng(0)
 torch.manual_seed(0)
 net = Net()
-opt = torch.optim.Adam(net.parameters(), lr=4e-3)
-sched = torch.optim.lr_scheduler.LinearLR(opt, start_factor=1.0, end_factor=0.05, total_iters=1200)
+opt = torch.optim.Adam(net.parameters(), lr=3e-3)
 for it in range(1200):
     x = horizons(64, rng)
     mu, logvar = net.encode(x)
     z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
-    rec = F.mse_loss(net.dec(z), x, reduction="sum") / len(x) / (2 * 0.004)
+    rec = F.mse_loss(net.dec(z), x, reduction="sum") / len(x) / (2 * 0.016)
     kl = -0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp()) / len(x)
     opt.zero_grad()
     (rec + kl).backward()
     opt.step()
-    sched.step()
     if it % 150 == 149:
         print("iter %4d rec %.2f kl %.2f" % (it + 1, rec.item(), kl.item()))
