@@ -24,6 +24,13 @@ def factors(n: int = 768, features: int = 12, latents: int = 3, seed: int = 0) -
     return x + NOISE * torch.randn(n, features, generator=generator)
 
 
+def digits() -> Tensor:
+    """scikit-learn's handwritten digits in [0, 1], [1797, 64]."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - costs a second, only some patients need it
+
+    return torch.tensor(load_digits().data, dtype=torch.float32) / 16
+
+
 def kl(mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
 

@@ -259,6 +259,8 @@ class Recorder(TorchFunctionMode):
     ) -> None:  # fmt: skip
         random = name in RANDOM
         results = list(tensors_in(out))
+        if random and not any(t.is_floating_point() for t in results):
+            return  # which examples were picked (`randperm`, `randint`): part of the step's data
         if (not results and not written) or (not reads and not random):
             return  # a question (a size, a number), or a constant: it becomes external when it is used
         if len(self.tape.ops) >= MOST_OPS:

@@ -34,7 +34,7 @@ from whyvae.watch.tape import Recorder, calling_place
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
 FREE_STEPS = 3  # recorded whatever they cost
-FREE_SECONDS = 0.05
+FREE_SECONDS = 0.05  # a short run may cost this much beyond its share
 MOST_STEPS = 24
 MOST_BYTES = 256 * 2**20  # data kept in all recorded steps
 SMALL_MODEL = (
@@ -74,6 +74,7 @@ class Watcher:
         self._pictures: dict[str, Callable[[], None]] = {}
         self._pid = os.getpid()
         self._in_step = 0
+        self._fixed = 0.0
         self._registry = Registry()
 
     # ------------------------------------------------------------------ life
@@ -159,7 +160,9 @@ class Watcher:
         self.steps.append(step)
         if not self.onlooker.encoder:
             self.onlooker.encoder, self.onlooker.decoder = entries(tape)
-            self.names = self._registry.names({id(s.value) for s in tape.slots if s.trainable})
+            self.names = self._registry.names(
+                {id(s.value) for s in tape.slots if s.trainable and s.value is not None}
+            )
         self._thin()
 
     def _thin(self) -> None:
@@ -169,10 +172,11 @@ class Watcher:
             kept -= _bytes(dropped)
 
     def _due(self) -> bool:
-        if len(self.steps) < FREE_STEPS or self.spent < FREE_SECONDS:
+        if len(self.steps) < FREE_STEPS:
+            self._fixed = self.spent
             return True
         elapsed = time.perf_counter() - self._begin
-        return self.spent < self.budget * elapsed
+        return self.spent - self._fixed < FREE_SECONDS + self.budget * elapsed
 
     # ------------------------------------------------------------------ events
     def _wrap(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from statistics import NormalDist
 
+from torch import Tensor
+
 from whyvae.probes.amortisation import Amortisation
 from whyvae.rule import Rule
-from whyvae.testing import Patient
+from whyvae.testing import Patient, digits, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
 
@@ -21,6 +23,10 @@ def _sure(amortisation: Amortisation) -> float:
     """Probability that the gap exceeds its limit, from its standard error."""
     z = (amortisation.gap - MATERIAL.value) / max(amortisation.error, 1e-9)
     return min(0.99, NormalDist().cdf(z))
+
+
+def _fitting(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return ((output - x).pow(2).sum() / (2 * 0.02) + kl(mu, logvar)) / x.shape[0]
 
 
 class EncoderTooSmall(Rule):
@@ -90,4 +96,4 @@ class EncoderTooSmall(Rule):
 
     @staticmethod
     def specimen() -> Subject:
-        return Patient(hidden=2, steps=2500).train()
+        return Patient(data=digits(), latents=8, hidden=3, decoder_hidden=128, loss=_fitting, steps=1800).train()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from whyvae.probes.balance import Balance
+from whyvae.probes.balance import LICENCE, Balance
 from whyvae.probes.objective import Objective
 from whyvae.rule import Rule
 from whyvae.rules.objective.weight import harm_light
@@ -53,10 +53,9 @@ class KLUnderweight(Rule):
             balance.s,
             Limit(
                 "<",
-                balance.fitting,
-                "1: the ELBO itself"
-                if objective.bernoulli
-                else "mean squared error of this model: the variance that fits",
+                LICENCE * balance.fitting,
+                "1/25 of the weight that fits (1 for BCE, the residual's variance for squared errors); "
+                "too small networks alone leave it above 1/15 (theory.md 7.4)",
             ),
         )
         return Finding(
