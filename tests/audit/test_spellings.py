@@ -1079,7 +1079,9 @@ def test_a_learned_prior_is_recognised():
     assert found.regulariser.form == "learned prior"
     assert found.s == pytest.approx(0.5, rel=1e-6)
     assert found.regulariser.prior_mean == pytest.approx(float(m.mean.detach().mean()), rel=1e-5)
-    assert found.regulariser.prior_sd == pytest.approx(float(m.log_sd.detach().exp().mean()), rel=1e-5)
+    assert found.regulariser.prior_sd == pytest.approx(
+        float(m.log_sd.detach().exp().mean()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("batch", [8, 16, 32])
