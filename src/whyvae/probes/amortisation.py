@@ -14,10 +14,10 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
 from whyvae.probes.objective import Objective, audited_likelihood
 
-STEPS = (
-    120  # of local optimisation, learning rate decaying (theory.md 1.6 uses 250 at a constant one)
-)
-SAMPLES = 4  # common random numbers per example while optimising
+STEPS = 120  # of local optimisation (theory.md 1.6 uses 250)
+ROUND = 8  # steps whose draws have mean 0 and covariance 1 together; sigma moves once in a round
+RATE = 0.15  # of mu at the start, decaying to 0
+AVERAGED = 24  # last steps, of which mu is the mean
 EVALUATE = 16
 MOST = 256  # examples
 ENCODER_STEPS = 150
@@ -38,6 +38,8 @@ class Amortisation(Probe):
     after_training: float
     rate: float
     rows: int
+    own: float = math.nan  # the gap in the user's own objective, per nat of its KL
+    own_after_training: float = math.nan
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
@@ -55,9 +57,10 @@ class Amortisation(Probe):
         train = _gaps(game, subject.train)
         held = _gaps(game, subject.held_out) if subject.held_out else None
         gap, error = _mean(train[0])
-        after = math.nan
-        if gap > 1.0:
-            after = _after_encoder_training(game, subject)
+        own, _ = _mean(train[2])
+        after, own_after = math.nan, math.nan
+        if own > 1.0:
+            after, own_after = _after_encoder_training(game, subject)
         return cls(
             gap,
             error,
@@ -65,6 +68,8 @@ class Amortisation(Probe):
             after,
             float(train[1].mean()),
             train[0].numel(),
+            own,
+            own_after,
         )
 
 
@@ -117,13 +122,12 @@ class _Game:
             output.clamp(1e-7, 1 - 1e-7), t.clamp(0, 1), reduction="none"
         ).sum(1), kl  # fmt: skip
 
+    def nats(self, reconstruction: Tensor) -> Tensor:
+        """Of the user's own objective, in units in which the KL has weight 1."""
+        return reconstruction / (2 * self.s if self.objective.gaussian else self.s)
+
     def loss(self, reconstruction: Tensor, kl: Tensor) -> Tensor:
-        """The user's own objective, in units in which the KL has weight 1."""
-        return (
-            reconstruction / (2 * self.s) + kl
-            if self.objective.gaussian
-            else reconstruction / self.s + kl
-        )
+        return self.nats(reconstruction) + kl
 
 
 def _noise(shape: torch.Size, seed: int) -> Tensor:
@@ -131,18 +135,32 @@ def _noise(shape: torch.Size, seed: int) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
+def _draws(shape: torch.Size, count: int, seed: int) -> Tensor:
+    """`count` draws of noise that have mean 0 and covariance 1 for each example, [count, *shape].
+
+    Quadratics come out exact: a linear decoder leaves no Monte-Carlo error. With as many latents as draws only
+    the variances are 1.
+    """
+    raw = _noise(torch.Size((count, *shape)), seed)
+    rows = (raw - raw.mean(0)).reshape(count, shape[0], -1).transpose(0, 1)
+    if rows.shape[2] < count:
+        q, r = torch.linalg.qr(rows)
+        rows = q * r.diagonal(dim1=1, dim2=2).sign()[:, None] * math.sqrt(count)
+    else:
+        rows = rows / rows.square().mean(1, keepdim=True).sqrt()
+    return rows.transpose(0, 1).reshape(raw.shape)
+
+
 def _evaluated(
     game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor
 ) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        parts = [
-            game.terms(feed, mu, log_sigma, _noise(mu.shape, 500 + k)) for k in range(EVALUATE)
-        ]
+        parts = [game.terms(feed, mu, log_sigma, eps) for eps in _draws(mu.shape, EVALUATE, 500)]
     return torch.stack([p[0] for p in parts]).mean(0), parts[0][1]
 
 
-def _gaps(game: _Game, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
-    """(gap of each example in nats, KL of each at the encoder's output)."""
+def _gaps(game: _Game, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """For each example: the gap in nats, the KL at the encoder's output, the gap in the user's own objective."""
     before_r, before_k, after_r, after_k = [], [], [], []
     rows = 0
     for feed in feeds[::-1]:
@@ -159,36 +177,49 @@ def _gaps(game: _Game, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
         if rows >= MOST:
             break
     r0, k0, r1, k1 = (torch.cat(v) for v in (before_r, before_k, after_r, after_k))
+    own = game.loss(r0, k0) - game.loss(r1, k1)
     if game.objective.gaussian:
         # d/2 log MSE is concave: the gain of the mean, spread over examples by each one's share of the SSE gained
         d = game.features
         mse0, mse1 = float(r0.mean()), float(r1.mean())
         slope = d / 2 * math.log(max(mse0, 1e-300) / max(mse1, 1e-300)) / max(mse0 - mse1, 1e-300)
-        return slope * (r0 - r1) - (k1 - k0), k0
-    return game.loss(r0, k0) - game.loss(r1, k1), k0
+        return slope * (r0 - r1) - (k1 - k0), k0, own
+    return own, k0, own
 
 
 def _optimised(
     game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor
 ) -> tuple[Tensor, Tensor]:
-    m, v = mu.clone().requires_grad_(), log_sigma.clone().requires_grad_()
-    optimizer = torch.optim.Adam([m, v], lr=0.08)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS, eta_min=0.002)
-    for step in range(STEPS):
-        parts = [game.terms(feed, m, v, _noise(m.shape, step * SAMPLES + k)) for k in range(1)]
-        loss = sum(game.loss(r, k).sum() for r, k in parts)
-        gm, gv = torch.autograd.grad(loss, [m, v])  # type: ignore[arg-type]
-        m.grad, v.grad = gm, gv
-        optimizer.step()
-        schedule.step()
-    return m.detach(), v.detach()
+    """Adam on mu; sigma by its own optimality condition.
+
+    1 / sigma^2 = 1 + E[curvature], where E[curvature] = E[eps * slope] / sigma (Price 1958). A step on sigma would
+    bring its noise into every step on mu.
+    """
+    m, v, total = mu.clone().requires_grad_(), log_sigma.clone(), torch.zeros_like(mu)
+    optimizer = torch.optim.Adam([m], lr=RATE, betas=(0.9, 0.99))
+    curvature = None
+    for start in range(0, STEPS, ROUND):
+        draws = _draws(m.shape, ROUND, start)
+        seen = torch.zeros_like(v)
+        for step, eps in enumerate(draws, start):
+            (slope,) = torch.autograd.grad(game.nats(game.terms(feed, m, v, eps)[0]).sum(), m)
+            seen += eps * slope / v.exp() / ROUND
+            m.grad = slope + m.detach()
+            optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS) ** 2
+            optimizer.step()
+            if step >= STEPS - AVERAGED:
+                total += m.detach() / AVERAGED
+        curvature = seen if curvature is None else curvature + (seen - curvature) / 3
+        best = -0.5 * (1 + curvature).clamp_min(0.05).log()
+        v = v + (best - v).clamp(-1, 1)
+    return total, v
 
 
-def _after_encoder_training(game: _Game, subject: Any) -> float:
+def _after_encoder_training(game: _Game, subject: Any) -> tuple[float, float]:
     """The gap on unseen recorded batches after training the encoder alone on the others."""
     feeds = subject.train
     if len(feeds) < 4:
-        return math.nan
+        return math.nan, math.nan
     fit, judge = feeds[: len(feeds) * 3 // 4], feeds[len(feeds) * 3 // 4 :]
     above = subject.deps.ancestors(subject.lineage.heads)
     saved = game.replay.parameters
@@ -207,7 +238,8 @@ def _after_encoder_training(game: _Game, subject: Any) -> float:
             for p, g in zip(mine.values(), grads, strict=True):
                 p.grad = g
             optimizer.step()
-        return _mean(_gaps(game, judge)[0])[0]
+        left = _gaps(game, judge)
+        return _mean(left[0])[0], _mean(left[2])[0]
     finally:
         game.replay.parameters = saved
 

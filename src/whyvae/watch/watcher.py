@@ -6,9 +6,11 @@ it does not matter how, or whether, a module is called. Steps are recorded on a 
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,7 +32,7 @@ from whyvae.watch.lineage import Dependencies
 from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
 from whyvae.watch.names import Named, Registry
 from whyvae.watch.step import Log, Optimizer, Shown, Step
-from whyvae.watch.tape import Recorder, calling_place
+from whyvae.watch.tape import Recorder, calling_place, tensors_in
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
 FREE_STEPS = 3  # recorded whatever they cost
@@ -40,6 +42,25 @@ MOST_BYTES = 256 * 2**20  # data kept in all recorded steps
 SMALL_MODEL = (
     4_000_000  # parameters: up to this many, recorded steps keep the parameters' values too
 )
+
+
+MOST_FAILURES = 3  # of our own, before recording is given up
+
+
+def _guarded(event: Callable[..., None]) -> Callable[..., None]:
+    """A mistake of ours costs the recording, not the user's training."""
+
+    @functools.wraps(event)
+    def guarded(self: Watcher, *args: Any, **kwargs: Any) -> None:
+        try:
+            event(self, *args, **kwargs)
+        except Exception as error:
+            if os.environ.get("WHYVAE_DEBUG") == "1":
+                raise
+            self.error, self.failures = error, self.failures + 1
+            self._drop()
+
+    return guarded
 
 
 class StopTraining(BaseException):
@@ -63,6 +84,8 @@ class Watcher:
         self.spent = 0.0  # seconds of our own
         self.seconds = 0.0  # of the run, ours included
         self.compiled = False
+        self.error: Exception | None = None  # our own last mistake
+        self.failures = 0
         self._recorder: Recorder | None = None
         self._depth = 0
         self._marks: list[int] = []
@@ -90,7 +113,8 @@ class Watcher:
             self._quiet_loader(),
             no_grad_hooks(self._gradients_off, self._gradients_on),
         ]
-        os.register_at_fork(after_in_child=self._in_child)
+        mine = weakref.ref(self)  # the registration outlives us
+        os.register_at_fork(after_in_child=lambda: (me := mine()) and me._in_child())  # noqa: SLF001
         self._open(standby=True)
         return self
 
@@ -130,6 +154,14 @@ class Watcher:
             torch.compiler.set_stance("force_eager")
         _push_mode(self._recorder)
 
+    def _drop(self) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            _remove_mode(recorder)
+            if "torch._dynamo" in sys.modules:
+                torch.compiler.set_stance("default")
+
+    @_guarded
     def _close(self, *, keep: bool) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is None:
@@ -172,6 +204,8 @@ class Watcher:
             kept -= _bytes(dropped)
 
     def _due(self) -> bool:
+        if self.failures >= MOST_FAILURES:
+            return False
         if len(self.steps) < FREE_STEPS:
             self._fixed = self.spent
             return True
@@ -190,12 +224,12 @@ class Watcher:
         original = getattr(owner, name)
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            if self._depth or (gradients_only and kwargs.get("create_graph")):
+            if self._depth or (gradients_only and not _trains(args, kwargs)):
                 return original(*args, **kwargs)
             found = roots(args) if args else kwargs.get("tensors", kwargs.get("outputs"))
             self._depth += 1
             try:
-                self._before_backward([found] if isinstance(found, Tensor) else list(found or ()))
+                self._before_backward(list(tensors_in(found)))
                 result = original(*args, **kwargs)
             finally:
                 self._depth -= 1
@@ -207,6 +241,7 @@ class Watcher:
         setattr(owner, name, wrapper)
         return lambda: setattr(owner, name, original)
 
+    @_guarded
     def _before_backward(self, roots: list[Tensor]) -> None:
         self.backwards += 1
         if roots:
@@ -233,6 +268,7 @@ class Watcher:
         recorder.tape.roots.extend(slots)
         self._marks.append(len(recorder.tape.ops))
 
+    @_guarded
     def _after_backward(self) -> None:
         if not self.optimizers:  # parameters updated by hand: a backward is a step
             self.count += 1
@@ -247,9 +283,8 @@ class Watcher:
         made = recorder.tape.producers()
         first = self._marks[0]
         above = Dependencies(recorder.tape).ancestors(slots)
-        return any(
-            made.get(s, first) < first and not recorder.tape.slots[s].external for s in above
-        )
+        shared = [recorder.tape.slots[s] for s in above if made.get(s, first) < first]
+        return any(s.requires_grad and not s.external for s in shared)
 
     def _gradient_norm(self) -> float:
         """Norm of all gradients of the optimised parameters; NaN before the first step (nothing to be stale)."""
@@ -266,6 +301,7 @@ class Watcher:
         with torch.no_grad(), _paused(recorder):
             return {s.index: s.value.detach().clone() for s in live if s.value is not None}
 
+    @_guarded
     def _before_step(self, optimizer: Any, *_: object) -> None:
         self._in_step += 1
         if id(optimizer) not in self.optimizers:
@@ -273,6 +309,7 @@ class Watcher:
         if self._recorder is not None and self._recorder.tape.roots:
             self._close(keep=True)
 
+    @_guarded
     def _after_step(self, optimizer: Any, *_: object) -> None:
         self._in_step = max(0, self._in_step - 1)
         if self._recorder is not None and self._recorder.tape.roots:  # an LBFGS closure ran inside
@@ -298,6 +335,7 @@ class Watcher:
         )  # fmt: skip
 
     # ------------------------------------------------------------------ outside training
+    @_guarded
     def _gradients_off(self) -> None:
         self._looking += 1
         if (
@@ -310,6 +348,7 @@ class Watcher:
             _push_mode(self.onlooker)
             self._onlooker_on = True
 
+    @_guarded
     def _gradients_on(self) -> None:
         self._looking = max(0, self._looking - 1)
         if self._looking == 0 and getattr(self, "_onlooker_on", False):
@@ -334,6 +373,12 @@ def watch(*, budget: float = BUDGET) -> Watcher:
     return Watcher(budget=budget)
 
 
+def _trains(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Does this `torch.autograd.grad` ask for gradients of parameters, to step with them?"""
+    inputs = args[1] if len(args) > 1 else kwargs.get("inputs")
+    return not kwargs.get("create_graph") and any(t.is_leaf for t in tensors_in(inputs))
+
+
 @contextmanager
 def _paused(recorder: Recorder | None) -> Iterator[None]:
     if recorder is None:
@@ -344,6 +389,12 @@ def _paused(recorder: Recorder | None) -> Iterator[None]:
         yield
     finally:
         recorder.paused -= 1
+
+
+def _compiling() -> bool:
+    """Has torch.compile compiled anything? A mode on the stack would make it compile again."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return dynamo is not None and bool(dynamo.counters["frames"])
 
 
 def _remove_mode(mode: Any) -> None:
