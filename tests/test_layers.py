@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[1] / "src"
 ROOMS = [
     {"", "verdict", "pages"},  # "" is the package itself: lazy, and __version__
     {"watch", "subject"},
-    {"audit"},
+    {"audit", "testing"},  # testing: patients for specimens, trained under the watcher
     {"probe", "probes"},
     {"rule", "rules"},
     {"record"},

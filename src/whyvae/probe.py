@@ -16,7 +16,7 @@ T = TypeVar("T")
 P = TypeVar("P", bound="Probe")
 
 
-class CannotMeasure(Exception):  # noqa: N818 - an answer, not an error
+class CannotMeasure(Exception):
     """A probe has no number for this subject. The reason is shown to the user."""
 
     def __init__(self, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from whyvae import __version__
@@ -37,7 +38,8 @@ class Found:
             "confidence": finding.confidence,
             "summary": finding.summary,
             "evidence": [evidence_dict(evidence) for evidence in finding.evidence],
-            "where": finding.where and {"file": finding.where.file, "line": finding.where.line},
+            "where": finding.where
+            and {"file": relative(finding.where.file), "line": finding.where.line},
             "explains": list(self.explains),
             "explained_by": list(finding.explained_by),
             "nats": None if finding.nats is None else number(finding.nats),
@@ -114,6 +116,12 @@ def number(value: float) -> float | str:
     """JSON knows no NaN and no infinity: they become the strings that `float()` reads back."""
     value = float(value)
     return value if math.isfinite(value) else str(value)
+
+
+def relative(file: str) -> str:
+    """As it is typed here: a path below the working directory without what leads to it."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 def plain(value: Any) -> Any:

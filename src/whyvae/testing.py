@@ -21,14 +21,16 @@ def factors(n: int = 768, features: int = 12, latents: int = 3, seed: int = 0) -
     z = torch.randn(n, latents, generator=generator)
     mix = torch.randn(2 * latents, features, generator=generator) / latents**0.5
     x = torch.cat([torch.tanh(1.5 * z), 0.5 * z], 1) @ mix
-    return x + NOISE * torch.randn(n, features, generator=generator)
+    noisy: Tensor = x + NOISE * torch.randn(n, features, generator=generator)
+    return noisy
 
 
 def digits() -> Tensor:
     """scikit-learn's handwritten digits in [0, 1], [1797, 64]."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - costs a second, only some patients need it
+    from sklearn.datasets import load_digits
 
-    return torch.tensor(load_digits().data, dtype=torch.float32) / 16
+    rows: Tensor = torch.tensor(load_digits().data, dtype=torch.float32) / 16
+    return rows
 
 
 def kl(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ class Patient:
             loss = self._loss(model, x, x if self.target is None else self.target(self.data, rows))
             loss.backward()
             optimizer.step()
-            if step % 100 == 99:  # noqa: PLR2004
+            if step % 100 == 99:
                 with torch.no_grad():
                     self._loss(model, self.data[:held], self.data[:held])
 

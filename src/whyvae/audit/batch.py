@@ -150,24 +150,23 @@ def _first_size(args: Any, batch: int, small: int) -> Any:
 
 
 def _scaled(value: Any, batch: int, small: int, others: set[int]) -> Any:
+    """A factor or divisor that can only be the batch size, or the batch times a width of the loss."""
     if isinstance(value, (bool, Ref)) or not isinstance(value, (int, float)) or value == 0:
         return value
-    for whole, back in ((value, lambda v: v), (1 / value, lambda v: 1 / v)):
-        near = round(whole)
-        if (
-            near > 1
-            and abs(whole - near) < 1e-9 * near
-            and near % batch == 0
-            and near not in others
-        ):
-            rest = near // batch
-            if rest == 1 or rest in others:
-                return back(
-                    type(value)(rest * small)
-                    if isinstance(value, int) and whole is value
-                    else rest * small
-                )
+    if (divisor := _of_batch(value, batch, others)) is not None:
+        return type(value)(divisor * small)
+    if (divisor := _of_batch(1 / value, batch, others)) is not None:
+        return 1 / (divisor * small)
     return value
+
+
+def _of_batch(value: float, batch: int, others: set[int]) -> int | None:
+    """`value` / batch, where that is 1 or a width and `value` itself is no width."""
+    near = round(value)
+    if near <= 1 or abs(value - near) > 1e-9 * near or near % batch or near in others:
+        return None
+    rest = near // batch
+    return rest if rest == 1 or rest in others else None
 
 
 def _replay(subject: Any, tape: Tape) -> Replay:

@@ -149,7 +149,7 @@ def _of(
     name: str, scale: float, residual: float, meeting: Meeting, output: Tensor, target: Tensor | None,
     blown: tuple[int, ...] | None,
 ) -> Likelihood:  # fmt: skip
-    family = name.split()[0] if name.startswith(("huber", "categorical")) else name
+    family = name.split(maxsplit=1)[0] if name.startswith(("huber", "categorical")) else name
     sign = 1 if scale > 0 else -1
     delta = float(name.split()[1]) if family == "huber" else 1.0
     return Likelihood(

@@ -55,7 +55,7 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     values = head_values(lineage, replay)
     best: Regulariser | None = None
     for scale in (1.0, 2.0, 0.3, 0.0, 4.0):
-        if scale > 2 and best is not None and best.form != "none" and best.mistake != _SIGN:  # noqa: PLR2004
+        if scale > 2 and best is not None and best.form != "none" and best.mistake != _SIGN:
             break
         step = cut(lineage, replay, heads=injected(values, scale) if scale else values, loss=loss)
         found = _fit(step, scale)

@@ -13,7 +13,6 @@ from whyvae.probes.latents import LatentUsage
 from whyvae.probes.objective import Objective
 from whyvae.probes.reconstruction import Reconstruction
 
-
 FAR = 5.0  # healthy VAEs of the test panel stay below 2.5, underweighted ones lie above 12
 
 LICENCE = 0.04  # capacity faults inflate the residual too: they alone leave s / MSE at 0.07 to 0.5 (theory.md 7.4)

@@ -111,7 +111,8 @@ def _bernoulli(rows: Tensor) -> Tensor | None:
     if int(live.sum()) < 2:
         return None
     scaled = (rows[:, live] - p[live]) / (p * (1 - p))[live].sqrt()
-    return torch.linalg.svdvals(scaled) ** 2 / (rows.shape[0] - 1)
+    result: Tensor = torch.linalg.svdvals(scaled) ** 2 / (rows.shape[0] - 1)
+    return result
 
 
 def input_rows(subject: Any) -> Tensor:

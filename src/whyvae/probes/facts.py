@@ -28,7 +28,9 @@ class LossFacts(Probe):
             limits.append(
                 "the likelihood was not recognised: the balance of the two terms is not judged"
             )
-        return cls(objective.likelihood_name, objective.noise_variance, tuple(limits))
+        known = objective.auditable and objective.family != "unknown"
+        variance = objective.noise_variance if known else math.nan
+        return cls(objective.likelihood_name, variance, tuple(limits))
 
 
 def described(get: Any) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, Self
 
 import torch
@@ -32,7 +33,7 @@ class Finiteness(Probe):
         losses = subject.log.losses()
         broken = subject.log.first_not_finite()
         op, at = _first_bad_op(subject) if broken is not None or subject.broken else ("", None)
-        finite = [abs(v) for _, v in losses if v == v and abs(v) != float("inf")]
+        finite = [abs(v) for _, v in losses if not isnan(v) and abs(v) != float("inf")]
         lr = next((o.lr for o in subject.optimizers), float("nan"))
         return cls(
             broken,

@@ -23,7 +23,8 @@ SPLITS = 8
 class Ladder(Probe):
     """Sliced Wasserstein distances (squared, features in units of their own spread) between examples and what the decoder
     makes: of posterior samples (`reconstruction`), of draws from the encodings' own Gaussian (`fitted`), of N(0, I)
-    (`prior`). `null` is the distance between two halves of the data, `null_sd` its spread over random halves."""
+    (`prior`). `null` is the distance between two halves of the data, `null_sd` its spread over random halves.
+    """
 
     reconstruction: float
     fitted: float
@@ -76,7 +77,8 @@ def _fitted(z: Tensor, n: int, generator: torch.Generator) -> Tensor:
     centred = z - z.mean(0)
     values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, z.shape[0] - 1))
     noise = torch.randn(n, z.shape[1], generator=generator, dtype=torch.float64)
-    return z.mean(0) + (noise * values.clamp_min(0).sqrt()) @ vectors.T
+    drawn: Tensor = z.mean(0) + (noise * values.clamp_min(0).sqrt()) @ vectors.T
+    return drawn
 
 
 def decode(subject: Any, z: Tensor) -> Tensor:

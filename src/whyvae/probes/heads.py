@@ -22,7 +22,7 @@ class Heads(Probe):
     mu_high: float
     log_sigma_low: float
     log_sigma_high: float
-    mu_at_wall: float  # share of encodings within 1 % of a wall of mu's range
+    mu_at_wall: float  # share of encodings within 1 % of a wall, of mu's range or of what they span
     mu_op: str
     mu_at: Where | None
     log_sigma_at_wall: float
@@ -65,7 +65,8 @@ class Heads(Probe):
 
 
 def _at_wall(values: torch.Tensor, low: float, high: float) -> float:
-    spread = max(1e-9, min(high - low, 1e3)) * 0.01
+    spans = max(1.0, float(values.max() - values.min()))  # a relu's range has no other end
+    spread = 0.01 * max(1e-9, min(high - low, spans))
     near = torch.zeros_like(values, dtype=torch.bool)
     if math.isfinite(low) and low > -100:
         near |= values <= low + spread
@@ -87,21 +88,21 @@ def _between(subject: Any) -> dict[str, tuple[str, Where | None]]:
     for op in subject.tape.ops:
         if op.name not in FENCES or not any(r in below for r in op.reads):
             continue
-        target = _role(deps, op.outs or op.writes, noisy, lineage.z)
+        target = _role(deps, op.outs or op.writes, noisy)
         if target:
             found[target] = (op.name, Where(*op.place) if op.place else None)
     return found
 
 
-def _role(deps: Any, slots: tuple[int, ...], noisy: set[int], z: int) -> str:
-    """ "mu" if what follows is added to the noise, "sigma" if it multiplies it."""
+def _role(deps: Any, slots: tuple[int, ...], noisy: set[int]) -> str:
+    """Says "mu" if what follows is added to the noise, "sigma" if it multiplies it."""
     reached = set(slots)
     for op in deps.tape.ops:
-        if reached.isdisjoint(op.reads):
+        if reached.isdisjoint(op.reads) or op.random:  # `randn_like(mu)` asks for a shape
             continue
         if any(o in noisy for o in (*op.outs, *op.writes)):
             return "sigma" if op.name in {"mul", "__mul__", "__rmul__", "mul_"} else "mu"
-        if not any(deps.is_mixing(op) for _ in (0,)):
+        if not deps.is_mixing(op):
             reached.update(op.outs)
             reached.update(op.writes)
     return ""

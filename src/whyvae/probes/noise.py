@@ -12,6 +12,8 @@ from torch import Tensor
 from whyvae.probe import Probe
 from whyvae.verdict import Where
 
+CRITICAL = 2.694  # sqrt(n) times the distance that honest noise exceeds once in a million (Kolmogorov 1933)
+
 
 @dataclass(frozen=True)
 class Noise(Probe):
@@ -41,7 +43,7 @@ class Noise(Probe):
         n = draws.numel()
         return cls(
             name, name in {"rand", "rand_like", "uniform_"}, float(draws.mean()), float(draws.std()), n,
-            _distance(draws), 2.65 / math.sqrt(n), _shared(subject), Where(*place) if place else _z_place(subject),
+            _distance(draws), CRITICAL / math.sqrt(n), _shared(subject), Where(*place) if place else _z_place(subject),
         )  # fmt: skip
 
 

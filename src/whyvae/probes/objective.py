@@ -12,7 +12,7 @@ from whyvae.audit.reductions import Reductions, reductions
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.verdict import Where
-from whyvae.watch.lineage import NoVAE, find
+from whyvae.watch.lineage import Dependencies, Lineage, NoVAE, find
 from whyvae.watch.replay import Replay, ReplayFailed
 
 
@@ -255,6 +255,8 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
         if any(o in behind_output and o in sampled for o in op.outs) and lineage.output not in op.outs
         and any(r in sampled and r in behind_output for r in op.reads)
     ]  # fmt: skip
+    if _weighs_samples(deps, lineage):
+        return "the loss weighs samples by their own likelihood (an importance-weighted bound)"
     decoded = any(
         op.index in lineage.decoder_ops
         and any(o in behind_output and o != lineage.output for o in op.outs)
@@ -268,6 +270,21 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
         odd = sorted({n for n in names if n not in _PLAIN})
         return f"the regulariser compares samples with each other or with a density (`{odd[0]}`): not a KL of one posterior"
     return ""
+
+
+def _weighs_samples(deps: Dependencies, lineage: Lineage) -> bool:
+    """Is there a weight, not differentiated, of how well a sample is decoded and of its own density?"""
+    if lineage.output < 0:
+        return False
+    decoded, heads = deps.descendants([lineage.output]), deps.descendants(lineage.heads)
+    useful = deps.ancestors(deps.tape.roots)
+    return any(
+        op.name == "detach"
+        and useful.issuperset(op.outs)
+        and not decoded.isdisjoint(op.reads)
+        and not heads.isdisjoint(deps.ancestors(op.reads, stop={lineage.output}))
+        for op in deps.tape.ops
+    )
 
 
 def regulariser_place(subject: Any) -> Where | None:

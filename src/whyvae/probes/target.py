@@ -141,4 +141,5 @@ def _own_feature(target: Tensor, data: Tensor) -> float:
 
 
 def _standard(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    result: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    return result

@@ -87,13 +87,13 @@ def _subject(subject: JSON) -> Text:
 
 
 def _variance(value: Any) -> str:
-    return "" if value is None else f"noise variance the loss implies: s = {_number(value)}"
+    return "" if value is None else f"noise variance the loss implies: s = {number(value)}"
 
 
 def _data(data: JSON) -> str:
     shape = " x ".join(str(size) for size in data.get("shape") or [])
     low_high = data.get("range") or []
-    values = f" in [{', '.join(_number(value) for value in low_high)}]" if low_high else ""
+    values = f" in [{', '.join(number(value) for value in low_high)}]" if low_high else ""
     return f"data {shape}{values}" if shape or values else ""
 
 
@@ -112,7 +112,7 @@ def _title(finding: JSON) -> Text:
     severity = finding["severity"]
     facts = [f"confidence {finding['confidence']:.0%}"]
     if finding["nats"] is not None:
-        facts.append(f"costs {_number(finding['nats'])} nats per example")
+        facts.append(f"costs {number(finding['nats'])} nats per example")
     return Text.assemble(
         (f"{finding['code']} {finding['name']}", "bold"),
         "  ",
@@ -128,19 +128,19 @@ def _evidence(evidence: list[JSON]) -> Table:
     table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("ill if", justify="right", no_wrap=True)
     table.add_column("because", ratio=5)
-    for entry in sorted(evidence, key=_broken, reverse=True)[:MAX_EVIDENCE]:
-        ill = "bold" if _broken(entry) else ""
+    for entry in sorted(evidence, key=broken, reverse=True)[:MAX_EVIDENCE]:
+        ill = "bold" if broken(entry) else ""
         unit = f" {entry['unit']}" if entry.get("unit") else ""
         if entry.get("text"):  # a yes or no: the words say it, the numbers would not
             table.add_row(Text(entry["text"], ill), Text(), Text(), Text(entry["because"]))
             continue
-        measured = Text(f"{_number(entry['measured'])}{unit}", ill)
-        limit = Text(f"{entry['op']} {_number(entry['limit'])}{unit}")
+        measured = Text(f"{number(entry['measured'])}{unit}", ill)
+        limit = Text(f"{entry['op']} {number(entry['limit'])}{unit}")
         table.add_row(Text(entry["what"], ill), measured, limit, Text(entry["because"]))
     return table
 
 
-def _broken(entry: JSON) -> bool:
+def broken(entry: JSON) -> bool:
     measured, limit = float(entry["measured"]), float(entry["limit"])
     healthy = measured >= limit if entry["op"] == "<" else measured <= limit
     return not healthy  # NaN is not healthy
@@ -170,7 +170,7 @@ def _remedies(remedies: list[JSON]) -> Iterator[RenderableType]:
 def _proof(trial: JSON | None) -> str:
     if not trial:
         return ""
-    change = f"{trial['metric']} {_number(trial['before'])} -> {_number(trial['after'])}"
+    change = f"{trial['metric']} {number(trial['before'])} -> {number(trial['after'])}"
     return f" ({'verified' if trial['verified'] else 'did not help'}: {change})"
 
 
@@ -223,5 +223,5 @@ def _place(where: JSON) -> str:
     return f"{where['file']}:{where['line']}"
 
 
-def _number(value: float | str) -> str:
+def number(value: float | str) -> str:
     return f"{float(value):.4g}"

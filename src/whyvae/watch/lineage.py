@@ -189,6 +189,12 @@ class Dependencies:
         return custom and any(r in self.parametric for r in op.reads)
 
     @cached_property
+    def moved(self) -> set[int]:
+        """Slots made from gradients that were taken inside the step (Hamiltonian or Langevin moves, penalties)."""
+        made = [o for op in self.tape.ops if op.name == "grad" for o in op.outs]
+        return self.descendants(made) if made else set()
+
+    @cached_property
     def encoded(self) -> set[int]:
         """Slots behind at least one parametrised function of something that is not a parameter."""
         reached: set[int] = set()
@@ -217,6 +223,7 @@ def find(tape: Tape) -> Lineage:
     if not draws:
         raise NoVAE("no random draw is scaled and shifted by an encoder and decoded")
     draw, notes = _choose(deps, draws)
+    notes = _moved(deps, draw) or notes
     return _complete(deps, draw, notes, tuple(d.z for d in draws))
 
 
@@ -325,7 +332,18 @@ class _Draw:
 
 
 def _draws(deps: Dependencies, replay: Replay, noise: list[tuple[int, int]]) -> list[_Draw]:
-    return [d for op, slot in noise if (d := _follow(deps, replay, op, slot)) is not None]
+    """Those of `noise` that are latent draws; noise that cannot be followed counts only where nothing else can be."""
+    found, failed = [], None
+    for op, slot in noise:
+        try:
+            draw = _follow(deps, replay, op, slot)
+        except ReplayFailed as error:
+            failed = error
+        else:
+            found += [draw] if draw is not None else []
+    if failed is not None and not found:
+        raise failed
+    return found
 
 
 def _torch_noise(deps: Dependencies) -> list[tuple[int, int]]:
@@ -354,7 +372,7 @@ def _foreign_noise(deps: Dependencies) -> list[tuple[int, int]]:
 def _follow(deps: Dependencies, replay: Replay, noise_op: int, eps: int) -> _Draw | None:
     """The latent made from one noise tensor, or None if it is not a latent draw."""
     tape = deps.tape
-    chain = _unmixed(deps, eps)
+    chain = [s for s in _unmixed(deps, eps) if s not in deps.moved]
     joined = {
         slot: any(r in deps.encoded and r not in chain for r in tape.ops[deps.producer[slot]].reads)
         for slot in chain
@@ -409,12 +427,11 @@ def _kinds(replay: Replay, eps: int, slots: list[int]) -> dict[int, str]:
     slots = [s for s in slots if replay.tape.slots[s].dtype.is_floating_point]
     with torch.no_grad():
         at = {name: replay.run(slots, feed={eps: value.clone()}) for name, value in points.items()}
-    return {s: _kind(*(at[name][s] for name in points), r1) for s in slots}
+    return {s: _kind([at[name][s] for name in points], r1) for s in slots}
 
 
-def _kind(
-    at0: Tensor, at1: Tensor, at_r1: Tensor, at_r2: Tensor, at_sum: Tensor, r1: Tensor
-) -> str:
+def _kind(at: list[Tensor], r1: Tensor) -> str:
+    at0, at1, at_r1, at_r2, at_sum = at
     scale = at_r1.abs().max() + at0.abs().max() + 1e-300
     if not torch.isfinite(scale):
         return "other"
@@ -522,6 +539,19 @@ def _choose(deps: Dependencies, draws: list[_Draw]) -> tuple[_Draw, list[str]]:
     return first, [f"{len(strong)} separate latent draws: only single-latent models are audited"]
 
 
+def _moved(deps: Dependencies, draw: _Draw) -> list[str]:
+    """Is the sample moved along gradients of the model before it is decoded for the loss?"""
+    behind = deps.descendants([draw.z])
+    steps = [op for op in deps.tape.ops if op.name == "grad" and not behind.isdisjoint(op.reads)]
+    if not any(o in deps.encoded for op in steps for o in op.outs):
+        return []
+    draw.kind = "moved by gradients"
+    return [
+        "the sample is moved along gradients of the model before it is decoded (Hamiltonian or Langevin steps): "
+        "such a posterior is named, not audited"
+    ]
+
+
 def _without_multiplicative_noise(deps: Dependencies, draws: list[_Draw]) -> list[_Draw]:
     """Gaussian dropout h * (1 + a eps) also has the form A eps + B; it is no latent when another draw is."""
     if len(draws) < 2:
@@ -558,12 +588,22 @@ def _complete(
     latents = 1
     for size in shape[_batch_axis(tape, draw.z, data) + 1 :]:
         latents *= size
+    latents = _unrepeated(deps, draw, heads, latents)
     if tape.autocast:
         notes.append("")
     return Lineage(
         tape, draw.noise_op, draw.eps, draw.z, heads, data, meetings, decoder_ops, draw.kind, latents,
         [n for n in notes if n], draw.chain, candidates,
     )  # fmt: skip
+
+
+def _unrepeated(deps: Dependencies, draw: _Draw, heads: tuple[int, ...], latents: int) -> int:
+    """Units of one sample where each example draws several (z holds more numbers than any head gives)."""
+    slots = deps.tape.slots
+    most = max((slots[h].numel // max(1, *slots[h].shape[:1]) for h in heads), default=0)
+    if draw.kind != "diagonal Gaussian" or not most or latents <= most or latents % most:
+        return latents
+    return most // 2 if len(heads) == 1 and draw.both and not latents % (most // 2 or 1) else most
 
 
 def _beside(

@@ -56,7 +56,7 @@ class Registry:
         owner, name = self._owner[key]
         module = owner()
         path = [name]
-        while module is not None and id(module) in self._parent and len(path) < 64:  # noqa: PLR2004 - a circle
+        while module is not None and id(module) in self._parent and len(path) < 64:
             above, name = self._parent[id(module)]
             outer = above()
             if outer is None:

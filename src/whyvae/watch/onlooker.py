@@ -179,24 +179,30 @@ def _caller() -> Place | None:
 
 def no_grad_hooks(enter: Callable[[], None], leave: Callable[[], None]) -> Callable[[], None]:
     """Calls `enter` / `leave` around every `no_grad` and `inference_mode` block; returns the undoer."""
-    undo: list[Callable[[], None]] = []
-    for cls in (torch.no_grad, torch.inference_mode):
-        first, last = cls.__enter__, cls.__exit__
+    undoers = [_hooked(cls, enter, leave) for cls in (torch.no_grad, torch.inference_mode)]
 
-        def entering(self: Any, first: Any = first) -> Any:
-            result = first(self)
-            enter()
-            return result
+    def undo() -> None:
+        for undoer in undoers:
+            undoer()
 
-        def leaving(self: Any, *exc: Any, last: Any = last) -> Any:
-            leave()
-            return last(self, *exc)
+    return undo
 
-        cls.__enter__, cls.__exit__ = entering, leaving  # type: ignore[method-assign]
-        undo.append(
-            lambda cls=cls, first=first, last=last: (
-                setattr(cls, "__enter__", first),
-                setattr(cls, "__exit__", last),
-            )
-        )  # type: ignore[misc]
-    return lambda: [u() for u in undo] and None  # type: ignore[return-value]
+
+def _hooked(cls: Any, enter: Callable[[], None], leave: Callable[[], None]) -> Callable[[], None]:
+    first, last = cls.__enter__, cls.__exit__
+
+    def entering(self: Any) -> Any:
+        result = first(self)
+        enter()
+        return result
+
+    def leaving(self: Any, *exc: Any) -> Any:
+        leave()
+        return last(self, *exc)
+
+    cls.__enter__, cls.__exit__ = entering, leaving
+
+    def undo() -> None:
+        cls.__enter__, cls.__exit__ = first, last
+
+    return undo

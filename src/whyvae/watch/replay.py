@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -181,9 +182,11 @@ def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, *, att
                 return args[0]
             if op.name in _TO_FLOAT:
                 return args[0].double()
+            if op.name == "grad":  # inside the step; the step's own gradients come after it
+                kwargs = {**kwargs, "retain_graph": True}
             return op.func(*args, **kwargs)
     except Exception as error:
-        line = f" (line {op.place.line} of {op.place.file})" if op.place else ""
+        line = f" (line {op.place.line} of {Path(op.place.file).name})" if op.place else ""
         raise ReplayFailed(f"`{op.name}`{line} could not be run again: {error}") from error
 
 

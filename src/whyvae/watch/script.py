@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import builtins
+import io
+import os
 import random
 import runpy
 import sys
 import traceback
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import torch
 
+from whyvae.watch.neutral import neutral
 from whyvae.watch.subject import NothingSeen, Subject
 from whyvae.watch.watcher import StopTraining, Watcher
+
+_OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 @dataclass(slots=True)
@@ -42,9 +50,10 @@ def run_script(
     A script that raises prints its own traceback, as it would alone; what it did until then is examined.
     """
     outcome = RunOutcome(None)
-    _seed(seed)
+    run = _module(target) if module else _script(target)
     watcher = Watcher(stop_after=steps)
-    with _as_main(target, args, module=module) as run:
+    with _as_main([target, *args], str(Path.cwd() if module else Path(target).resolve().parent)):
+        _seed(seed)
         try:
             with watcher:
                 run()
@@ -54,13 +63,15 @@ def run_script(
             outcome.exit_code = _code(stop)
         except KeyboardInterrupt as stop:
             outcome.interrupted, outcome.error = True, stop
-        except Exception as error:  # noqa: BLE001 - a user's error is a patient, not ours
+            print("whyvae: interrupted; what was trained until then is examined", file=sys.stderr)  # noqa: T201
+        except BaseException as error:  # noqa: BLE001 - a user's error is a patient, not ours
             outcome.error = error
             _show(error)
-        try:
+    try:
+        with neutral():
             outcome.subject = Subject.of(watcher, target)
-        except NothingSeen as nothing:
-            outcome.reason = str(nothing)
+    except NothingSeen as nothing:
+        outcome.reason = str(nothing)
     return outcome
 
 
@@ -78,41 +89,65 @@ def _code(stop: SystemExit) -> int:
         return 0
     if isinstance(stop.code, int):
         return stop.code
-    print(stop.code, file=sys.stderr)
+    print(stop.code, file=sys.stderr)  # noqa: T201 - as Python does
     return 1
 
 
 def _show(error: BaseException) -> None:
-    """The script's traceback, without our frames on top of it."""
-    here = str(Path(__file__).resolve().parents[1])
-    frames = error.__traceback__
-    while frames is not None and (
-        frames.tb_frame.f_code.co_filename.startswith(here)
-        or "runpy" in frames.tb_frame.f_code.co_filename
-    ):
-        frames = frames.tb_next
-    traceback.print_exception(type(error), error, frames or error.__traceback__)
+    """The script's traceback, without our frames in it."""
+    shown = traceback.TracebackException.from_exception(error)
+    _without_us(shown)
+    sys.stderr.write("".join(shown.format()))
+
+
+def _without_us(shown: traceback.TracebackException | None) -> None:
+    if shown is None:
+        return
+    ours = [f.filename.startswith(_OURS) or f.filename == "<frozen runpy>" for f in shown.stack]
+    if ours and not ours[-1]:  # else it is our mistake, and should look like it
+        theirs = [frame for frame, is_ours in zip(shown.stack, ours, strict=True) if not is_ours]
+        shown.stack = traceback.StackSummary.from_list(theirs)
+    _without_us(shown.__cause__)
+    _without_us(shown.__context__)
+
+
+def _script(target: str) -> Callable[[], None]:
+    """As `python target` does it; `runpy.run_path` gives a `__file__` that is lost with a change of directory."""
+    path = os.path.abspath(target)  # noqa: PTH100 - symbolic links stay, as in Python
+    with io.open_code(path) as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    main = ModuleType("__main__")
+    vars(main).update(
+        __file__=path, __loader__=SourceFileLoader("__main__", path), __builtins__=builtins,
+        __cached__=None, __annotations__={},
+    )  # fmt: skip
+
+    def run() -> None:
+        sys.modules["__main__"] = main
+        exec(code, vars(main))  # noqa: S102 - that is the job
+
+    return run
+
+
+def _module(target: str) -> Callable[[], None]:
+    def run() -> None:
+        runpy.run_module(target, run_name="__main__", alter_sys=True)
+
+    return run
 
 
 @contextmanager
-def _as_main(target: str, args: list[str], *, module: bool) -> Iterator[Any]:
-    """argv, sys.path and `__main__` as the script expects them, and put back afterwards."""
-    argv, path, main = sys.argv, list(sys.path), sys.modules.get("__main__")
-    sys.argv = [target, *args]
-    if module:
-        sys.path.insert(0, str(Path.cwd()))
-
-        def run() -> None:
-            runpy.run_module(target, run_name="__main__", alter_sys=True)
-    else:
-        sys.path.insert(0, str(Path(target).resolve().parent))
-
-        def run() -> None:
-            runpy.run_path(target, run_name="__main__")
-
+def _as_main(argv: list[str], folder: str) -> Iterator[None]:
+    """argv and import path as the script expects them; what it changes of the process is put back afterwards."""
+    before = sys.argv, list(sys.path), sys.modules.get("__main__"), sys.stdout, sys.stderr
+    cwd = Path.cwd()
+    sys.argv = argv
+    sys.path.insert(0, folder)
     try:
-        yield run
+        with warnings.catch_warnings():
+            yield
     finally:
-        sys.argv, sys.path[:] = argv, path
+        sys.argv, sys.path[:], main, sys.stdout, sys.stderr = before
+        os.chdir(cwd)
         if main is not None:
             sys.modules["__main__"] = main

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from whyvae.watch import lineage as lineages
 from whyvae.watch.lineage import Dependencies, Lineage
+from whyvae.watch.names import Named
 from whyvae.watch.onlooker import entries
 from whyvae.watch.replay import Replay
-from whyvae.watch.names import Named
 from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Tape
 
@@ -53,7 +53,7 @@ class Subject:
 
         assert isinstance(watcher, Watcher)  # noqa: S101
         if not watcher.steps:
-            raise NothingSeen(_nothing(watcher.backwards))
+            raise NothingSeen(_nothing(watcher.backwards, watcher.error))
         main, found = main_step(watcher.steps)
         return cls(
             watcher.steps, main, found, watcher.log, list(watcher.optimizers.values()), watcher.onlooker.held_out,
@@ -198,22 +198,24 @@ class Subject:
         }  # fmt: skip
 
 
-def _nothing(backwards: int) -> str:
+def _nothing(backwards: int, error: Exception | None) -> str:
     if backwards == 0:
         return "no training was seen: the script called no `backward`"
-    return "no training step could be recorded"
+    return "no training step could be recorded" + (f" ({error!r})" if error else "")
 
 
 def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
     """The last finite step of the most common program that is a VAE's."""
     order = Counter(step.tape.shape_key() for step in steps)
-    reason = lineages.NoVAE("")
+    reason: Exception = lineages.NoVAE("")
     best: tuple[Step, Lineage] | None = None
     for key, _ in order.most_common(4):
         same = [s for s in steps if s.tape.shape_key() == key]
         step = next((s for s in reversed(same) if s.finite), same[-1])
         try:
             return step, lineages.find(step.tape)
+        except lineages.ReplayFailed as failed:
+            reason = reason if str(reason) else failed
         except lineages.NoVAE as no:
             reason = no
             best = best or _deterministic(step)
@@ -225,7 +227,7 @@ def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
 def _deterministic(step: Step) -> tuple[Step, Lineage] | None:
     try:
         return step, lineages.find_deterministic(step.tape)
-    except lineages.NoVAE:
+    except (lineages.NoVAE, lineages.ReplayFailed):
         return None
 
 

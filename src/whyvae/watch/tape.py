@@ -11,8 +11,9 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -119,6 +120,25 @@ class Tape:
         kept.reverse()
         return Tape(kept, self.slots, self.roots, self.step, self.autocast, self.compiled)
 
+    def merged(self) -> Tape:
+        """What was computed twice from the same tensors, once: an encoder run again for the KL gives no second mu."""
+        changed = {self.slots[s].storage for op in self.ops for s in op.writes}
+        same: dict[int, int] = {}  # slot -> the slot that held the same before it
+        seen: dict[Any, Op] = {}
+        ops: list[Op] = []
+        for op in self.ops:
+            if same and not same.keys().isdisjoint(op.reads):
+                op = _renamed(op, same)
+            key = _key(op, self.slots, changed)
+            first = seen.setdefault(key, op) if key is not None else op
+            if first is not op and len(first.outs) == len(op.outs):
+                same.update(zip(op.outs, first.outs, strict=True))
+                if not op.writes:
+                    continue
+            ops.append(op)
+        roots = [same.get(s, s) for s in self.roots]
+        return Tape(ops, self.slots, roots, self.step, self.autocast, self.compiled)
+
     def shape_key(self) -> int:
         """Equal for two tapes of the same program (so that data of one can be fed to the other)."""
         return hash(
@@ -129,12 +149,59 @@ class Tape:
         )
 
 
+def _renamed(op: Op, same: dict[int, int]) -> Op:
+    def name(ref: Ref) -> Ref:
+        return Ref(same.get(ref.slot, ref.slot))
+
+    reads = tuple(same.get(r, r) for r in op.reads)
+    return replace(
+        op, args=rebuild(op.args, name, Ref), kwargs=rebuild(op.kwargs, name, Ref), reads=reads
+    )
+
+
+def _key(op: Op, slots: list[Slot], changed: set[int]) -> Any:
+    """Equal for two calls that must give the same; None where nothing is promised."""
+    if op.random or not op.outs or op.name in _UNREPEATABLE or "dropout" in op.name:
+        return None
+    args, kwargs = op.args, op.kwargs
+    if op.name == "batch_norm":  # in training its running statistics are written, not read
+        if kwargs.get("training", args[5] if len(args) > 5 else None) is not True:
+            return None
+        args = (args[0], *args[3:])
+        kwargs = {k: v for k, v in kwargs.items() if not k.startswith("running_")}
+    elif op.writes or kwargs.get("dropout_p"):
+        return None
+    if any(slots[s].storage in changed for s in (*refs_in(args), *refs_in(kwargs))):
+        return None
+    key = (id(op.func), op.grad, _frozen(args), _frozen(kwargs))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _frozen(value: Any) -> Any:
+    """Hashable where its parts are; 1, 1.0 and True stay three things."""
+    if isinstance(value, list | tuple):
+        return (type(value), *(_frozen(item) for item in value))
+    if isinstance(value, dict):
+        return tuple((k, _frozen(v)) for k, v in sorted(value.items()))
+    if isinstance(value, slice):
+        return (slice, value.start, value.stop, value.step)
+    return (type(value), value)
+
+
+_UNREPEATABLE = {
+    "apply", "lstm", "gru", "rnn_tanh", "rnn_relu", "multi_head_attention_forward", "rrelu", "grad", "gumbel_softmax",
+    "fractional_max_pool2d", "fractional_max_pool3d",
+}  # fmt: skip
 RANDOM = {
     "randn", "randn_like", "normal", "normal_", "rand", "rand_like", "uniform_", "bernoulli", "bernoulli_",
     "exponential_", "multinomial", "cauchy_", "log_normal_", "geometric_", "_sample_dirichlet",
     "_standard_gamma", "poisson", "binomial", "random_",
 }  # fmt: skip
-_GRAD = Tensor.grad.__get__  # type: ignore[attr-defined]  # left by a backward that no tape shows
+_GRAD: Any = vars(Tensor.__base__)["grad"].__get__  # left by a backward that no tape shows
 _STATISTICS = {"batch_norm", "instance_norm"}  # write what later steps, and evaluation, read
 _INPLACE_DUNDER = {
     "__setitem__",
@@ -290,6 +357,10 @@ class Recorder(TorchFunctionMode):
         if name == "normal" and reads and isinstance(out, Tensor):
             self._note_drawn(args, kwargs, out)
             return
+        if written and all(t.requires_grad and t.is_leaf for t in written):
+            for tensor in written:  # a parameter stepped by hand: from here on it is another one
+                self._slot_of.pop(id(tensor), None)
+            return
         writes = tuple(
             self._new_slot(t, external=False) for t in written
         )  # a new version of the tensor
@@ -338,7 +409,7 @@ class Recorder(TorchFunctionMode):
             )
         )
         made = self._new_slot(out, external=False)
-        reads = tuple(r.slot for r in (mean, std) if isinstance(r, Ref)) + (eps,)
+        reads = (*(r.slot for r in (mean, std) if isinstance(r, Ref)), eps)
         ops.append(
             Op(
                 len(ops),
@@ -427,7 +498,7 @@ class Recorder(TorchFunctionMode):
 
     def finished(self) -> Tape:
         """The slice of the tape that its roots need, its data copied so that later changes do not reach it."""
-        tape = self.tape.sliced()
+        tape = self.tape.merged().sliced()
         used = {slot for op in tape.ops for slot in op.reads}
         for slot in self.tape.slots:
             if slot.index not in used:
@@ -467,7 +538,7 @@ def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
         return [kwargs["out"]]
     if (name.endswith("_") and not name.endswith("__")) or name in _INPLACE_DUNDER:
         first = args[0] if args else next(iter(kwargs.values()), None)
-        return [first] if isinstance(first, Tensor) else [t for t in tensors_in(first)]
+        return [first] if isinstance(first, Tensor) else list(tensors_in(first))
     if name in _ACTIVATIONS_IN_PLACE and (
         kwargs.get("inplace") or (args and args[-1] is True and len(args) > 1)
     ):
@@ -488,7 +559,7 @@ def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
 
 def calling_place() -> Place | None:
     """The innermost line that is neither ours nor torch's."""
-    frame = sys._getframe(2)  # noqa: SLF001 - the documented way costs a list of all frames
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - the documented way costs a list of all frames
     best: Place | None = None
     while frame is not None:
         file = frame.f_code.co_filename
@@ -500,5 +571,5 @@ def calling_place() -> Place | None:
                 best = Place(file, frame.f_lineno)
             if "site-packages" not in file:
                 return Place(file, frame.f_lineno)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return best

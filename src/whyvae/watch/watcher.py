@@ -21,7 +21,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.overrides import (  # type: ignore[attr-defined]
+from torch.overrides import (
     _get_current_function_mode_stack,
     _pop_mode,
     _push_mode,
@@ -29,8 +29,8 @@ from torch.overrides import (  # type: ignore[attr-defined]
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from whyvae.watch.lineage import Dependencies
-from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
 from whyvae.watch.names import Named, Registry
+from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
 from whyvae.watch.step import Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Recorder, calling_place, tensors_in
 
@@ -98,6 +98,7 @@ class Watcher:
         self._pid = os.getpid()
         self._in_step = 0
         self._fixed = 0.0
+        self._idle: frozenset[int] = frozenset()
         self._registry = Registry()
 
     # ------------------------------------------------------------------ life
@@ -114,7 +115,7 @@ class Watcher:
             no_grad_hooks(self._gradients_off, self._gradients_on),
         ]
         mine = weakref.ref(self)  # the registration outlives us
-        os.register_at_fork(after_in_child=lambda: (me := mine()) and me._in_child())  # noqa: SLF001
+        os.register_at_fork(after_in_child=lambda: _in_child(mine()))
         self._open(standby=True)
         return self
 
@@ -127,12 +128,6 @@ class Watcher:
         self._undo.clear()
         self._pictures.clear()
         self.seconds = time.perf_counter() - self._begin
-
-    def _in_child(self) -> None:
-        """A forked data-loading worker has nothing to record."""
-        if self._recorder is not None:
-            self._recorder.overflow = True
-        self.onlooker.enabled = False
 
     def examine(self) -> Any:
         """The report on what was seen so far (a `whyvae.Report`).
@@ -181,12 +176,7 @@ class Watcher:
         step = Step(tape, recorder.tape.step, float("nan"), self._stale)
         step.loss = self._root_value
         step.parameters = {s: v for s, v in self._before.items() if tape.slots[s].value is not None}
-        step.without_gradient = frozenset(
-            id(p)
-            for o in self.optimizers.values()
-            for p in o.alive
-            if p.grad is None or not bool(p.grad.any())
-        )
+        step.without_gradient = self._idle
         step.backward_at = self._backward_at
         step.lr = next((o.lr for o in self.optimizers.values()), float("nan"))
         self.steps.append(step)
@@ -272,19 +262,41 @@ class Watcher:
     def _after_backward(self) -> None:
         if not self.optimizers:  # parameters updated by hand: a backward is a step
             self.count += 1
+            if self.stop_after is not None and self.count >= self.stop_after:
+                raise StopTraining
             if self._recorder is None and self._due():
                 self._open()
+        if self._recorder is not None and self._marks:
+            self._idle = self._without_gradient()
         if self._recorder is not None and self._stale == self._stale and len(self._marks) == 1:
             after = self._gradient_norm()
             self._stale = self._stale / after if after > 0 else float("nan")
 
     def _same_graph(self, recorder: Recorder, slots: list[int]) -> bool:
-        """Does a further backward start from what was computed before the first one?"""
-        made = recorder.tape.producers()
-        first = self._marks[0]
-        above = Dependencies(recorder.tape).ancestors(slots)
-        shared = [recorder.tape.slots[s] for s in above if made.get(s, first) < first]
-        return any(s.requires_grad and not s.external for s in shared)
+        """Does a further backward start from what was computed, with gradients, before the first one?"""
+        deps, tape, first = Dependencies(recorder.tape), recorder.tape, self._marks[0]
+        todo, seen = list(slots), set(slots)
+        while todo:
+            position = deps.producer.get(todo.pop())
+            if position is None:
+                continue
+            if position < first:
+                return True
+            reads = [r for r in tape.ops[position].reads if r not in seen]
+            new = [r for r in reads if tape.slots[r].requires_grad and not tape.slots[r].leaf]
+            seen.update(new)
+            todo.extend(new)
+        return False
+
+    def _without_gradient(self) -> frozenset[int]:
+        """ids of optimised parameters that backward left without a gradient."""
+        with _paused(self._recorder):
+            return frozenset(
+                id(p)
+                for o in self.optimizers.values()
+                for p in o.alive
+                if p.grad is None or not bool(p.grad.any())
+            )
 
     def _gradient_norm(self) -> float:
         """Norm of all gradients of the optimised parameters; NaN before the first step (nothing to be stale)."""
@@ -364,7 +376,7 @@ class Watcher:
             with _paused(self._recorder):
                 return original(loader)
 
-        _BaseDataLoaderIter.__next__ = fetch  # type: ignore[method-assign]
+        _BaseDataLoaderIter.__next__ = fetch  # type: ignore[method-assign, assignment]
         return lambda: setattr(_BaseDataLoaderIter, "__next__", original)
 
 
@@ -389,6 +401,15 @@ def _paused(recorder: Recorder | None) -> Iterator[None]:
         yield
     finally:
         recorder.paused -= 1
+
+
+def _in_child(watcher: Watcher | None) -> None:
+    """A forked data-loading worker has nothing to record."""
+    if watcher is None:
+        return
+    if watcher._recorder is not None:  # noqa: SLF001
+        watcher._recorder.overflow = True  # noqa: SLF001
+    watcher.onlooker.enabled = False
 
 
 def _compiling() -> bool:
