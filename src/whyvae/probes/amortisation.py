@@ -53,6 +53,8 @@ class Amortisation(Probe):
             raise CannotMeasure(
                 f"does not apply: no closed form for the likelihood ({objective.likelihood_name})"
             )
+        if subject.broken:
+            raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
         game = _Game(subject, objective)
         train = _gaps(game, subject.train)
         held = _gaps(game, subject.held_out) if subject.held_out else None

@@ -249,11 +249,11 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
     if regulariser.form in {"exact", "free bits", "learned prior", "none"}:
         return ""
     behind_output = deps.ancestors(tape.roots, stop={lineage.output})
-    sampled = deps.descendants([lineage.z])
+    sampled = deps.descendants([lineage.z]) - deps.descendants([lineage.output])
     names = [
         op.name for op in tape.ops
-        if any(o in behind_output and o in sampled for o in op.outs) and lineage.output not in op.outs
-        and any(r in sampled and r in behind_output for r in op.reads)
+        if op.index not in lineage.decoder_ops and lineage.output not in op.outs
+        and any(r in sampled and r in behind_output for r in op.reads) and any(o in behind_output for o in op.outs)
     ]  # fmt: skip
     if _weighs_samples(deps, lineage):
         return "the loss weighs samples by their own likelihood (an importance-weighted bound)"
@@ -262,7 +262,9 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
         and any(o in behind_output and o != lineage.output for o in op.outs)
         for op in tape.ops
     )
-    if "logsumexp" in names or (len(tape.slots[lineage.z].shape) > 2 and "softmax" in names):
+    latent = deps.descendants([lineage.z])
+    joined = {op.name for op in tape.ops if not latent.isdisjoint(op.reads) and not behind_output.isdisjoint(op.outs)}
+    if "logsumexp" in joined or (len(tape.slots[lineage.z].shape) > 2 and "softmax" in joined):
         return "the loss takes a log-sum-exp over samples or components (an importance-weighted bound or a mixture prior)"
     if decoded and (likelihood is None or likelihood.family != "gaussian per element"):
         return "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"

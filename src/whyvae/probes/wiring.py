@@ -50,7 +50,7 @@ class Wiring(Probe):
             if (stepped is None or id(s.value) not in stepped) and moved.get(id(s.value)) is False
         ]  # fmt: skip
         idle = _without_gradient(subject, slots, stepped)
-        stale = sorted(s.stale for s in subject.steps if not math.isnan(s.stale))
+        stale = sorted(s.stale for s in subject.steps if s.index > 0 and not math.isnan(s.stale))  # the first has nothing to leave
         reaches, at_z = _reaches(subject)
         place = (
             subject.tape.ops[subject.deps.producer[subject.lineage.z]].place
@@ -59,7 +59,7 @@ class Wiring(Probe):
         )
         return cls(
             _names(subject, unstepped), sum(s.numel for s in unstepped) / total, _names(subject, idle),
-            sum(s.numel for s in idle) / total, total, stale[len(stale) // 2] if stale else math.nan, len(stale),
+            sum(s.numel for s in idle) / total, total, _typical(stale, by_hand=not subject.optimizers), len(stale),
             tuple(o.name for o in subject.optimizers), reaches, at_z, Where(*place) if place else None,
             _where(subject.main.backward_at), _where(next((o.stepped_at for o in subject.optimizers), None)),
         )  # fmt: skip
@@ -122,6 +122,13 @@ def _slope(output: Tensor, heads: list[Tensor]) -> float:
     generator = torch.Generator().manual_seed(17)
     dice = torch.rand(output.shape, generator=generator, dtype=torch.float64)
     return float(gradient((output * dice).sum(), heads).norm())
+
+
+def _typical(stale: list[float], *, by_hand: bool) -> float:
+    """The median; the smallest where parameters are stepped by hand (steps and accumulation look alike there)."""
+    if not stale:
+        return math.nan
+    return stale[0] if by_hand else stale[len(stale) // 2]
 
 
 def _where(place: Any) -> Where | None:

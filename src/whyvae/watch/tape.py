@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +70,7 @@ class Slot:
     external: bool = False
     opaque: bool = False  # has a history that the tape did not see
     value: Tensor | None = None
-    live: Tensor | None = (
-        None  # the tensor itself, when the step changed it in place (running statistics)
-    )
+    live: Tensor | None = None  # the tensor itself, when the step changed it in place (running statistics)
 
     @property
     def numel(self) -> int:
@@ -111,9 +109,7 @@ class Tape:
         kept: list[Op] = []
         memory = {self.slots[slot].storage for slot in needed}
         for op in reversed(self.ops):
-            if not needed.isdisjoint(op.outs) or any(
-                self.slots[s].storage in memory for s in op.writes
-            ):
+            if not needed.isdisjoint(op.outs) or any(self.slots[s].storage in memory for s in op.writes):
                 kept.append(op)
                 needed.update(op.reads)
                 memory.update(self.slots[s].storage for s in op.reads)
@@ -141,12 +137,7 @@ class Tape:
 
     def shape_key(self) -> int:
         """Equal for two tapes of the same program (so that data of one can be fed to the other)."""
-        return hash(
-            tuple(
-                (op.name, len(op.reads), tuple(self.slots[o].shape for o in op.outs))
-                for op in self.ops
-            )
-        )
+        return hash(tuple((op.name, len(op.reads), tuple(self.slots[o].shape for o in op.outs)) for op in self.ops))
 
 
 def _renamed(op: Op, same: dict[int, int]) -> Op:
@@ -154,9 +145,7 @@ def _renamed(op: Op, same: dict[int, int]) -> Op:
         return Ref(same.get(ref.slot, ref.slot))
 
     reads = tuple(same.get(r, r) for r in op.reads)
-    return replace(
-        op, args=rebuild(op.args, name, Ref), kwargs=rebuild(op.kwargs, name, Ref), reads=reads
-    )
+    return replace(op, args=rebuild(op.args, name, Ref), kwargs=rebuild(op.kwargs, name, Ref), reads=reads)
 
 
 def _key(op: Op, slots: list[Slot], changed: set[int]) -> Any:
@@ -223,9 +212,7 @@ _UNRECORDED = {
 }
 _HERE = str(Path(__file__).resolve().parent)
 _TORCH = str(Path(torch.__file__).resolve().parent)
-_LIBRARY = tuple(
-    {str(Path(p).resolve()) for p in (Path(sys.modules["threading"].__file__ or "").parent,)}
-)
+_LIBRARY = tuple({str(Path(p).resolve()) for p in (Path(sys.modules["threading"].__file__ or "").parent,)})
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -283,6 +270,34 @@ class Recorder(TorchFunctionMode):
         self._slot_of: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._memory: dict[int, int] = {}  # address of an external tensor's memory -> Slot.storage
 
+    def __enter__(self) -> Self:
+        see_custom_functions(self)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        see_custom_functions(None)
+        super().__exit__(*exc)
+
+    def custom(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of an autograd function of the user's: one op, whatever it does inside."""
+
+        def quiet(*args: Any, **kwargs: Any) -> Any:
+            self.paused += 1
+            try:
+                return func(*args, **kwargs)
+            finally:
+                self.paused -= 1
+
+        if self.paused or self.overflow or self.standby:
+            return func(*args, **kwargs)
+        before = len(self.tape.ops)
+        quiet.__name__ = "apply"
+        out = self.__torch_function__(quiet, (), args, kwargs)
+        for op in self.tape.ops[before:]:
+            op.func = func
+        return out
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -311,9 +326,7 @@ class Recorder(TorchFunctionMode):
         out = func(*args, **kwargs)
         done = time.perf_counter()
         try:
-            self._shared = {
-                _address(t): self.tape.slots[s].storage for t, s in zip(inputs, reads, strict=True)
-            }
+            self._shared = {_address(t): self.tape.slots[s].storage for t, s in zip(inputs, reads, strict=True)}
             self._note(func, name, frozen_args, frozen_kwargs, reads, written, out, grad=grad)
         except Exception as error:  # noqa: BLE001 - our mistake must not become the user's
             self.overflow, self.error = True, error
@@ -334,12 +347,7 @@ class Recorder(TorchFunctionMode):
             self.overflow = True
             return
         if name == "broadcast_tensors":  # each result depends on its own argument only
-            flat = [
-                a
-                for a in (
-                    args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args
-                )
-            ]
+            flat = [a for a in (args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args)]
             for arg, result in zip(flat, results, strict=True):
                 self._note(
                     Tensor.expand,
@@ -361,9 +369,7 @@ class Recorder(TorchFunctionMode):
             for tensor in written:  # a parameter stepped by hand: from here on it is another one
                 self._slot_of.pop(id(tensor), None)
             return
-        writes = tuple(
-            self._new_slot(t, external=False) for t in written
-        )  # a new version of the tensor
+        writes = tuple(self._new_slot(t, external=False) for t in written)  # a new version of the tensor
         fresh = [t for t in results if not any(t is w for w in written) and not self._known(t)]
         for tensor in fresh:
             self._new_slot(tensor, external=False)
@@ -439,7 +445,9 @@ class Recorder(TorchFunctionMode):
         written = [t for t in _written(name, args, kwargs) if t is out]
         reads = tuple(self._slot(t) for t in (*inputs, *written))
         frozen = rebuild(args, self._ref, Tensor), rebuild(kwargs, self._ref, Tensor)
-        self._shared = {_address(t): self.tape.slots[s].storage for t, s in zip((*inputs, *written), reads, strict=True)}
+        self._shared = {
+            _address(t): self.tape.slots[s].storage for t, s in zip((*inputs, *written), reads, strict=True)
+        }
         self._note(func, name, *frozen, reads, written, out, grad=grad)
         return out
 
@@ -509,6 +517,24 @@ class Recorder(TorchFunctionMode):
         return tape
 
 
+_APPLY = torch.autograd.Function.__dict__["apply"]
+
+
+def see_custom_functions(recorder: Recorder | None) -> None:
+    """Autograd functions escape torch function modes: what they do inside is seen, but not what they are."""
+    if recorder is None:
+        torch.autograd.Function.apply = _APPLY
+        return
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        original = _APPLY.__get__(None, cls)
+        if cls.__module__.partition(".")[0] == "torch":  # checkpoints and the like
+            return original(*args, **kwargs)
+        return recorder.custom(original, args, kwargs)
+
+    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, arg-type]
+
+
 def _affine(mean: Any, std: Any, eps: Tensor) -> Tensor:
     result: Tensor = mean + std * eps
     return result
@@ -539,20 +565,11 @@ def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     if (name.endswith("_") and not name.endswith("__")) or name in _INPLACE_DUNDER:
         first = args[0] if args else next(iter(kwargs.values()), None)
         return [first] if isinstance(first, Tensor) else list(tensors_in(first))
-    if name in _ACTIVATIONS_IN_PLACE and (
-        kwargs.get("inplace") or (args and args[-1] is True and len(args) > 1)
-    ):
+    if name in _ACTIVATIONS_IN_PLACE and (kwargs.get("inplace") or (args and args[-1] is True and len(args) > 1)):
         inplace = kwargs.get("inplace")
-        return (
-            [args[0]]
-            if inplace or (inplace is None and "dropout" not in name) or len(args) > 3
-            else []
-        )
+        return [args[0]] if inplace or (inplace is None and "dropout" not in name) or len(args) > 3 else []
     if name in _STATISTICS:  # running statistics
-        running = [
-            args[i] if len(args) > i else kwargs.get(k)
-            for i, k in ((1, "running_mean"), (2, "running_var"))
-        ]
+        running = [args[i] if len(args) > i else kwargs.get(k) for i, k in ((1, "running_mean"), (2, "running_var"))]
         return [t for t in running if isinstance(t, Tensor)]
     return []
 
@@ -564,8 +581,7 @@ def calling_place() -> Place | None:
     while frame is not None:
         file = frame.f_code.co_filename
         if not (
-            file.startswith((_TORCH, _HERE, "<frozen"))
-            or (file.startswith(_LIBRARY) and "site-packages" not in file)
+            file.startswith((_TORCH, _HERE, "<frozen")) or (file.startswith(_LIBRARY) and "site-packages" not in file)
         ):
             if best is None:
                 best = Place(file, frame.f_lineno)

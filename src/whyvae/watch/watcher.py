@@ -32,7 +32,7 @@ from whyvae.watch.lineage import Dependencies
 from whyvae.watch.names import Named, Registry
 from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
 from whyvae.watch.step import Log, Optimizer, Shown, Step
-from whyvae.watch.tape import Recorder, calling_place, tensors_in
+from whyvae.watch.tape import Recorder, calling_place, see_custom_functions, tensors_in
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
 FREE_STEPS = 3  # recorded whatever they cost
@@ -147,12 +147,14 @@ class Watcher:
         if "torch._dynamo" in sys.modules:
             self.compiled = True
             torch.compiler.set_stance("force_eager")
+        see_custom_functions(self._recorder)
         _push_mode(self._recorder)
 
     def _drop(self) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             _remove_mode(recorder)
+            see_custom_functions(None)
             if "torch._dynamo" in sys.modules:
                 torch.compiler.set_stance("default")
 
@@ -163,6 +165,7 @@ class Watcher:
             return
         begin = time.perf_counter()
         _remove_mode(recorder)
+        see_custom_functions(None)
         if "torch._dynamo" in sys.modules:
             torch.compiler.set_stance("default")
         self.spent += recorder.spent
@@ -299,10 +302,11 @@ class Watcher:
             )
 
     def _gradient_norm(self) -> float:
-        """Norm of all gradients of the optimised parameters; NaN before the first step (nothing to be stale)."""
-        grads = [p.grad for o in self.optimizers.values() for p in o.alive if p.grad is not None]
-        if not self.optimizers:
-            return float("nan")
+        """Norm of all gradients of the optimised parameters; of the step's own where they are stepped by hand."""
+        parameters = [p for o in self.optimizers.values() for p in o.alive]
+        if not parameters and self._recorder is not None:
+            parameters = [s.value for s in self._recorder.tape.slots if s.trainable and s.value is not None]
+        grads = [p.grad for p in parameters if p.grad is not None]
         with torch.no_grad(), _paused(self._recorder):
             return float(sum(float(g.float().norm()) ** 2 for g in grads)) ** 0.5 if grads else 0.0
 
