@@ -1,16 +1,18 @@
+import io
 import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from rich.console import Console
 
 import whyvae
 from whyvae import cli, pages
-from whyvae.demo import EXPECTED, Outcome
+from whyvae.demo import CASES, Case, Outcome, _first_sentence, _told, examples_folder
 from whyvae.examine import examine
 from whyvae.rule import Rule
 from whyvae.verdict import Finding, Healthy
@@ -167,9 +169,7 @@ def test_json_on_stdout_is_alone_there(script, room, capsys):
 
 def test_quiet_is_the_verdict_line(script, room, capsys):
     assert cli.main(["run", "--quiet", script]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "HEALTHY: nothing found that keeps this VAE from generating"
-    ]
+    assert capsys.readouterr().out.splitlines()[1:] == ["HEALTHY: nothing found that keeps this VAE from generating"]
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,7 @@ def test_explain_by_code_or_name(page, query, capsys):
     assert capsys.readouterr().out == page.text
 
 
-@pytest.mark.parametrize(
-    ("query", "hint"), [("OBJ02", "OBJ01"), ("kl-overwieght", "kl-overweight (OBJ01)")]
-)
+@pytest.mark.parametrize(("query", "hint"), [("OBJ02", "OBJ01"), ("kl-overwieght", "kl-overweight (OBJ01)")])
 def test_explain_suggests(page, query, hint, capsys):
     assert cli.main(["explain", query]) == 2
     err = capsys.readouterr().err
@@ -241,6 +239,51 @@ def test_rules_lists_pages(page, capsys):
 
 
 def test_demo_expects_the_four_cases():
-    assert set(EXPECTED.values()) == {"OBJ01", "OUT01", "CAP01", "healthy"}
-    assert Outcome("a.py", "OBJ01", "OBJ01", "").as_expected
-    assert not Outcome("a.py", "healthy", "inconclusive", "").as_expected
+    assert {case.expected for case in CASES} == {"OBJ01", "OUT01", "CAP01", "healthy"}
+    assert Outcome(Case("a.py", "OBJ01", ""), "OBJ01").as_expected
+    assert not Outcome(Case("a.py", "healthy", ""), "inconclusive").as_expected
+
+
+def test_demo_has_its_scripts():
+    folder = examples_folder()
+    assert folder is not None
+    for case in CASES:
+        text = (folder / case.script).read_text()
+        assert "whyvae" not in text
+        assert _first_sentence(folder / case.script).startswith("I want ")
+
+
+class TestWhatTheDemoTells:
+    """The record of a script, as a newcomer reads it."""
+
+    EVIDENCE: ClassVar = {
+        "what": "KL weight", "measured": 100.0, "op": ">", "limit": 3.34, "because": "it collapses",
+    }  # fmt: skip
+    LEAD: ClassVar = {
+        "code": "OBJ01", "name": "kl-overweight", "severity": "error", "summary": "Too heavy.",
+        "evidence": [EVIDENCE], "where": {"file": "a.py", "line": 2},
+        "remedies": [{"name": "weigh it less", "how": "1 * kl"}], "page": "whyvae explain OBJ01",
+    }  # fmt: skip
+
+    def told(self, tmp_path, record):
+        (tmp_path / "a.py").write_text("# a\nloss = r + 100 * kl\n")
+        outcome = Outcome(Case("a.py", "OBJ01", ""), "OBJ01", record, "it crashed")
+        console = Console(width=100, file=io.StringIO())
+        console.print(_told(outcome, tmp_path))
+        return console.file.getvalue()
+
+    def test_of_a_sick_script(self, tmp_path):
+        text = self.told(tmp_path, {"verdict": "sick", "findings": [self.LEAD]})
+        assert "SICK  OBJ01 kl-overweight" in text
+        assert "KL weight: 100 (ill above 3.34)" in text
+        assert "a.py:2  loss = r + 100 * kl" in text
+        assert "weigh it less: 1 * kl" in text
+
+    def test_of_a_healthy_script(self, tmp_path):
+        record = {"verdict": "healthy", "findings": [], "passed": [1, 2], "skipped": [3]}
+        text = self.told(tmp_path, record)
+        assert "HEALTHY" in text
+        assert "2 diagnoses ruled out, 1 skipped" in text
+
+    def test_of_a_script_without_a_record(self, tmp_path):
+        assert "none: it crashed" in self.told(tmp_path, None)
