@@ -546,10 +546,8 @@ def _moved(deps: Dependencies, draw: _Draw) -> list[str]:
     if not any(o in deps.encoded for op in steps for o in op.outs):
         return []
     draw.kind = "moved by gradients"
-    return [
-        "the sample is moved along gradients of the model before it is decoded (Hamiltonian or Langevin steps): "
-        "such a posterior is named, not audited"
-    ]
+    named = "such a posterior is named, not audited"
+    return [f"gradients of the model move the sample (Hamiltonian or Langevin steps): {named}"]
 
 
 def _without_multiplicative_noise(deps: Dependencies, draws: list[_Draw]) -> list[_Draw]:

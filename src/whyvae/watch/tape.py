@@ -272,12 +272,12 @@ class Recorder(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         see_custom_functions(self)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exc: object) -> None:
         see_custom_functions(None)
-        super().__exit__(*exc)
+        super().__exit__(*exc)  # type: ignore[no-untyped-call]
 
     def custom(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call of an autograd function of the user's: one op, whatever it does inside."""
@@ -523,7 +523,7 @@ _APPLY = torch.autograd.Function.__dict__["apply"]
 def see_custom_functions(recorder: Recorder | None) -> None:
     """Autograd functions escape torch function modes: what they do inside is seen, but not what they are."""
     if recorder is None:
-        torch.autograd.Function.apply = _APPLY
+        torch.autograd.Function.apply = _APPLY  # type: ignore[method-assign]
         return
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -532,7 +532,7 @@ def see_custom_functions(recorder: Recorder | None) -> None:
             return original(*args, **kwargs)
         return recorder.custom(original, args, kwargs)
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, arg-type]
+    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign, assignment]
 
 
 def _affine(mean: Any, std: Any, eps: Tensor) -> Tensor:
