@@ -43,7 +43,7 @@ class PosteriorCollapse(Rule):
             return Healthy(evidence)
         return Finding(
             evidence,
-            f"The latent code is empty: {usage.active} of {usage.units} units carry anything, so the decoder gives the same average for every z.",
+            f"The latent code is all but empty: {usage.rate:.2g} nats per example in {usage.units} units, so every z decodes to nearly the same.",
             "error",
             0.99,
             remedies=(
