@@ -18,7 +18,7 @@ MOST_NUMBERS = 40_000_000
 
 @dataclass(frozen=True)
 class Data(Probe):
-    """The encoder's input and the loss's target over the recorded batches. `spread_ratio`: largest over smallest
+    """The encoder's input and the loss's target over the recorded batches. `spread_ratio`: largest over median
     distance that a (not constant) feature reaches from its median.
     """
 
@@ -59,7 +59,7 @@ class Data(Probe):
         )
         return cls(
             inputs.shape[0], tuple(slot.shape[1:]), float(finite.min()), float(finite.max()), float(finite.mean()),
-            float(finite.std()), bad, float(moving.max() / moving.min()) if moving.numel() else math.nan,
+            float(finite.std()), bad, float(moving.max() / moving.median()) if moving.numel() else math.nan,
             int(reach.numel() - moving.numel()), float(good.min()), float(good.max()),
             bool(((good == 0) | (good == 1)).all()), float(finite.square().mean().sqrt()),
             Where(*place) if place else None,

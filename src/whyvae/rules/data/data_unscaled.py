@@ -40,7 +40,7 @@ class DataUnscaled(Rule):
         evidence = (
             Evidence("root mean square of the encoder's input", data.input_rms, LARGE),
             Evidence(
-                "largest feature over smallest, by how far they reach", data.spread_ratio, MIXED
+                "largest feature over the median one, by how far they reach", data.spread_ratio, MIXED
             ),
         )
         guilty = tuple(e for e in evidence if e.incriminating)
@@ -48,7 +48,7 @@ class DataUnscaled(Rule):
             return Healthy(evidence)
         mixed = guilty[0].limit is MIXED
         summary = (
-            f"One feature is {data.spread_ratio:.3g} times larger than another: the loss only sees the large one."
+            f"One feature is {data.spread_ratio:.3g} times larger than the median one: the loss only sees the large one."
             if mixed
             else f"The input runs from {data.low:.4g} to {data.high:.4g}: networks and the squared error expect numbers of size about 1."
         )
