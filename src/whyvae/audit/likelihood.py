@@ -13,7 +13,6 @@ from whyvae.watch.lineage import Dependencies, Lineage, Meeting, origin
 from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # as for the KL: rounding and guards lie below 1e-6, other families above 1e-2
-SMOOTH_GUARD = 1e-6  # what clamps like log(p + 1e-8) may add
 MOST_MEETINGS = 12
 NORMALISED = 1e-6  # how far probabilities may be from a sum of 1
 

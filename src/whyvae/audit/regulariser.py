@@ -43,7 +43,6 @@ class Regulariser:
     gated: float = 0.0  # share of latent units without a KL gradient here (free bits)
     monte_carlo: bool = False
     scale: float = 0.0  # of the head injection it was read at
-    weight_uninjected: float = float("nan")
     notes: tuple[str, ...] = field(default=())
 
 

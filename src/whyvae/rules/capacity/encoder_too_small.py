@@ -16,7 +16,7 @@ from whyvae.watch.subject import Subject
 MATERIAL = Limit(
     ">",
     2.0,
-    "nats; well-fitted encoders of small models lose 1.1 to 1.3 (theory.md 7.4; Cremer et al. 2018)",
+    "nats; well-fitted encoders of small models lose 1.1 to 1.3 (Cremer et al. 2018, and planted faults in small models)",
 )
 WASTED = Limit(
     ">",

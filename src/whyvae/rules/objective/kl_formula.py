@@ -13,7 +13,7 @@ from whyvae.watch.subject import Subject
 FITS = Limit(
     ">",
     1e-3,
-    "share of the gradient that no Gaussian KL explains; rounding leaves 1e-7, wrong formulas leave more than 5e-3 (theory.md 0.2)",
+    "share of the gradient that no Gaussian KL explains; rounding leaves 1e-7, wrong formulas leave more than 5e-3",
 )
 STANDARD = Limit(
     ">",

@@ -55,7 +55,7 @@ class KLUnderweight(Rule):
                 "<",
                 LICENCE * balance.fitting,
                 "1/25 of the weight that fits (1 for BCE, the residual's variance for squared errors); "
-                "too small networks alone leave it above 1/15 (theory.md 7.4)",
+                "too small networks alone leave it above 1/15",
             ),
         )
         return Finding(
