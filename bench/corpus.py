@@ -32,7 +32,9 @@ def run(entry: dict[str, Any]) -> dict[str, Any]:
                    str(SCRIPTS / entry["path"])]  # fmt: skip
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         try:
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False)
+            done = subprocess.run(
+                command, cwd=scratch, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False
+            )
         except subprocess.TimeoutExpired:
             return {**entry, "verdict": "timeout", "found": [], "exit": None, "seconds": LIMIT, "where": None,
                     "summary": "", "reason": "", "cost": {}}  # fmt: skip

@@ -49,8 +49,7 @@ def imports(tree, module, path):
                 base = ".".join([*up, base]).strip(".")
             # `from whyvae import pages` is a module, `from whyvae import __version__` is not
             yield from (
-                f"whyvae.{alias.name}" if base == "whyvae" and alias.name in RANK else base
-                for alias in node.names
+                f"whyvae.{alias.name}" if base == "whyvae" and alias.name in RANK else base for alias in node.names
             )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from whyvae.examine import examine
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.rule import Rule
+from whyvae.rule import EARLIER, Rule
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict, Where
 
 LIMIT = Limit(">", 1, "a test")
@@ -74,6 +74,14 @@ def test_causes_stand_in_the_order_of_repair_before_symptoms():
         rule("OBJ01", finding("warning"), stage=10),
     )
     assert codes(result.findings) == ["OBJ01", "TRN01", "TRN03", "TRN02", "POS01"]
+
+
+def test_a_rule_after_all_earlier_ones_is_explained_by_a_cause_but_not_by_a_remark_or_a_symptom():
+    later = rule("CAP01", finding(), stage=50, requires=EARLIER)
+    assert codes(examined(rule("ZZZ01", finding("warning"), stage=10), later).findings) == ["ZZZ01"]
+    assert codes(examined(rule("ZZZ01", finding("info"), stage=10), later).findings) == ["ZZZ01", "CAP01"]
+    assert codes(examined(rule("ZZZ01", finding(), stage=10, kind="symptom"), later).findings) == ["CAP01", "ZZZ01"]
+    assert codes(examined(rule("ZZZ01", finding(), stage=60), later).findings) == ["CAP01", "ZZZ01"]
 
 
 def test_a_symptom_learns_its_cause_and_the_cause_its_symptom():

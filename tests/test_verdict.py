@@ -33,9 +33,7 @@ def test_the_sentence_is_rendered_from_the_numbers():
     ill = Evidence("implied noise variance", 392.0, limit)
     well = Evidence("implied noise variance", 0.5, limit, unit="px")
     assert str(ill) == "implied noise variance: 392, above the limit 5.31 (largest eigenvalue)"
-    assert str(well) == (
-        "implied noise variance: 0.5 px, not above the limit 5.31 px (largest eigenvalue)"
-    )
+    assert str(well) == ("implied noise variance: 0.5 px, not above the limit 5.31 px (largest eigenvalue)")
 
 
 def test_yes_or_no_reads_as_words():

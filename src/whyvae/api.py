@@ -61,9 +61,7 @@ def run(
 
     Raises NotExamined where no VAE was seen.
     """
-    session = run_session(
-        script, args, module=module, steps=steps, seed=seed, select=select, ignore=ignore
-    )
+    session = run_session(script, args, module=module, steps=steps, seed=seed, select=select, ignore=ignore)
     if session.report is None:
         raise NotExamined(session.outcome.reason)
     return session.report
@@ -76,9 +74,7 @@ def examine_subject(subject: Subject, select: Codes = None, ignore: Codes = None
         return Report(examine(subject, select, ignore))
 
 
-def examine_model(
-    model: Any, data: Any, loss: Any = None, *, select: Codes = None, ignore: Codes = None
-) -> Report:
+def examine_model(model: Any, data: Any, loss: Any = None, *, select: Codes = None, ignore: Codes = None) -> Report:
     """Examine a trained model; `loss` is what it was trained with, where it is at hand."""
     from whyvae.watch.direct import watch_model
 

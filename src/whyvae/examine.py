@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from whyvae.probe import Bench, CannotMeasure, debugging
 from whyvae.probes.facts import described
 from whyvae.record import Examination, Found, NotRun, Outcome, Passed
-from whyvae.rule import Rule, all_rules
+from whyvae.rule import EARLIER, Rule, all_rules
 from whyvae.verdict import Finding, Healthy, Skipped, Verdict
 
 Rules = Mapping[str, type[Rule]]
@@ -46,9 +46,7 @@ def examine(
     verdicts = _judge(bench, chosen)
     findings = _ranked(_linked(_found(chosen, verdicts)))
     skipped = tuple(
-        NotRun(code, chosen[code].name(), v.reason)
-        for code, v in verdicts.items()
-        if isinstance(v, Skipped)
+        NotRun(code, chosen[code].name(), v.reason) for code, v in verdicts.items() if isinstance(v, Skipped)
     )
     facts, unaudited = described(bench.get) if hasattr(subject, "lineage") else ({}, ())
     limits = (*subject.limits(), *unaudited)
@@ -58,9 +56,7 @@ def examine(
         subject={**subject.facts(), **facts},
         findings=findings,
         passed=tuple(
-            Passed(code, chosen[code].name(), v.evidence)
-            for code, v in verdicts.items()
-            if isinstance(v, Healthy)
+            Passed(code, chosen[code].name(), v.evidence) for code, v in verdicts.items() if isinstance(v, Healthy)
         ),
         skipped=skipped,
         cost=_cost(subject, time.perf_counter() - begin, bench),
@@ -71,30 +67,33 @@ def examine(
 
 def choose(rules: Rules, select: Iterable[str] | None, ignore: Iterable[str] | None) -> Rules:
     wanted, unwanted = tuple(select or ("",)), tuple(ignore or ())
-    return {
-        code: rule
-        for code, rule in rules.items()
-        if code.startswith(wanted) and not code.startswith(unwanted)
-    }
+    return {code: rule for code, rule in rules.items() if code.startswith(wanted) and not code.startswith(unwanted)}
 
 
 def _judge(bench: Bench, rules: Rules) -> dict[str, Verdict]:
     verdicts: dict[str, Verdict] = {}
     for code in _order(rules):
-        blockers = [c for c in rules[code].requires if isinstance(verdicts.get(c), Finding)]
-        verdicts[code] = (
-            Skipped(f"explained by {', '.join(blockers)}")
-            if blockers
-            else _verdict(bench, rules[code])
-        )
+        blockers = [c for c in _required(rules, code) if _serious(verdicts.get(c), rules[code])]
+        verdicts[code] = Skipped(f"explained by {', '.join(blockers)}") if blockers else _verdict(bench, rules[code])
     return verdicts
+
+
+def _required(rules: Rules, code: str) -> tuple[str, ...]:
+    """The codes without which `code` is judged; those that are not among `rules` count as absent."""
+    rule = rules[code]
+    if rule.requires == EARLIER:
+        return tuple(c for c, r in rules.items() if r.kind == "cause" and r.stage < rule.stage)
+    return tuple(c for c in rule.requires if c in rules)
+
+
+def _serious(verdict: Verdict | None, rule: type[Rule]) -> bool:
+    """A remark (`info`) voids nothing, unless the rule names its code."""
+    return isinstance(verdict, Finding) and (verdict.severity != "info" or rule.requires != EARLIER)
 
 
 def _order(rules: Rules) -> Iterator[str]:
     """By stage, never before what a rule requires; a deselected requirement counts as absent."""
-    sorter = TopologicalSorter(
-        {code: [c for c in rule.requires if c in rules] for code, rule in rules.items()}
-    )
+    sorter = TopologicalSorter({code: _required(rules, code) for code in rules})
     sorter.prepare()
     ready: list[tuple[int, str]] = []
     while sorter.is_active():
@@ -118,9 +117,7 @@ def _verdict(bench: Bench, rule: type[Rule]) -> Verdict:
 
 def _found(rules: Rules, verdicts: Mapping[str, Verdict]) -> list[Found]:
     return [
-        Found(
-            code, rules[code].name(), rules[code].kind, rules[code].stage, v, rules[code].explains
-        )
+        Found(code, rules[code].name(), rules[code].kind, rules[code].stage, v, rules[code].explains)
         for code, v in verdicts.items()
         if isinstance(v, Finding)
     ]

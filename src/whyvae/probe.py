@@ -60,9 +60,7 @@ class Bench:
         for name in names:
             hint = hints.get(name)
             if not (isinstance(hint, type) and issubclass(hint, Probe)):
-                raise TypeError(
-                    f"{function.__qualname__}: parameter {name!r} is {hint}, not a Probe"
-                )
+                raise TypeError(f"{function.__qualname__}: parameter {name!r} is {hint}, not a Probe")
         return {name: self.get(hints[name]) for name in names}
 
     def _attempt(self, probe: type[Probe]) -> Probe | CannotMeasure:

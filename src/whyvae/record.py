@@ -38,14 +38,12 @@ class Found:
             "confidence": finding.confidence,
             "summary": finding.summary,
             "evidence": [evidence_dict(evidence) for evidence in finding.evidence],
-            "where": finding.where
-            and {"file": relative(finding.where.file), "line": finding.where.line},
+            "where": finding.where and {"file": relative(finding.where.file), "line": finding.where.line},
             "explains": list(self.explains),
             "explained_by": list(finding.explained_by),
             "nats": None if finding.nats is None else number(finding.nats),
             "remedies": [
-                {"name": remedy.name, "how": remedy.how, "safety": remedy.safety}
-                for remedy in finding.remedies
+                {"name": remedy.name, "how": remedy.how, "safety": remedy.safety} for remedy in finding.remedies
             ],
             "page": f"whyvae explain {self.code}",
         }

@@ -15,13 +15,21 @@ from whyvae.verdict import Verdict
 # what it puts out, what z is.
 DECISIVE = ("OBJ", "WIR", "OUT", "POS")
 
+# For `requires`: every cause of an earlier stage, whichever rules there are.
+EARLIER = ("*",)
+
 
 class Rule:
     """One-line docstring; `code`, `check`, `specimen`; and a page: the .md of the same name.
 
-    `stage` is the order of repair: a smaller stage voids what larger ones measure. `requires`:
-    where one of these codes is found, this rule is not run. `explains`: symptoms this cause
-    accounts for, when both are found.
+    `stage` is the order of repair: a smaller stage voids what larger ones measure.
+
+        0 finite data · 10 certificates (exact) · 20 scale of the data and of the two terms · 30 KL too heavy ·
+        40 optimiser · 48 KL too light · 50 capacity · 60 generalisation · 70 how samples are drawn and shown ·
+        80, 90 symptoms
+
+    `requires`: where one of these codes is found, this rule is not run; EARLIER stands for every cause, of severity
+    `warning` or above, of an earlier stage. `explains`: symptoms this cause accounts for, when both are found.
     """
 
     code: ClassVar[str]

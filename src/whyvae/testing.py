@@ -66,9 +66,7 @@ class Model(nn.Module):
         self.encoder = nn.Sequential(nn.Linear(features, hidden), nn.Tanh())
         self.mu = nn.Linear(hidden, latents)
         self.logvar = nn.Linear(hidden, latents)
-        self.decoder = nn.Sequential(
-            nn.Linear(latents, decoder_hidden), nn.Tanh(), nn.Linear(decoder_hidden, features)
-        )
+        self.decoder = nn.Sequential(nn.Linear(latents, decoder_hidden), nn.Tanh(), nn.Linear(decoder_hidden, features))
 
 
 @dataclass

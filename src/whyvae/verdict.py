@@ -31,9 +31,7 @@ class Limit:
 
     def __post_init__(self) -> None:
         if not self.because.strip():
-            raise ValueError(
-                f"limit {self.op} {self.value:g} gives no reason: say where it comes from"
-            )
+            raise ValueError(f"limit {self.op} {self.value:g} gives no reason: say where it comes from")
 
     def broken_by(self, measured: float) -> bool:
         """NaN breaks every limit: a number that does not exist cannot acquit."""

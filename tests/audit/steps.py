@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+import torch.nn.functional as F
 from torch import nn
 
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
@@ -65,9 +65,7 @@ def audit(step, *args):
     except NoVAE:
         lineage = find_deterministic(tape)
     replay = Replay(tape)
-    return Audited(
-        tape, lineage, replay, audit_likelihood(lineage, replay), audit_regulariser(lineage, replay)
-    )
+    return Audited(tape, lineage, replay, audit_likelihood(lineage, replay), audit_regulariser(lineage, replay))
 
 
 @dataclass
@@ -158,9 +156,7 @@ class Bag(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed, self.head = nn.Embedding(7, 8), nn.Linear(8, 2 * d)
-        self.decoder = nn.Sequential(
-            nn.Linear(d, 16), nn.ReLU(), nn.Linear(16, 35), nn.Unflatten(1, (5, 7))
-        )
+        self.decoder = nn.Sequential(nn.Linear(d, 16), nn.ReLU(), nn.Linear(16, 35), nn.Unflatten(1, (5, 7)))
 
     def forward(self, x):
         mu, lv = self.head(self.embed(x).mean(1)).chunk(2, -1)

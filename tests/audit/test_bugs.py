@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.distributions as td
-import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+import torch.nn.functional as F
 from steps import (
     VAE,
     B,
@@ -95,11 +95,7 @@ def activated(name):
 
     def check(a):
         deps = Dependencies(a.tape)
-        made = [
-            a.tape.ops[deps.producer[s]]
-            for s in deps.ancestors([a.lineage.output])
-            if s in deps.producer
-        ]
+        made = [a.tape.ops[deps.producer[s]] for s in deps.ancestors([a.lineage.output]) if s in deps.producer]
         last = max(op.index for op in made if deps.is_mixing(op))
         assert name in [op.name for op in made if op.index > last]
         assert not a.likelihood.family.startswith(name)

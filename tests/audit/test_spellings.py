@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributions as td
-import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+import torch.nn.functional as F
 from steps import (
     KL_SHARE,
     VAE,
@@ -213,9 +213,7 @@ def learned_variance_per_pixel(m, x):
 @spelling(harmonic_pixel_variance, model=PixelVariance)
 def gaussian_nll_learned_variance(m, x):
     y, mu, lv = m(x)
-    return F.gaussian_nll_loss(y, x, m.log_variance.exp().expand_as(y), reduction="sum") + kl_sum(
-        mu, lv
-    )
+    return F.gaussian_nll_loss(y, x, m.log_variance.exp().expand_as(y), reduction="sum") + kl_sum(mu, lv)
 
 
 class Heteroscedastic(VAE):
@@ -237,9 +235,7 @@ def decoded_variance(m, x):
     mu, lv = m.enc(x)
     z = reparameterise(mu, lv)
     y, log_variance = m.decoder(z), m.variance(z)
-    return (0.5 * (x - y) ** 2 * torch.exp(-log_variance) + 0.5 * log_variance).sum() + kl_sum(
-        mu, lv
-    )
+    return (0.5 * (x - y) ** 2 * torch.exp(-log_variance) + 0.5 * log_variance).sum() + kl_sum(mu, lv)
 
 
 @spelling(0.37 * D / 20)
@@ -479,9 +475,7 @@ def tanh_bounded_log_variance(m, x):
 
 @spelling(0.5)
 def log_normal_latent(m, x):
-    mu, lv = m.enc(
-        x
-    )  # the exponential is the first function of the decoder: the KL is the Gaussians'
+    mu, lv = m.enc(x)  # the exponential is the first function of the decoder: the KL is the Gaussians'
     return sse(m.decoder(reparameterise(mu, lv).exp()), x) + kl_sum(mu, lv)
 
 
@@ -611,9 +605,7 @@ class Broadcast(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Conv2d(1, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2 * d)
-        )
+        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2 * d))
         self.decoder = nn.Sequential(nn.Conv2d(d + 2, 8, 1), nn.ReLU(), nn.Conv2d(8, 1, 1))
         axis = torch.linspace(-1, 1, 8)
         self.register_buffer("grid", torch.stack(torch.meshgrid(axis, axis, indexing="ij"))[None])
@@ -637,9 +629,7 @@ class Parametrised(VAE):
 
 @spelling(
     0.5,
-    model=lambda: Parametrised(
-        nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm
-    ),
+    model=lambda: Parametrised(nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm),
 )
 def weight_and_spectral_norm(m, x):
     return mse_sum_kl_sum(m, x)
@@ -653,9 +643,7 @@ def spectral_norm_by_hook(m, x):
 class Residual(VAE):
     def __init__(self):
         super().__init__()
-        self.block = nn.Sequential(
-            nn.LayerNorm(24), nn.Linear(24, 24), nn.GELU(), nn.Linear(24, 24)
-        )
+        self.block = nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 24), nn.GELU(), nn.Linear(24, 24))
         self.inner = nn.Linear(d, d)
 
     def enc(self, x):
@@ -750,9 +738,7 @@ class Transformer(nn.Module):
 
     def dec(self, z):
         memory = self.up(z).unsqueeze(1)
-        return self.out(
-            memory + self.attend(self.position.expand(len(z), -1, -1), memory, memory)[0]
-        )
+        return self.out(memory + self.attend(self.position.expand(len(z), -1, -1), memory, memory)[0])
 
 
 @spelling(1.0, model=Transformer, data=tokens)
@@ -800,12 +786,8 @@ class Palette(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Conv2d(4, 4, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2 * d)
-        )
-        self.decoder = nn.Sequential(
-            nn.Linear(d, 16), nn.Unflatten(1, (4, 2, 2)), nn.ConvTranspose2d(4, 4, 2, 2)
-        )
+        self.encoder = nn.Sequential(nn.Conv2d(4, 4, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2 * d))
+        self.decoder = nn.Sequential(nn.Linear(d, 16), nn.Unflatten(1, (4, 2, 2)), nn.ConvTranspose2d(4, 4, 2, 2))
 
     def forward(self, x):
         shown = F.one_hot(x, 4).permute(0, 3, 1, 2).float()
@@ -1079,9 +1061,7 @@ def test_a_learned_prior_is_recognised():
     assert found.regulariser.form == "learned prior"
     assert found.s == pytest.approx(0.5, rel=1e-6)
     assert found.regulariser.prior_mean == pytest.approx(float(m.mean.detach().mean()), rel=1e-5)
-    assert found.regulariser.prior_sd == pytest.approx(
-        float(m.log_sd.detach().exp().mean()), rel=1e-5
-    )
+    assert found.regulariser.prior_sd == pytest.approx(float(m.log_sd.detach().exp().mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch", [8, 16, 32])

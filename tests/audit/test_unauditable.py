@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.distributions as td
-import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+import torch.nn.functional as F
 from steps import (
     VAE,
     B,
@@ -396,17 +396,11 @@ class TwoModalities(VAE):
         self.second = nn.Linear(d, 4)
 
 
-@unauditable(
-    noted("latent", "second output"), model=TwoModalities, data=lambda: (pixels(), torch.rand(B, 4))
-)
+@unauditable(noted("latent", "second output"), model=TwoModalities, data=lambda: (pixels(), torch.rand(B, 4)))
 def two_modalities(m, x, label):
     mu, lv = m.enc(x)
     z = reparameterise(mu, lv)
-    return (
-        sse(m.decoder(z), x)
-        + 20 * F.binary_cross_entropy_with_logits(m.second(z), label)
-        + kl_sum(mu, lv)
-    )
+    return sse(m.decoder(z), x) + 20 * F.binary_cross_entropy_with_logits(m.second(z), label) + kl_sum(mu, lv)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

@@ -27,9 +27,7 @@ CAUSE = {
     "explains": ["POS01"],
     "explained_by": [],
     "nats": 34.1,
-    "remedies": [
-        {"name": "sum-over-features", "how": "bce(x_hat, x, reduction='sum')", "safety": "retrain"}
-    ],
+    "remedies": [{"name": "sum-over-features", "how": "bce(x_hat, x, reduction='sum')", "safety": "retrain"}],
     "page": "whyvae explain OBJ02",
 }
 SYMPTOM = CAUSE | {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributions as td
-import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+import torch.nn.functional as F
 from steps import VAE, B, Bag, D, d, kl_sum, record, reparameterise, sse
 from torch import nn
 
@@ -73,9 +73,7 @@ def test_places_of_a_plain_vae(m, x):
     lineage, _ = found(step, x)
 
     assert lineage.meeting.place.line == sse.__code__.co_firstlineno + 1
-    assert (
-        lineage.tape.ops[lineage.noise_op].place.line == reparameterise.__code__.co_firstlineno + 1
-    )
+    assert lineage.tape.ops[lineage.noise_op].place.line == reparameterise.__code__.co_firstlineno + 1
 
 
 DRAWS = {
@@ -92,9 +90,7 @@ DRAWS = {
     "einsum": lambda mu, s: mu + torch.einsum("bi,bi->bi", torch.randn(B, d), s),
     "divided": lambda mu, s: mu + torch.randn(B, d) / s.reciprocal(),
     "scaled twice": lambda mu, s: mu + (2 * torch.randn(B, d)) * (s / 2),
-    "numpy": lambda mu, s: (
-        mu + torch.from_numpy(np.random.default_rng(0).standard_normal((B, d))).float() * s
-    ),
+    "numpy": lambda mu, s: mu + torch.from_numpy(np.random.default_rng(0).standard_normal((B, d))).float() * s,
     "clamped": lambda mu, s: (mu + torch.randn(B, d) * s).clamp(-50, 50),
 }
 
@@ -334,9 +330,7 @@ def test_a_code_with_a_kl_but_no_noise_is_deterministic(m, x):
 
 
 def test_a_classifier_is_no_vae(m, x):
-    tape, _ = record(
-        lambda x: F.cross_entropy(m.head(F.dropout(m.body(x))), torch.arange(B) % 6), x
-    )
+    tape, _ = record(lambda x: F.cross_entropy(m.head(F.dropout(m.body(x))), torch.arange(B) % 6), x)
     with pytest.raises(NoVAE):
         find(tape)
     with pytest.raises(NoVAE):

@@ -8,7 +8,7 @@ import test_bugs
 import test_spellings
 import test_unauditable
 import torch
-import torch.nn.functional as F  # noqa: N812 - as everybody writes it
+import torch.nn.functional as F
 from steps import VAE, B, D, d, kl_sum, record, reparameterise, sse
 from torch import Tensor, nn
 
@@ -98,9 +98,7 @@ def test_a_replay_fed_the_recorded_noise_gives_the_recorded_loss(case):
     got = Replay(tape, as_recorded).run(tape.roots, feed=recorder.drawn)
 
     for loss, root in zip(losses, tape.roots, strict=True):
-        assert float(got[root].detach()) == pytest.approx(
-            float(loss.detach()), rel=LOW_PRECISION.get(case.name, 2e-5)
-        )
+        assert float(got[root].detach()) == pytest.approx(float(loss.detach()), rel=LOW_PRECISION.get(case.name, 2e-5))
 
 
 def step_of(model):
@@ -156,9 +154,7 @@ def test_parameters_are_followed_and_data_is_kept(model):
 
 def test_given_parameters_take_the_place_of_the_current(model):
     tape, _ = record(step_of(model), torch.rand(B, D))
-    given = {
-        s.index: s.value.detach().clone() for s in tape.slots if s.trainable and s.value is not None
-    }
+    given = {s.index: s.value.detach().clone() for s in tape.slots if s.trainable and s.value is not None}
     root = tape.roots[0]
     first = Replay(tape, given).run([root])[root]
 
@@ -371,7 +367,5 @@ def test_a_replay_says_where_it_failed(model):
 
 def test_a_step_of_integers_is_widened_where_it_becomes_floating():
     w = nn.Parameter(torch.ones(d))
-    tape, (loss,) = record(
-        lambda x: (x.float() * w).sum() + (x.to(torch.float32) * w).sum(), torch.arange(d)
-    )
+    tape, (loss,) = record(lambda x: (x.float() * w).sum() + (x.to(torch.float32) * w).sum(), torch.arange(d))
     assert float(Replay(tape).run(tape.roots)[tape.roots[0]].detach()) == float(loss.detach())

@@ -98,9 +98,7 @@ def _numel(shape: tuple[int, ...]) -> int:
 
 def _written(tape: Tape, batch: int) -> bool:
     """Does the step contain the batch size as a written number?"""
-    return any(
-        batch in [a for a in _flat(op.args) if isinstance(a, (int, float))] for op in tape.ops
-    )
+    return any(batch in [a for a in _flat(op.args) if isinstance(a, (int, float))] for op in tape.ops)
 
 
 def _flat(args: Any) -> list[Any]:
@@ -123,10 +121,7 @@ def _shrunk(tape: Tape, batch: int, small: int, others: set[int]) -> Tape:
 def replace_args(op: Op, batch: int, small: int, others: set[int]) -> Op:
     if op.name in _SHAPED:
         args = _first_size(op.args, batch, small)
-        kwargs = {
-            k: _first_size(v, batch, small) if k in {"size", "shape"} else v
-            for k, v in op.kwargs.items()
-        }
+        kwargs = {k: _first_size(v, batch, small) if k in {"size", "shape"} else v for k, v in op.kwargs.items()}
         return replace(op, args=args, kwargs=kwargs)
     if op.name in _SCALED:
         return replace(op, args=tuple(_scaled(a, batch, small, others) for a in op.args))

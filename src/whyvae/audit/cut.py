@@ -39,9 +39,7 @@ class Cut:
 def noise_like(lineage: Lineage, seed: int = 0) -> Tensor:
     """Standard normal noise of the recorded shape, from a stream of our own."""
     generator = torch.Generator().manual_seed(1_000 + seed)
-    return torch.randn(
-        lineage.tape.slots[lineage.eps].shape, generator=generator, dtype=torch.float64
-    )
+    return torch.randn(lineage.tape.slots[lineage.eps].shape, generator=generator, dtype=torch.float64)
 
 
 def head_values(
@@ -104,9 +102,7 @@ def cut(
     meeting = lineage.meeting
     roots = list(lineage.tape.roots) if loss is None else [loss]
     wanted = [*roots, *(s for s in (meeting.output, meeting.target) if s is not None and s >= 0)]
-    got = replay.run(
-        wanted, feed={**at, **_cloned(at, lineage.eps)}, cut=(lineage.decoder_ops, {lineage.z: z})
-    )
+    got = replay.run(wanted, feed={**at, **_cloned(at, lineage.eps)}, cut=(lineage.decoder_ops, {lineage.z: z}))
     total = torch.stack([got[r].sum() for r in dict.fromkeys(roots)]).sum()
     output = got.get(meeting.output)
     target = got.get(meeting.target) if meeting.target is not None else None
@@ -134,8 +130,5 @@ def gradient(of: Tensor, at: list[Tensor]) -> Tensor:
         return torch.cat([torch.zeros_like(t).flatten() for t in at])
     grads = torch.autograd.grad(of, at, retain_graph=True, allow_unused=True)
     return torch.cat(
-        [
-            (torch.zeros_like(t) if g is None else g).flatten().detach()
-            for t, g in zip(at, grads, strict=True)
-        ]
+        [(torch.zeros_like(t) if g is None else g).flatten().detach() for t, g in zip(at, grads, strict=True)]
     )

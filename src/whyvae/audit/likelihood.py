@@ -52,9 +52,7 @@ class Likelihood:
     sign: int = 1
     precision_spread: float = 0.0  # sd / mean of the per-element precision
     own_target: Tensor | None = None  # where the gradient of a squared error would vanish
-    broadcast: tuple[int, ...] | None = (
-        None  # shape that output and target are blown up to, if they are
-    )
+    broadcast: tuple[int, ...] | None = None  # shape that output and target are blown up to, if they are
     delta: float = 1.0  # of a Huber error
     gradient: Tensor | None = None  # d loss / d output
 
@@ -117,19 +115,13 @@ def _rank(found: Likelihood) -> tuple[bool, float]:
 def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
     if step.output is None or not step.output.requires_grad:
         return None
-    (g,) = torch.autograd.grad(
-        step.loss, step.output, create_graph=True, retain_graph=True, allow_unused=True
-    )
+    (g,) = torch.autograd.grad(step.loss, step.output, create_graph=True, retain_graph=True, allow_unused=True)
     if g is None or not torch.isfinite(g).all() or float(g.detach().norm()) == 0:
         return None
     output, target = step.output.detach(), None if step.target is None else step.target.detach()
     blown = _broadcast(output, target)
     flat = g.detach().flatten()
-    candidates = (
-        _categorical(output, target)
-        if _class_indices(output, target)
-        else _continuous(output, target)
-    )
+    candidates = _categorical(output, target) if _class_indices(output, target) else _continuous(output, target)
     candidates |= _huber(candidates, g.detach())
     fits = {name: least_squares(psi.flatten()[:, None], flat) for name, psi in candidates.items()}
     found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
@@ -137,9 +129,7 @@ def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
         name = min(fits, key=lambda n: (round(fits[n][1], 9), list(fits).index(n)))
         scale, residual = float(fits[name][0][0]), fits[name][1]
         if residual < EXACT:
-            return replace(
-                _of(name, scale, residual, meeting, output, target, blown), gradient=g.detach()
-            )
+            return replace(_of(name, scale, residual, meeting, output, target, blown), gradient=g.detach())
         found = Likelihood("unknown", scale, residual, meeting, output, target, broadcast=blown)
     return replace(_by_curvature(step, g, found, candidates), gradient=g.detach())
 
@@ -151,9 +141,7 @@ def _of(
     family = name.split(maxsplit=1)[0] if name.startswith(("huber", "categorical")) else name
     sign = 1 if scale > 0 else -1
     delta = float(name.split()[1]) if family == "huber" else 1.0
-    return Likelihood(
-        family, abs(scale), residual, meeting, output, target, sign, broadcast=blown, delta=delta
-    )
+    return Likelihood(family, abs(scale), residual, meeting, output, target, sign, broadcast=blown, delta=delta)
 
 
 def _broadcast(output: Tensor, target: Tensor | None) -> tuple[int, ...] | None:
@@ -168,29 +156,17 @@ def _broadcast(output: Tensor, target: Tensor | None) -> tuple[int, ...] | None:
 
 
 def _class_indices(output: Tensor, target: Tensor | None) -> bool:
-    return (
-        target is not None
-        and not target.dtype.is_floating_point
-        and target.numel() < output.numel()
-    )
+    return target is not None and not target.dtype.is_floating_point and target.numel() < output.numel()
 
 
 def _categorical(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
     assert target is not None  # noqa: S101 - checked by the caller
     axis = 1 if output.dim() == target.dim() + 1 else -1
     classes = output.shape[axis]
-    if (
-        output.numel() != target.numel() * classes
-        or int(target.max()) >= classes
-        or int(target.min()) < 0
-    ):
+    if output.numel() != target.numel() * classes or int(target.max()) >= classes or int(target.min()) < 0:
         return {}
     hot = torch.nn.functional.one_hot(target.long(), classes).to(output)
-    hot = (
-        hot.movedim(-1, axis)
-        if axis == 1 and hot.dim() == output.dim()
-        else hot.reshape(output.shape)
-    )
+    hot = hot.movedim(-1, axis) if axis == 1 and hot.dim() == output.dim() else hot.reshape(output.shape)
     found = {"categorical": output.softmax(axis) - hot}
     if bool((output.logsumexp(axis).abs() < NORMALISED).all()):
         found["categorical of log-probabilities"] = -hot
@@ -218,9 +194,7 @@ def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
     if inside:
         found["bernoulli"] = r / (y * (1 - y)).clamp_min(1e-12)
         eps_guard = 1e-8
-        found["swapped bernoulli"] = ((1 - t).clamp_min(0) + eps_guard).log() - (
-            t.clamp_min(0) + eps_guard
-        ).log()
+        found["swapped bernoulli"] = ((1 - t).clamp_min(0) + eps_guard).log() - (t.clamp_min(0) + eps_guard).log()
     found["bernoulli logits"] = y.sigmoid() - t
     found["laplace"] = r.sign()
     for delta in (1.0, 0.5, 0.1, 0.05, 0.01):
@@ -257,16 +231,12 @@ def _averaged(target: Tensor, output: Tensor) -> Tensor:
     )
 
 
-def _by_curvature(
-    step: Cut, g: Tensor, found: Likelihood, candidates: dict[str, Tensor]
-) -> Likelihood:
+def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str, Tensor]) -> Likelihood:
     """No single family fits: squared error to another target, a precision per element, or a sum of two errors."""
     assert step.output is not None  # noqa: S101 - checked by the caller
     output, target = found.output, found.target
     if {"gaussian", "laplace"} <= set(candidates):
-        mixture = torch.stack(
-            [candidates["gaussian"].flatten(), candidates["laplace"].flatten()], 1
-        )
+        mixture = torch.stack([candidates["gaussian"].flatten(), candidates["laplace"].flatten()], 1)
         c, residual = least_squares(mixture, g.detach().flatten())
         if residual < EXACT and bool((c > 0).all()):
             return Likelihood("mixed", float(c[0]), residual, found.meeting, output, target)
@@ -274,15 +244,9 @@ def _by_curvature(
     v = torch.randint(0, 2, output.shape, generator=generator).double() * 2 - 1
     curvature = None
     if g.requires_grad:
-        (hv,) = torch.autograd.grad(
-            (g * v).sum(), step.output, retain_graph=True, allow_unused=True
-        )
+        (hv,) = torch.autograd.grad((g * v).sum(), step.output, retain_graph=True, allow_unused=True)
         curvature = None if hv is None else (hv * v).detach()
-    if (
-        curvature is not None
-        and float(curvature.abs().max()) > 0
-        and torch.isfinite(curvature).all()
-    ):
+    if curvature is not None and float(curvature.abs().max()) > 0 and torch.isfinite(curvature).all():
         mean, spread = float(curvature.mean()), float(curvature.std(correction=0))
         if mean != 0 and spread < 1e-6 * abs(mean):
             own = output - g.detach() / mean

@@ -25,9 +25,7 @@ class Reductions:
 def reductions(deps: Dependencies, lineage: Lineage) -> Reductions:
     output = lineage.output
     reconstruction = _path(deps, [output], avoid=set()) if output >= 0 else []
-    regulariser = _path(
-        deps, list(lineage.heads), avoid={output, lineage.z, *lineage.chain} - set(lineage.heads)
-    )
+    regulariser = _path(deps, list(lineage.heads), avoid={output, lineage.z, *lineage.chain} - set(lineage.heads))
     if not regulariser:  # a Monte-Carlo KL goes through z
         regulariser = _path(deps, [lineage.z], avoid={output})
     counts = _counts(deps, lineage)
@@ -67,19 +65,13 @@ def _counts(deps: Dependencies, lineage: Lineage) -> set[float]:
     batch = slots[lineage.z].shape[0] if slots[lineage.z].shape else 1
     features = slots[lineage.output].numel // max(1, batch) if lineage.output >= 0 else 1
     latents = max(1, lineage.latents)
-    return {
-        float(n) for n in (batch, features, latents, batch * features, batch * latents) if n > 1
-    }
+    return {float(n) for n in (batch, features, latents, batch * features, batch * latents) if n > 1}
 
 
 def _divided(deps: Dependencies, path: list[Op], counts: set[float]) -> float:
     total = 1.0
     for op in path:
-        total *= (
-            _mean_over(deps, op)
-            if op.name in {"mean", "nanmean"} or op.name in LOSSES
-            else _quotient(op, counts)
-        )
+        total *= _mean_over(deps, op) if op.name in {"mean", "nanmean"} or op.name in LOSSES else _quotient(op, counts)
     return total
 
 
@@ -89,11 +81,7 @@ def _mean_over(deps: Dependencies, op: Op) -> float:
         if op.kwargs.get("reduction", "mean") != "mean" or op.kwargs.get("size_average") is False:
             return 1.0
         target = op.reads[1] if len(op.reads) > 1 else op.reads[0]
-        return float(
-            slots[target].numel
-            if op.name in {"cross_entropy", "nll_loss"}
-            else slots[op.reads[0]].numel
-        )
+        return float(slots[target].numel if op.name in {"cross_entropy", "nll_loss"} else slots[op.reads[0]].numel)
     return slots[op.reads[0]].numel / max(1, slots[op.outs[0]].numel)
 
 

@@ -100,9 +100,7 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     return Regulariser("unknown", c3, **common)  # type: ignore[arg-type]
 
 
-def _named(
-    step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[str, object]
-) -> Regulariser:
+def _named(step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[str, object]) -> Regulariser:
     """The formula that four exact coefficients spell."""
     top = max(abs(c1), abs(c2), abs(c3), abs(c4))
 
@@ -208,10 +206,7 @@ def _dictionary(step: Cut, direct: Tensor) -> tuple[str, float]:
         "sigma stands where the variance belongs": 0.5 * (mu**2 + s - 1 - 2 * log_s),
         "only mu is penalised: sigma is free": mu**2 / 2,
     }  # fmt: skip
-    scores = {
-        name: least_squares(gradient(f.sum(), step.heads)[:, None], direct)
-        for name, f in formulas.items()
-    }
+    scores = {name: least_squares(gradient(f.sum(), step.heads)[:, None], direct) for name, f in formulas.items()}
     name = min(scores, key=lambda n: scores[n][1])
     return name, scores[name][1]
 
@@ -241,10 +236,7 @@ def _per_unit(step: Cut, direct: Tensor, basis: Tensor) -> Regulariser | None:
     equal = float((c[:, 0] - c[:, 1]).abs().max()) <= EXACT * float(c.abs().max())
     if weight <= 0 or not equal or spread > 1e-2 * weight:
         return None
-    standard = (
-        float((c[:, 0] - c[:, 2]).abs().max()) <= EXACT * weight
-        and float(c[:, 3].abs().max()) <= EXACT * weight
-    )
+    standard = float((c[:, 0] - c[:, 2]).abs().max()) <= EXACT * weight and float(c[:, 3].abs().max()) <= EXACT * weight
     total = gated + len(fits)
     means = c.mean(0)
     return Regulariser(
@@ -260,17 +252,13 @@ def _unit_of_head(step: Cut) -> Tensor | None:
     per_example = mu[0].numel()
     if per_example > 4096 or mu.dim() < 2:
         return None
-    code = (
-        torch.arange(1, per_example + 1, dtype=torch.float64).reshape(mu[0].shape).expand(mu.shape)
-    )
+    code = torch.arange(1, per_example + 1, dtype=torch.float64).reshape(mu[0].shape).expand(mu.shape)
     generator = torch.Generator().manual_seed(5)
     dice = [torch.rand(mu.shape, generator=generator, dtype=torch.float64) + 0.5 for _ in range(2)]
     plain = gradient((mu * dice[0] + sigma * dice[1]).sum(), step.heads)
     coded = gradient(((mu * dice[0] + sigma * dice[1]) * code).sum(), step.heads)
     used = plain.abs() > 0
-    ratio = torch.where(
-        used, coded / torch.where(used, plain, torch.ones_like(plain)), torch.zeros_like(plain)
-    )
+    ratio = torch.where(used, coded / torch.where(used, plain, torch.ones_like(plain)), torch.zeros_like(plain))
     whole = ratio.round()
     if (ratio - whole).abs().max() > 1e-6 or whole.min() < 0 or whole.max() > per_example:
         return None

@@ -43,16 +43,10 @@ class Amortisation(Probe):
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
-        if (
-            not objective.weight_known
-            or objective.posterior != "diagonal Gaussian"
-            or subject.lineage.eps < 0
-        ):
+        if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
             raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
         if not (objective.gaussian or objective.bernoulli):
-            raise CannotMeasure(
-                f"does not apply: no closed form for the likelihood ({objective.likelihood_name})"
-            )
+            raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
         if subject.broken:
             raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
         game = _Game(subject, objective)
@@ -99,15 +93,11 @@ class _Game:
         mu, sigma = posterior(self.lineage, self.replay, heads, feed, training=False)
         return mu.detach(), sigma.detach().expand_as(mu).abs().clamp_min(1e-8).log()
 
-    def terms(
-        self, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor, eps: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def terms(self, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """(reconstruction in nats or SSE, KL), per example [batch]."""
         z = mu + log_sigma.exp() * eps
         target = self.lineage.target
-        got = self.replay.run(
-            [self.lineage.output, target], feed={**feed, self.lineage.z: z}, training=False
-        )
+        got = self.replay.run([self.lineage.output, target], feed={**feed, self.lineage.z: z}, training=False)
         output, t = got[self.lineage.output], got[target].double()
         output, t = (
             _by_example(output.reshape(t.shape), self.subject.batch),
@@ -117,9 +107,7 @@ class _Game:
         if self.objective.gaussian:
             return (output - t).square().sum(1), kl
         if self.objective.family == "bernoulli logits":
-            return torch.nn.functional.binary_cross_entropy_with_logits(
-                output, t, reduction="none"
-            ).sum(1), kl
+            return torch.nn.functional.binary_cross_entropy_with_logits(output, t, reduction="none").sum(1), kl
         return torch.nn.functional.binary_cross_entropy(
             output.clamp(1e-7, 1 - 1e-7), t.clamp(0, 1), reduction="none"
         ).sum(1), kl  # fmt: skip
@@ -153,9 +141,7 @@ def _draws(shape: torch.Size, count: int, seed: int) -> Tensor:
     return rows.transpose(0, 1).reshape(raw.shape)
 
 
-def _evaluated(
-    game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor
-) -> tuple[Tensor, Tensor]:
+def _evaluated(game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         parts = [game.terms(feed, mu, log_sigma, eps) for eps in _draws(mu.shape, EVALUATE, 500)]
     return torch.stack([p[0] for p in parts]).mean(0), parts[0][1]
@@ -189,9 +175,7 @@ def _gaps(game: _Game, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor, 
     return own, k0, own
 
 
-def _optimised(
-    game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor
-) -> tuple[Tensor, Tensor]:
+def _optimised(game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
     """Adam on mu; sigma by its own optimality condition.
 
     1 / sigma^2 = 1 + E[curvature], where E[curvature] = E[eps * slope] / sigma (Price 1958). A step on sigma would
@@ -234,9 +218,7 @@ def _after_encoder_training(game: _Game, subject: Any) -> tuple[float, float]:
             values = game.replay.run(subject.lineage.heads, feed=feed, training=False)
             mu, log_sigma = _connected(game, feed, values)
             r, k = game.terms(feed, mu, log_sigma, _noise(mu.shape, 9_000 + step))
-            grads = torch.autograd.grad(
-                game.loss(r, k).mean(), list(mine.values()), allow_unused=True
-            )
+            grads = torch.autograd.grad(game.loss(r, k).mean(), list(mine.values()), allow_unused=True)
             for p, g in zip(mine.values(), grads, strict=True):
                 p.grad = g
             optimizer.step()
@@ -251,14 +233,10 @@ def _rate(subject: Any) -> float:
     return min(max(rates, default=1e-3), 3e-3)
 
 
-def _connected(
-    game: _Game, feed: dict[int, Tensor], values: dict[int, Tensor]
-) -> tuple[Tensor, Tensor]:
+def _connected(game: _Game, feed: dict[int, Tensor], values: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
     lineage = game.lineage
     at = {**feed, **{h: values[h] for h in lineage.heads}}
     zero = torch.zeros(lineage.tape.slots[lineage.eps].shape, dtype=torch.float64)
-    mu = game.replay.run([lineage.z], feed={**at, lineage.eps: zero.clone()}, attached=True)[
-        lineage.z
-    ]
+    mu = game.replay.run([lineage.z], feed={**at, lineage.eps: zero.clone()}, attached=True)[lineage.z]
     one = game.replay.run([lineage.z], feed={**at, lineage.eps: zero + 1}, attached=True)[lineage.z]
     return mu, (one - mu).abs().clamp_min(1e-8).log()

@@ -46,13 +46,10 @@ class Balance(Probe):
     ) -> Self:
         if not objective.weight_known:
             raise CannotMeasure(
-                objective.not_auditable
-                or f"the weight of the KL is not known ({objective.likelihood_name})"
+                objective.not_auditable or f"the weight of the KL is not known ({objective.likelihood_name})"
             )
         if not (objective.gaussian or objective.bernoulli):
-            raise CannotMeasure(
-                f"no threshold is known for this likelihood ({objective.likelihood_name})"
-            )
+            raise CannotMeasure(f"no threshold is known for this likelihood ({objective.likelihood_name})")
         s = objective.noise_variance
         bernoulli = objective.bernoulli
         if bernoulli and math.isnan(spectrum.threshold_bernoulli):
@@ -73,9 +70,7 @@ class Balance(Probe):
     @property
     def too_heavy(self) -> bool:
         """Collapse is the optimum; or more is lost than kept, although a fitting s would keep more directions."""
-        starved = (
-            self.kept < 0.5 and self.s > self.fitting and self.useful_now < self.useful_fitting
-        )
+        starved = self.kept < 0.5 and self.s > self.fitting and self.useful_now < self.useful_fitting
         return self.collapse_predicted or starved
 
     @property

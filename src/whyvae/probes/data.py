@@ -44,9 +44,7 @@ class Data(Probe):
         finite = inputs[torch.isfinite(inputs).all(1)]
         if finite.shape[0] < 2:
             finite = torch.nan_to_num(inputs)
-        reach = (
-            (finite - finite.median(0).values).abs().amax(0)
-        )  # of a feature; a rarely lit pixel still reaches far
+        reach = (finite - finite.median(0).values).abs().amax(0)  # of a feature; a rarely lit pixel still reaches far
         moving = reach[reach > 1e-12 * max(1.0, float(finite.abs().max()))]
         good = targets[torch.isfinite(targets)]
         if good.numel() == 0:

@@ -25,9 +25,7 @@ class LossFacts(Probe):
         if objective.not_auditable and not objective.not_auditable.startswith("does not apply"):
             limits.append(f"the regulariser cannot be audited: {objective.not_auditable}")
         if objective.family == "unknown":
-            limits.append(
-                "the likelihood was not recognised: the balance of the two terms is not judged"
-            )
+            limits.append("the likelihood was not recognised: the balance of the two terms is not judged")
         known = objective.auditable and objective.family != "unknown"
         variance = objective.noise_variance if known else math.nan
         return cls(objective.likelihood_name, variance, tuple(limits))

@@ -50,9 +50,7 @@ class Finiteness(Probe):
 def _first_bad_op(subject: Any) -> tuple[str, Where | None]:
     """Replays the broken steps, earliest first, until a function returns NaN or Inf from finite arguments."""
     for step in [s for s in subject.steps if not s.finite] or subject.steps[-1:]:
-        if not step.parameters or not all(
-            bool(torch.isfinite(v).all()) for v in step.parameters.values()
-        ):
+        if not step.parameters or not all(bool(torch.isfinite(v).all()) for v in step.parameters.values()):
             continue
         replay = Replay(step.tape, step.parameters)
         slots = [(op, s) for op in step.tape.ops for s in op.outs]

@@ -46,10 +46,7 @@ class Ladder(Probe):
         real, recon = targets[order] / scale, outputs[order] / scale
         z = mu + sigma * torch.randn(mu.shape, generator=generator, dtype=torch.float64)
         fitted = decode(subject, _fitted(z, n, generator)) / scale
-        prior = (
-            decode(subject, torch.randn(n, mu.shape[1], generator=generator, dtype=torch.float64))
-            / scale
-        )
+        prior = decode(subject, torch.randn(n, mu.shape[1], generator=generator, dtype=torch.float64)) / scale
         dirs = torch.randn(real.shape[1], PROJECTIONS, generator=generator, dtype=torch.float64)
         dirs = dirs / dirs.norm(dim=0)
         halves = [_halves(real, dirs, generator) for _ in range(SPLITS)]
@@ -92,21 +89,13 @@ def decode(subject: Any, z: Tensor) -> Tensor:
         raise CannotMeasure("does not apply: several samples per example in one step")
     for i, start in enumerate(range(0, z.shape[0], size)):
         part = z[start : start + size]
-        full = (
-            torch.cat([part, part[:1].expand(size - part.shape[0], -1)])
-            if part.shape[0] < size
-            else part
-        )
+        full = torch.cat([part, part[:1].expand(size - part.shape[0], -1)]) if part.shape[0] < size else part
         with torch.no_grad():
             output = replay.run(
                 [lineage.output],
                 feed={**feeds[i % len(feeds)], lineage.z: full.reshape(shape)},
                 training=False,
             )[lineage.output]
-        output = (
-            output.sigmoid()
-            if likelihood is not None and likelihood.family == "bernoulli logits"
-            else output
-        )
+        output = output.sigmoid() if likelihood is not None and likelihood.family == "bernoulli logits" else output
         made.append(_by_example(output, size)[: part.shape[0]])
     return torch.cat(made)

@@ -43,13 +43,8 @@ class Heads(Probe):
             50.0,
             1e3,
         ):  # both signs, differing: norm layers in between see no constant
-            heads = [
-                push * torch.randn(v.shape, generator=generator, dtype=torch.float64)
-                for v in values
-            ]
-            mu, sigma = posterior(
-                lineage, replay, [h.requires_grad_() for h in heads], training=False
-            )
+            heads = [push * torch.randn(v.shape, generator=generator, dtype=torch.float64) for v in values]
+            mu, sigma = posterior(lineage, replay, [h.requires_grad_() for h in heads], training=False)
             mus.append(mu.detach())
             logs.append(sigma.detach().abs().clamp_min(1e-300).log())
         reach_mu = (min(float(m.min()) for m in mus), max(float(m.max()) for m in mus))

@@ -61,9 +61,7 @@ def encodings(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> tup
 def _encoded(subject: Any, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
     lineage, replay = subject.lineage, subject.replay
     if subject.broken:
-        raise CannotMeasure(
-            "explained by TRN01: the trained parameters are no numbers to measure at"
-        )
+        raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
     if not lineage.heads:
         raise CannotMeasure("the layer that makes mu and sigma was not seen")
     mus, sigmas = [], []

@@ -155,9 +155,7 @@ def _noise_variance(regulariser: Regulariser, likelihood: Likelihood | None) -> 
 def _features(subject: Any, likelihood: Likelihood | None) -> int:
     slots = subject.tape.slots
     rows = (
-        slots[subject.lineage.data].shape[0]
-        if subject.lineage.data >= 0 and slots[subject.lineage.data].shape
-        else 1
+        slots[subject.lineage.data].shape[0] if subject.lineage.data >= 0 and slots[subject.lineage.data].shape else 1
     )
     if likelihood is None or likelihood.target is None:
         return 0
@@ -211,20 +209,13 @@ def _learned(subject: Any, likelihood: Likelihood | None) -> bool:
             return True
         for read in op.reads:
             trainable = {a for a in deps.ancestors([read]) if subject.tape.slots[a].trainable}
-            if (
-                read not in after
-                and read not in before
-                and trainable
-                and trainable.isdisjoint(_kl_parameters(subject))
-            ):
+            if read not in after and read not in before and trainable and trainable.isdisjoint(_kl_parameters(subject)):
                 return True
     return False
 
 
 def _kl_parameters(subject: Any) -> set[int]:
-    return {
-        a for a in subject.deps.ancestors([subject.lineage.z]) if subject.tape.slots[a].trainable
-    }
+    return {a for a in subject.deps.ancestors([subject.lineage.z]) if subject.tape.slots[a].trainable}
 
 
 _PLAIN = {
@@ -258,14 +249,15 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
     if _weighs_samples(deps, lineage):
         return "the loss weighs samples by their own likelihood (an importance-weighted bound)"
     decoded = any(
-        op.index in lineage.decoder_ops
-        and any(o in behind_output and o != lineage.output for o in op.outs)
+        op.index in lineage.decoder_ops and any(o in behind_output and o != lineage.output for o in op.outs)
         for op in tape.ops
     )
     latent = deps.descendants([lineage.z])
     joined = {op.name for op in tape.ops if not latent.isdisjoint(op.reads) and not behind_output.isdisjoint(op.outs)}
     if "logsumexp" in joined or (len(tape.slots[lineage.z].shape) > 2 and "softmax" in joined):
-        return "the loss takes a log-sum-exp over samples or components (an importance-weighted bound or a mixture prior)"
+        return (
+            "the loss takes a log-sum-exp over samples or components (an importance-weighted bound or a mixture prior)"
+        )
     if decoded and (likelihood is None or likelihood.family != "gaussian per element"):
         return "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
     if any(name not in _PLAIN for name in names):
@@ -299,12 +291,7 @@ def regulariser_place(subject: Any) -> Where | None:
     best = None
     for op in tape.ops:
         made = [o for o in op.outs if o in toward and o in from_heads and o not in behind]
-        if (
-            made
-            and not set(made) & chain
-            and op.index not in lineage.decoder_ops
-            and op.place is not None
-        ):
+        if made and not set(made) & chain and op.index not in lineage.decoder_ops and op.place is not None:
             best = op.place
     return Where(*best) if best else None
 

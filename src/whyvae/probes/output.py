@@ -38,12 +38,8 @@ class OutputActivation(Probe):
         if subject.lineage.output < 0:
             raise CannotMeasure("the output was not found")
         chain, low, high = _after_last_layer(subject)
-        own = (
-            ACTIVATIONS.get(chain[-1][0], (-math.inf, math.inf)) if chain else (-math.inf, math.inf)
-        )
-        return cls(
-            tuple(name for name, _ in chain), low, high, *own, chain[-1][1] if chain else None
-        )
+        own = ACTIVATIONS.get(chain[-1][0], (-math.inf, math.inf)) if chain else (-math.inf, math.inf)
+        return cls(tuple(name for name, _ in chain), low, high, *own, chain[-1][1] if chain else None)
 
 
 @dataclass(frozen=True)
@@ -108,11 +104,7 @@ def _pushed(subject: Any, slot: int) -> tuple[float, float]:
     ends: list[torch.Tensor] = []
     with torch.no_grad():
         for push in (-1e4, -30.0, -1.0, 0.0, 1.0, 30.0, 1e4):
-            ends.append(
-                replay.run([output], feed={slot: torch.full(shape, push, dtype=torch.float64)})[
-                    output
-                ]
-            )
+            ends.append(replay.run([output], feed={slot: torch.full(shape, push, dtype=torch.float64)})[output])
     low, high = (min(float(e.min()) for e in ends), max(float(e.max()) for e in ends))
     return (-math.inf if low < -999 else low), (math.inf if high > 999 and _grows(ends) else high)
 

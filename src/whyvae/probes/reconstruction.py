@@ -48,9 +48,7 @@ def reconstructions(subject: Any) -> tuple[Tensor, Tensor]:
     likelihood = audited_likelihood(subject)
     lineage = subject.lineage
     if subject.broken:
-        raise CannotMeasure(
-            "explained by TRN01: the trained parameters are no numbers to measure at"
-        )
+        raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
     if likelihood is None or lineage.output < 0 or lineage.target is None:
         raise CannotMeasure("the output was not found")
     target_rows(subject)  # numbers, or CannotMeasure
@@ -68,9 +66,7 @@ def reconstructions(subject: Any) -> tuple[Tensor, Tensor]:
             if output.numel() % target.numel():
                 raise CannotMeasure("output and target have different sizes")
             output = (
-                output.reshape(-1, *target.shape).mean(0)
-                if output.dim() > target.dim()
-                else output[: target.shape[0]]
+                output.reshape(-1, *target.shape).mean(0) if output.dim() > target.dim() else output[: target.shape[0]]
             )
         outputs.append(_by_example(output.reshape(target.shape), subject.batch))
         targets.append(_by_example(target, subject.batch))

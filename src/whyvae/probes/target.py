@@ -33,9 +33,7 @@ class TargetMatch(Probe):
     slope: float
     offset: float
     affine: bool
-    reordered: (
-        bool  # from the common origin, only one of the two was permuted, flipped or transposed
-    )
+    reordered: bool  # from the common origin, only one of the two was permuted, flipped or transposed
     broadcast: str
     batch: int
     at: Where | None

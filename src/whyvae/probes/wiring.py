@@ -39,18 +39,16 @@ class Wiring(Probe):
     def measure(cls, subject: Any) -> Self:
         slots = _model_slots(subject)
         total = sum(s.numel for s in slots) or 1
-        stepped = (
-            frozenset().union(*(o.parameters for o in subject.optimizers))
-            if subject.optimizers
-            else None
-        )
+        stepped = frozenset().union(*(o.parameters for o in subject.optimizers)) if subject.optimizers else None
         moved = _moved(subject)
         unstepped = [
             s for s in slots
             if (stepped is None or id(s.value) not in stepped) and moved.get(id(s.value)) is False
         ]  # fmt: skip
         idle = _without_gradient(subject, slots, stepped)
-        stale = sorted(s.stale for s in subject.steps if s.index > 0 and not math.isnan(s.stale))  # the first has nothing to leave
+        stale = sorted(
+            s.stale for s in subject.steps if s.index > 0 and not math.isnan(s.stale)
+        )  # the first has nothing to leave
         reaches, at_z = _reaches(subject)
         place = (
             subject.tape.ops[subject.deps.producer[subject.lineage.z]].place
@@ -68,9 +66,7 @@ class Wiring(Probe):
 def _model_slots(subject: Any) -> list[Any]:
     """Parameters that the output is made from: encoder and decoder, not a critic or a perceptual network."""
     above = subject.deps.ancestors([subject.lineage.output])
-    return [
-        s for s in subject.tape.slots if s.index in above and s.trainable and s.value is not None
-    ]
+    return [s for s in subject.tape.slots if s.index in above and s.trainable and s.value is not None]
 
 
 def _moved(subject: Any) -> dict[int, bool]:
@@ -94,9 +90,7 @@ def _without_gradient(subject: Any, slots: list[Any], stepped: frozenset[int] | 
 
 def _names(subject: Any, slots: list[Any]) -> tuple[str, ...]:
     return tuple(
-        subject.names[id(s.value)].name
-        if id(s.value) in subject.names
-        else f"a parameter of shape {list(s.shape)}"
+        subject.names[id(s.value)].name if id(s.value) in subject.names else f"a parameter of shape {list(s.shape)}"
         for s in slots
     )
 
@@ -110,8 +104,7 @@ def _reaches(subject: Any) -> tuple[bool, float]:
         heads = [v.requires_grad_() for v in head_values(lineage, replay)]
         fed = dict(zip(lineage.heads, heads, strict=True))
         by_value, by_gradient = (
-            _slope(replay.run([lineage.output], feed=fed, attached=on)[lineage.output], heads)
-            for on in (True, False)
+            _slope(replay.run([lineage.output], feed=fed, attached=on)[lineage.output], heads) for on in (True, False)
         )
     except ReplayFailed:
         return True, math.nan

@@ -148,9 +148,7 @@ def broken(entry: JSON) -> bool:
 
 def _source(where: JSON) -> Text:
     text = linecache.getline(where["file"], where["line"]).strip()
-    return Text.assemble(
-        (_place(where), "bold cyan"), f"    {text}", no_wrap=True, overflow="ellipsis"
-    )
+    return Text.assemble((_place(where), "bold cyan"), f"    {text}", no_wrap=True, overflow="ellipsis")
 
 
 def _remedies(remedies: list[JSON]) -> Iterator[RenderableType]:
@@ -175,9 +173,7 @@ def _proof(trial: JSON | None) -> str:
 
 
 def _others(findings: list[JSON]) -> Table:
-    table = Table(
-        box=None, pad_edge=False, show_header=False, title="Also found", title_style="bold"
-    )
+    table = Table(box=None, pad_edge=False, show_header=False, title="Also found", title_style="bold")
     table.title_justify = "left"
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)

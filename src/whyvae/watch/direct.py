@@ -56,11 +56,7 @@ def _batches(data: Any) -> Iterable[Tensor]:
         rows = torch.as_tensor(data)
         rows = rows if rows.is_floating_point() else rows.float()
         size = min(BATCH, rows.shape[0])
-        return (
-            [rows[i : i + size].clone() for i in range(0, rows.shape[0] - size + 1, size)][:BATCHES]
-            if size
-            else []
-        )
+        return [rows[i : i + size].clone() for i in range(0, rows.shape[0] - size + 1, size)][:BATCHES] if size else []
     found = []
     for batch in data:
         first = next(tensors_in(batch), None)
@@ -76,12 +72,8 @@ def _loss(model: nn.Module, batch: Tensor, loss: Callable[..., Tensor] | None) -
         return loss(model, batch)
     out = model(batch)
     scalars = [
-        t
-        for t in tensors_in(list(out.values()) if isinstance(out, dict) else out)
-        if t.dim() == 0 and t.requires_grad
+        t for t in tensors_in(list(out.values()) if isinstance(out, dict) else out) if t.dim() == 0 and t.requires_grad
     ]
     if not scalars:
-        raise NothingSeen(
-            "the model's output holds no scalar loss: pass loss=lambda model, batch: ..."
-        )
+        raise NothingSeen("the model's output holds no scalar loss: pass loss=lambda model, batch: ...")
     return scalars[0]

@@ -108,9 +108,7 @@ class Lineage:
     heads: tuple[int, ...]  # outputs of the parametrised functions nearest to mu and sigma
     data: int  # what the encoder is shown
     meetings: tuple[Meeting, ...]  # best first
-    decoder_ops: frozenset[
-        int
-    ]  # Op.index of what lies between z and the decoder's parametrised functions
+    decoder_ops: frozenset[int]  # Op.index of what lies between z and the decoder's parametrised functions
     posterior: str  # "diagonal Gaussian", or what it is instead
     latents: int = 0
     notes: list[str] = field(default_factory=list)  # what cannot be audited, in sentences
@@ -238,10 +236,7 @@ def find_deterministic(tape: Tape) -> Lineage:
     """
     deps = Dependencies(tape)
     mixed = [
-        s
-        for op in tape.ops
-        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
-        for s in op.outs
+        s for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) for s in op.outs
     ]
     meetings = _meetings_of(deps, set(deps.descendants(mixed)), -1)
     for meeting in meetings:
@@ -258,12 +253,8 @@ def find_deterministic(tape: Tape) -> Lineage:
             data = data_of(deps, z)
             best = tuple(m for m in _meetings(deps, z, data)) or (meeting,)
             latents = tape.slots[z].numel // max(1, tape.slots[z].shape[0])
-            return Lineage(
-                tape, -1, -1, z, heads, data, best, _decoder_ops(deps, z), "deterministic", latents
-            )
-    raise NoVAE(
-        "no random draw is scaled and shifted by an encoder and decoded, and nothing regularises a code"
-    )
+            return Lineage(tape, -1, -1, z, heads, data, best, _decoder_ops(deps, z), "deterministic", latents)
+    raise NoVAE("no random draw is scaled and shifted by an encoder and decoded, and nothing regularises a code")
 
 
 _CURVED = {"exp", "exp_", "log", "log_", "log1p", "expm1", "softplus"}
@@ -311,10 +302,7 @@ HUGE = 1e4  # a weight above this is on its way to infinity
 def sane_parameters(tape: Tape) -> dict[int, Tensor] | None:
     """None where the parameters are usable as they are; else small random ones (roles do not depend on values)."""
     live = {s.index: s.value.detach() for s in tape.slots if s.trainable and s.value is not None}
-    if all(
-        bool(torch.isfinite(v).all()) and float(v.abs().max() if v.numel() else 0) < HUGE
-        for v in live.values()
-    ):
+    if all(bool(torch.isfinite(v).all()) and float(v.abs().max() if v.numel() else 0) < HUGE for v in live.values()):
         return None
     generator = torch.Generator().manual_seed(3)
     return {i: 0.05 * torch.randn(v.shape, generator=generator) for i, v in live.items()}
@@ -352,8 +340,7 @@ def _torch_noise(deps: Dependencies) -> list[tuple[int, int]]:
     return [
         (i, slot)
         for i, op in enumerate(tape.ops)
-        if op.random
-        and op.name not in {"bernoulli", "bernoulli_", "multinomial", "poisson", "binomial"}
+        if op.random and op.name not in {"bernoulli", "bernoulli_", "multinomial", "poisson", "binomial"}
         for slot in (op.outs or op.writes)
         if tape.slots[slot].dtype.is_floating_point
     ]
@@ -403,9 +390,7 @@ def _reaches_decoder(deps: Dependencies, chain: Iterable[int]) -> bool:
     reached = set(chain)
     for op in deps.tape.ops:
         if not reached.isdisjoint(op.reads):
-            if deps.is_mixing(op) and any(
-                r in deps.parametric or r in deps.encoded for r in op.reads
-            ):
+            if deps.is_mixing(op) and any(r in deps.parametric or r in deps.encoded for r in op.reads):
                 return True
             reached.update(op.outs)
             reached.update(op.writes)
@@ -471,28 +456,14 @@ def _latent_of(
         z = shifted[0]
         both = _scaled(deps, z, set(chain))
         return _Draw(noise_op, eps, z, tuple(affine), "diagonal Gaussian", both=both, shift=True)
-    other = [
-        s
-        for s in chain
-        if kinds.get(s) == "linear" and joined.get(s) and _reaches_decoder(deps, [s])
-    ]
+    other = [s for s in chain if kinds.get(s) == "linear" and joined.get(s) and _reaches_decoder(deps, [s])]
     if other:
-        return _Draw(
-            noise_op, eps, other[-1], (), "full-covariance Gaussian", both=True, shift=True
-        )
+        return _Draw(noise_op, eps, other[-1], (), "full-covariance Gaussian", both=True, shift=True)
     scaled = [s for s in affine if joined.get(s)]
     if scaled:
-        return _Draw(
-            noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False
-        )
-    bent = [
-        s
-        for s in chain
-        if kinds.get(s) == "other" and joined.get(s) and _reaches_decoder(deps, [s])
-    ]
-    return (
-        _Draw(noise_op, eps, bent[-1], (), "not Gaussian", both=True, shift=True) if bent else None
-    )
+        return _Draw(noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False)
+    bent = [s for s in chain if kinds.get(s) == "other" and joined.get(s) and _reaches_decoder(deps, [s])]
+    return _Draw(noise_op, eps, bent[-1], (), "not Gaussian", both=True, shift=True) if bent else None
 
 
 _ADDING = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__", "rsub",
@@ -514,9 +485,7 @@ def _scaled(deps: Dependencies, z: int, chain: set[int]) -> bool:
             continue
         op = deps.tape.ops[position]
         encoded = [r for r in op.reads if r in deps.encoded and r not in chain]
-        if op.name in {"addcmul", "addcmul_", "normal_affine"} or (
-            op.name not in _ADDING and encoded
-        ):
+        if op.name in {"addcmul", "addcmul_", "normal_affine"} or (op.name not in _ADDING and encoded):
             return True
     return False
 
@@ -532,9 +501,7 @@ def _choose(deps: Dependencies, draws: list[_Draw]) -> tuple[_Draw, list[str]]:
     behind = deps.descendants([first.z])
     if any(d.z in behind for d in later):
         first.kind = "hierarchy"
-        return first, [
-            f"{len(strong)} latent draws, one feeding the next: a hierarchy is named, not audited"
-        ]
+        return first, [f"{len(strong)} latent draws, one feeding the next: a hierarchy is named, not audited"]
     first.kind = "several latents"
     return first, [f"{len(strong)} separate latent draws: only single-latent models are audited"]
 
@@ -557,28 +524,20 @@ def _without_multiplicative_noise(deps: Dependencies, draws: list[_Draw]) -> lis
     kept = []
     for draw in draws:
         op = deps.tape.ops[deps.producer[draw.z]]
-        encoded = {
-            r
-            for r in deps.ancestors([draw.z], stop=deps.encoded)
-            if r in deps.encoded and r != draw.z
-        }
+        encoded = {r for r in deps.ancestors([draw.z], stop=deps.encoded) if r in deps.encoded and r != draw.z}
         if len(encoded) > 1 or op.name in _ADDING:
             kept.append(draw)
     return kept or draws
 
 
-def _complete(
-    deps: Dependencies, draw: _Draw, notes: list[str], candidates: tuple[int, ...]
-) -> Lineage:
+def _complete(deps: Dependencies, draw: _Draw, notes: list[str], candidates: tuple[int, ...]) -> Lineage:
     tape = deps.tape
     decoder_ops = _decoder_ops(deps, draw.z)
     heads = _heads(deps, draw)
     data = data_of(deps, draw.z)
     meetings = _meetings(deps, draw.z, data)
     if not meetings:
-        notes.append(
-            "no tensor made from the latent meets the data: the reconstruction term was not found"
-        )
+        notes.append("no tensor made from the latent meets the data: the reconstruction term was not found")
         meetings = (Meeting(-1, -1, None, None),)
     elif draw.kind == "diagonal Gaussian":
         notes += _beside(deps, {draw.z, *draw.chain, *candidates}, data, meetings)
@@ -604,18 +563,14 @@ def _unrepeated(deps: Dependencies, draw: _Draw, heads: tuple[int, ...], latents
     return most // 2 if len(heads) == 1 and draw.both and not latents % (most // 2 or 1) else most
 
 
-def _beside(
-    deps: Dependencies, latent: set[int], data: int, meetings: tuple[Meeting, ...]
-) -> Iterator[str]:
+def _beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Meeting, ...]) -> Iterator[str]:
     """Ways from data to output, and from latent to loss, that a VAE does not have."""
     tape = deps.tape
     best = meetings[0]
     shown = {s for s in (data, best.target) if s is not None and s >= 0}
     masks = {s for op in tape.ops if op.name in _COMPARING for s in op.outs}
     shown |= {origin(deps, s) for s in shown}
-    outputs = {
-        m.output for m in meetings if m == best or tape.ops[deps.position[m.op]].name in LOSSES
-    }
+    outputs = {m.output for m in meetings if m == best or tape.ops[deps.position[m.op]].name in LOSSES}
     if shown & deps.ancestors(outputs, stop=latent | masks):
         yield (
             "the decoder is shown the data beside the latent (a skip connection, or teacher forcing): "
@@ -638,10 +593,7 @@ def _joins(deps: Dependencies, slots: Iterable[int], output: int) -> bool:
     tape, mine, theirs = deps.tape, deps.descendants(slots), deps.descendants([output])
     for op in tape.ops:
         if not mine.isdisjoint(op.reads) and not theirs.isdisjoint(op.reads):
-            return (
-                max(tape.slots[r].numel for r in op.reads if r in theirs)
-                >= tape.slots[output].numel
-            )
+            return max(tape.slots[r].numel for r in op.reads if r in theirs) >= tape.slots[output].numel
     return False
 
 
@@ -715,19 +667,12 @@ def origin(deps: Dependencies, slot: int) -> int:
         op = deps.tape.ops[position]
         if op.name in _GATHERING and len(op.reads) > 1:
             big = max(op.reads, key=lambda s: deps.tape.slots[s].numel)
-            if (
-                deps.tape.slots[big].shape[:1] != deps.tape.slots[slot].shape[:1]
-                or big in deps.parametric
-            ):
+            if deps.tape.slots[big].shape[:1] != deps.tape.slots[slot].shape[:1] or big in deps.parametric:
                 return slot
             slot = big
             continue
         sources = [r for r in op.reads if r not in deps.parametric and not _constant(deps, r)]
-        noisy = [
-            r
-            for r in sources
-            if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random
-        ]
+        noisy = [r for r in sources if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random]
         sources = [r for r in dict.fromkeys(sources) if r not in noisy]
         if op.random or op.name in _PICKING or len(sources) != 1:
             return slot
@@ -748,12 +693,7 @@ def _blank(deps: Dependencies, slot: int) -> bool:
 def _meetings(deps: Dependencies, z: int, data: int) -> tuple[Meeting, ...]:
     """Candidates for (output, target), best first: loss functions and targets made from the encoder's data first."""
     behind = deps.descendants([z])
-    mixed = [
-        s
-        for op in deps.tape.ops
-        if deps.is_mixing(op) and not behind.isdisjoint(op.reads)
-        for s in op.outs
-    ]
+    mixed = [s for op in deps.tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads) for s in op.outs]
     return _meetings_of(deps, deps.descendants(mixed), data, deps.ancestors([z]))
 
 

@@ -75,9 +75,7 @@ class Onlooker(TorchFunctionMode):
 
     @property
     def full(self) -> bool:
-        return (self._examples >= MOST_HELD_OUT or self._bytes >= MOST_BYTES) and len(
-            self.decoded
-        ) >= MOST_DECODED
+        return (self._examples >= MOST_HELD_OUT or self._bytes >= MOST_BYTES) and len(self.decoded) >= MOST_DECODED
 
     def __torch_function__(
         self,
@@ -112,9 +110,7 @@ class Onlooker(TorchFunctionMode):
                 return
             if key in self.decoder:
                 if first.shape[0] != self._encoded_rows and len(self.decoded) < MOST_DECODED:
-                    self.decoded.append(
-                        Decoded(first.detach().clone(), self._training, calling_place())
-                    )
+                    self.decoded.append(Decoded(first.detach().clone(), self._training, calling_place()))
                 return
 
     def _keep(self, weight: int, value: Tensor) -> None:
@@ -143,27 +139,19 @@ def spy_on_pictures(shown: list[Shown], patched: dict[str, Callable[[], None]]) 
         if original is None:
             continue
         setattr(owner, last, _spying(original, key, shown))
-        patched[key] = lambda owner=owner, last=last, original=original: setattr(
-            owner, last, original
-        )  # type: ignore[misc]
+        patched[key] = lambda owner=owner, last=last, original=original: setattr(owner, last, original)  # type: ignore[misc]
 
 
 def _spying(original: Callable[..., Any], key: str, shown: list[Shown]) -> Callable[..., Any]:
     def spy(*args: Any, **kwargs: Any) -> Any:
         if len(shown) < 64:
             for value in (*args, *kwargs.values()):
-                if (
-                    hasattr(value, "shape")
-                    and hasattr(value, "min")
-                    and getattr(value, "size", 0) != 0
-                ):
+                if hasattr(value, "shape") and hasattr(value, "min") and getattr(value, "size", 0) != 0:
                     try:
                         low, high = float(value.min()), float(value.max())
                     except (TypeError, ValueError, RuntimeError):
                         break
-                    shown.append(
-                        Shown(key, tuple(value.shape), str(value.dtype), low, high, _caller())
-                    )
+                    shown.append(Shown(key, tuple(value.shape), str(value.dtype), low, high, _caller()))
                     break
         return original(*args, **kwargs)
 

@@ -89,9 +89,7 @@ class Replay:
             outside = self._lookup(env, inside, in_cut=False)
             return {slot: outside(slot) for slot in targets}
 
-    def _lookup(
-        self, env: dict[int, Tensor], inside: dict[int, Tensor], *, in_cut: bool
-    ) -> Callable[[int], Tensor]:
+    def _lookup(self, env: dict[int, Tensor], inside: dict[int, Tensor], *, in_cut: bool) -> Callable[[int], Tensor]:
         def look(slot: int) -> Tensor:
             if in_cut and slot in inside:
                 return inside[slot]
@@ -124,9 +122,7 @@ class Replay:
             for position in range(len(self.tape.ops) - 1, -1, -1):
                 op = self.tape.ops[position]
                 makes = set(op.outs) - given
-                if makes & wanted or any(
-                    slots[s].storage in storages for s in op.writes if s not in given
-                ):
+                if makes & wanted or any(slots[s].storage in storages for s in op.writes if s not in given):
                     kept.append(position)
                     new = set(op.reads) - given
                     wanted |= new
@@ -149,8 +145,7 @@ def _written_reads(op: Op) -> list[int]:
     """The slots of `reads` that `writes` are the new versions of, in the same order."""
     if op.name in {"batch_norm", "instance_norm"}:
         refs = [
-            op.args[i] if len(op.args) > i else op.kwargs.get(k)
-            for i, k in ((1, "running_mean"), (2, "running_var"))
+            op.args[i] if len(op.args) > i else op.kwargs.get(k) for i, k in ((1, "running_mean"), (2, "running_var"))
         ]
         return [r.slot for r in refs if isinstance(r, Ref)]
     if isinstance(op.kwargs.get("out"), Ref):
@@ -195,11 +190,7 @@ def _in_double(op: Op, args: Any, kwargs: Any) -> tuple[Any, Any]:
         return torch.float64 if dtype.is_floating_point else dtype
 
     args = rebuild(args, widened, torch.dtype)
-    kwargs = {
-        k: v
-        for k, v in rebuild(kwargs, widened, torch.dtype).items()
-        if k not in {"generator", "pin_memory"}
-    }
+    kwargs = {k: v for k, v in rebuild(kwargs, widened, torch.dtype).items() if k not in {"generator", "pin_memory"}}
     if op.random and "generator" in op.kwargs:
         kwargs.pop("generator", None)
     args = tuple(a for a in args if not isinstance(a, torch.Generator))
@@ -212,9 +203,7 @@ def _in_double(op: Op, args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def _in_mode(name: str, args: Any, kwargs: Any, *, training: bool) -> tuple[Any, Any]:
-    if name == "batch_norm" and not isinstance(
-        kwargs.get("running_mean", args[1] if len(args) > 1 else None), Tensor
-    ):
+    if name == "batch_norm" and not isinstance(kwargs.get("running_mean", args[1] if len(args) > 1 else None), Tensor):
         return args, kwargs  # no running statistics: the batch's own are used in both modes
     position = _MODED[name]
     if len(args) > position:

@@ -22,12 +22,8 @@ class Step:
     index: int  # optimiser steps done before it
     loss: float
     stale: float = float("nan")
-    parameters: dict[int, Tensor] = field(
-        default_factory=dict
-    )  # slot -> value before the step (small models)
-    without_gradient: frozenset[int] = (
-        frozenset()
-    )  # ids of optimised parameters whose gradient is None or 0
+    parameters: dict[int, Tensor] = field(default_factory=dict)  # slot -> value before the step (small models)
+    without_gradient: frozenset[int] = frozenset()  # ids of optimised parameters whose gradient is None or 0
     lr: float = float("nan")
     backward_at: Place | None = None
 

@@ -83,18 +83,14 @@ class Subject:
     @cached_property
     def _before_breaking(self) -> dict[int, Tensor] | None:
         """Slot of the main tape -> the earliest value kept (the audit holds at any parameters)."""
-        mine = {
-            id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None
-        }
+        mine = {id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None}
         for step in self.steps:
             values = {
                 mine[id(slot.value)]: step.parameters[slot.index]
                 for slot in step.tape.slots
                 if slot.index in step.parameters and id(slot.value) in mine
             }
-            if len(values) == len(mine) and all(
-                bool(torch.isfinite(v).all()) for v in values.values()
-            ):
+            if len(values) == len(mine) and all(bool(torch.isfinite(v).all()) for v in values.values()):
                 return values
         return lineages.sane_parameters(self.tape)
 
@@ -111,9 +107,7 @@ class Subject:
         feeds = []
         for step in self.steps:
             slots = _fresh(step.tape)
-            same = (
-                step.tape.shape_key() == key and [step.tape.slots[s].shape for s in slots] == shapes
-            )
+            same = step.tape.shape_key() == key and [step.tape.slots[s].shape for s in slots] == shapes
             if same:
                 feeds.append({
                     mine: step.tape.slots[theirs].value.double()  # type: ignore[union-attr]
@@ -179,9 +173,7 @@ class Subject:
     def model(self) -> str:
         """Class names of the outermost modules that own the model's parameters."""
         owners = Counter(
-            self.names[id(s.value)].module
-            for s in self.tape.slots
-            if s.trainable and id(s.value) in self.names
+            self.names[id(s.value)].module for s in self.tape.slots if s.trainable and id(s.value) in self.names
         )
         return " + ".join(name for name, _ in owners.most_common(3)) or "functions without a module"
 

@@ -347,7 +347,7 @@ class Recorder(TorchFunctionMode):
             self.overflow = True
             return
         if name == "broadcast_tensors":  # each result depends on its own argument only
-            flat = [a for a in (args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args)]
+            flat = list(args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args)
             for arg, result in zip(flat, results, strict=True):
                 self._note(
                     Tensor.expand,

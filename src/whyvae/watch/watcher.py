@@ -39,9 +39,7 @@ FREE_STEPS = 3  # recorded whatever they cost
 FREE_SECONDS = 0.05  # a short run may cost this much beyond its share
 MOST_STEPS = 24
 MOST_BYTES = 256 * 2**20  # data kept in all recorded steps
-SMALL_MODEL = (
-    4_000_000  # parameters: up to this many, recorded steps keep the parameters' values too
-)
+SMALL_MODEL = 4_000_000  # parameters: up to this many, recorded steps keep the parameters' values too
 
 
 MOST_FAILURES = 3  # of our own, before recording is given up
@@ -185,9 +183,7 @@ class Watcher:
         self.steps.append(step)
         if not self.onlooker.encoder:
             self.onlooker.encoder, self.onlooker.decoder = entries(tape)
-            self.names = self._registry.names(
-                {id(s.value) for s in tape.slots if s.trainable and s.value is not None}
-            )
+            self.names = self._registry.names({id(s.value) for s in tape.slots if s.trainable and s.value is not None})
         self._thin()
 
     def _thin(self) -> None:
@@ -295,10 +291,7 @@ class Watcher:
         """ids of optimised parameters that backward left without a gradient."""
         with _paused(self._recorder):
             return frozenset(
-                id(p)
-                for o in self.optimizers.values()
-                for p in o.alive
-                if p.grad is None or not bool(p.grad.any())
+                id(p) for o in self.optimizers.values() for p in o.alive if p.grad is None or not bool(p.grad.any())
             )
 
     def _gradient_norm(self) -> float:
@@ -354,12 +347,7 @@ class Watcher:
     @_guarded
     def _gradients_off(self) -> None:
         self._looking += 1
-        if (
-            self._looking == 1
-            and self.onlooker.encoder
-            and not self._in_step
-            and not self.onlooker.full
-        ):
+        if self._looking == 1 and self.onlooker.encoder and not self._in_step and not self.onlooker.full:
             self.onlooker.begin()
             _push_mode(self.onlooker)
             self._onlooker_on = True

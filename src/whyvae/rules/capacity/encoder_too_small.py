@@ -8,7 +8,7 @@ from statistics import NormalDist
 from torch import Tensor
 
 from whyvae.probes.amortisation import Amortisation
-from whyvae.rule import Rule
+from whyvae.rule import EARLIER, Rule
 from whyvae.testing import Patient, digits, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
@@ -45,28 +45,8 @@ class EncoderTooSmall(Rule):
     """The posterior found by the encoder is far from the best one the decoder allows."""
 
     code = "CAP01"
-    stage = 5
-    requires = (
-        "DAT01",
-        "WIR05",
-        "WIR04",
-        "OBJ04",
-        "OBJ05",
-        "OBJ08",
-        "OUT02",
-        "OUT03",
-        "POS02",
-        "POS03",
-        "OBJ06",
-        "OBJ02",
-        "OBJ01",
-        "OBJ03",
-        "OUT01",
-        "DAT02",
-        "POS04",
-        "WIR01",
-        "WIR02",
-    )
+    stage = 50
+    requires = EARLIER
 
     @staticmethod
     def check(amortisation: Amortisation) -> Verdict:

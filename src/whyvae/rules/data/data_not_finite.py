@@ -22,9 +22,7 @@ class DataNotFinite(Rule):
 
     @staticmethod
     def check(data: Data) -> Verdict:
-        evidence = (
-            Evidence("numbers in the data that are NaN or infinite", data.not_finite, NONE),
-        )
+        evidence = (Evidence("numbers in the data that are NaN or infinite", data.not_finite, NONE),)
         if data.not_finite == 0:
             return Healthy(evidence)
         return Finding(

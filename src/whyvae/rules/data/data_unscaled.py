@@ -31,7 +31,7 @@ class DataUnscaled(Rule):
     """The scale of the features breaks training or the likelihood (0-255 pixels, mixed units)."""
 
     code = "DAT02"
-    stage = 2
+    stage = 20
     requires = ("DAT01", "OUT02", "OUT01")
     explains = ("TRN01", "POS01")
 
@@ -39,9 +39,7 @@ class DataUnscaled(Rule):
     def check(data: Data, objective: Objective) -> Verdict:
         evidence = (
             Evidence("root mean square of the encoder's input", data.input_rms, LARGE),
-            Evidence(
-                "largest feature over the median one, by how far they reach", data.spread_ratio, MIXED
-            ),
+            Evidence("largest feature over the median one, by how far they reach", data.spread_ratio, MIXED),
         )
         guilty = tuple(e for e in evidence if e.incriminating)
         if not guilty:
@@ -52,14 +50,8 @@ class DataUnscaled(Rule):
             if mixed
             else f"The input runs from {data.low:.4g} to {data.high:.4g}: networks and the squared error expect numbers of size about 1."
         )
-        how = (
-            "x = (x - x.mean(0)) / x.std(0)"
-            if mixed or data.low < 0
-            else f"x = x / {data.high:.4g}"
-        )
-        return Finding(
-            guilty, summary, "warning", 0.95, data.at, remedies=(Remedy("scale the data", how),)
-        )
+        how = "x = (x - x.mean(0)) / x.std(0)" if mixed or data.low < 0 else f"x = x / {data.high:.4g}"
+        return Finding(guilty, summary, "warning", 0.95, data.at, remedies=(Remedy("scale the data", how),))
 
     @staticmethod
     def specimen() -> Subject:

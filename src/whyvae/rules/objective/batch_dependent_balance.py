@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EARLIER, Rule
 from whyvae.testing import Patient, kl, squared_error
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -27,19 +27,8 @@ class BatchDependentBalance(Rule):
     """The balance of reconstruction and KL changes with the batch size."""
 
     code = "OBJ06"
-    stage = 2
-    requires = (
-        "DAT01",
-        "WIR05",
-        "WIR04",
-        "OBJ04",
-        "OBJ05",
-        "OBJ08",
-        "OUT02",
-        "OUT03",
-        "POS02",
-        "POS03",
-    )
+    stage = 20
+    requires = EARLIER
     explains = ("POS01",)
 
     @staticmethod

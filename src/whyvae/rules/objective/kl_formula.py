@@ -39,7 +39,7 @@ class KLFormula(Rule):
     """The regulariser is not the KL of the posterior that was sampled."""
 
     code = "OBJ05"
-    stage = 1
+    stage = 10
     requires = ("DAT01", "POS03", "POS02")
     explains = ("POS01", "TRN01")
 
@@ -48,9 +48,7 @@ class KLFormula(Rule):
         reg = objective.regulariser
         if objective.not_auditable:
             return Skipped(objective.not_auditable)
-        fits = Evidence(
-            "share of the regulariser's gradient that no Gaussian KL explains", reg.residual, FITS
-        )
+        fits = Evidence("share of the regulariser's gradient that no Gaussian KL explains", reg.residual, FITS)
         if reg.form in {"exact", "free bits", "none"}:
             return Healthy((fits,))
         if reg.form == "learned prior":
@@ -77,10 +75,7 @@ class KLFormula(Rule):
                 text=f"weights of mu^2/2, sigma^2/2, -log sigma and mu are {c}",
             )
         )
-        what = (
-            reg.mistake
-            or "its gradient is not that of any Gaussian KL of the posterior that is sampled"
-        )
+        what = reg.mistake or "its gradient is not that of any Gaussian KL of the posterior that is sampled"
         return Finding(
             (wrong,),
             f"The KL is computed wrongly: {what}.",

@@ -25,7 +25,7 @@ class KLMissing(Rule):
     """No KL gradient reaches the posterior: its weight is 0, or it is detached or misplaced."""
 
     code = "OBJ04"
-    stage = 1
+    stage = 10
     requires = ("DAT01", "POS02")
 
     @staticmethod

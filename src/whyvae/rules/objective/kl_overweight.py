@@ -6,7 +6,7 @@ from torch import Tensor
 
 from whyvae.probes.balance import Balance
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EARLIER, Rule
 from whyvae.rules.objective.weight import harm_heavy
 from whyvae.testing import Patient, kl, squared_error
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
@@ -21,25 +21,8 @@ class KLOverweight(Rule):
     """The KL weighs more than the data can pay for: its weight is too high or has no warm-up."""
 
     code = "OBJ01"
-    stage = 3
-    requires = (
-        "DAT01",
-        "WIR05",
-        "WIR04",
-        "OBJ04",
-        "OBJ05",
-        "OBJ08",
-        "OUT02",
-        "OUT03",
-        "POS02",
-        "POS03",
-        "OBJ06",
-        "OBJ02",
-        "OUT01",
-        "WIR01",
-        "WIR02",
-        "POS04",
-    )
+    stage = 30
+    requires = EARLIER
     explains = ("POS01",)
 
     @staticmethod

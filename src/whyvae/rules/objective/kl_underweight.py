@@ -6,7 +6,7 @@ from torch import Tensor
 
 from whyvae.probes.balance import LICENCE, Balance
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EARLIER, Rule
 from whyvae.rules.objective.weight import harm_light
 from whyvae.testing import Patient, kl, squared_error
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
@@ -21,26 +21,8 @@ class KLUnderweight(Rule):
     """The KL weighs too little for N(0, I), the prior, to be covered by the encodings."""
 
     code = "OBJ03"
-    stage = 3
-    requires = (
-        "DAT01",
-        "WIR05",
-        "WIR04",
-        "OBJ04",
-        "OBJ05",
-        "OBJ08",
-        "OUT02",
-        "OUT03",
-        "POS02",
-        "POS03",
-        "OBJ06",
-        "OBJ02",
-        "OUT01",
-        "DAT02",
-        "WIR01",
-        "WIR02",
-        "POS04",
-    )
+    stage = 48
+    requires = EARLIER
     explains = ()
 
     @staticmethod

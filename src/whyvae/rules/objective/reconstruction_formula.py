@@ -21,7 +21,7 @@ class ReconstructionFormula(Rule):
     """The reconstruction term is not smallest where the output equals the target."""
 
     code = "OBJ08"
-    stage = 1
+    stage = 10
     requires = ("DAT01", "OUT02", "WIR04")
     explains = ("POS01", "TRN01")
 
@@ -31,9 +31,7 @@ class ReconstructionFormula(Rule):
             return Skipped("the output was not found in the loss")
         swapped = objective.family == "swapped bernoulli"
         if objective.pull != objective.pull:
-            return Skipped(
-                "does not apply: the targets are classes, or output and target have different sizes"
-            )
+            return Skipped("does not apply: the targets are classes, or output and target have different sizes")
         evidence = (
             Evidence(
                 "agreement of the loss's pull with the way from output to target (cosine)",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from whyvae.probes.balance import Balance
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EARLIER, Rule
 from whyvae.rules.objective.weight import harm_heavy, harm_light
 from whyvae.testing import Patient, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
@@ -30,20 +30,8 @@ class ReductionMismatch(Rule):
     """Reconstruction and KL are reduced differently, so the KL weight is off by a dimension."""
 
     code = "OBJ02"
-    stage = 2
-    requires = (
-        "DAT01",
-        "WIR05",
-        "WIR04",
-        "OBJ04",
-        "OBJ05",
-        "OBJ08",
-        "OUT02",
-        "OUT03",
-        "POS02",
-        "POS03",
-        "OBJ06",
-    )
+    stage = 22
+    requires = EARLIER
     explains = ("POS01",)
 
     @staticmethod
@@ -53,9 +41,7 @@ class ReductionMismatch(Rule):
         heavy = ratio > 1
         mended = balance.s / ratio  # both terms reduced alike, the user's own factor kept
         harmed = balance.too_heavy if heavy else balance.too_light
-        nearer = abs(math.log(balance.s / balance.fitting)) - abs(
-            math.log(mended / balance.fitting)
-        )
+        nearer = abs(math.log(balance.s / balance.fitting)) - abs(math.log(mended / balance.fitting))
         counted = Evidence(
             "numbers the reconstruction is averaged over, against the KL"
             if heavy
@@ -69,9 +55,7 @@ class ReductionMismatch(Rule):
             NEARER,
         )
         evidence = (counted, harm_heavy(objective, balance) if heavy else harm_light(balance))
-        if not counted.incriminating or not (
-            explained.incriminating or (harmed and objective.mostly_reductions)
-        ):
+        if not counted.incriminating or not (explained.incriminating or (harmed and objective.mostly_reductions)):
             return Healthy(evidence)
         term, other = ("reconstruction", "KL") if heavy else ("KL", "reconstruction")
         return Finding(

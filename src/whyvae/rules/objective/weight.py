@@ -10,9 +10,7 @@ from whyvae.verdict import Evidence, Limit
 def harm_heavy(objective: Objective, balance: Balance) -> Evidence:
     """Collapse is the optimum; or reconstructions lose more than they keep."""
     what = (
-        "KL weight per nat of likelihood (effective beta)"
-        if objective.bernoulli
-        else "noise variance the loss implies"
+        "KL weight per nat of likelihood (effective beta)" if objective.bernoulli else "noise variance the loss implies"
     )
     if balance.collapse_predicted:
         reason = (

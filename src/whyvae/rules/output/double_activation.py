@@ -32,16 +32,14 @@ SQUASHING = {
 
 
 def _bce(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
-    return (
-        F.binary_cross_entropy_with_logits(output, x, reduction="sum") + kl(mu, logvar)
-    ) / x.shape[0]
+    return (F.binary_cross_entropy_with_logits(output, x, reduction="sum") + kl(mu, logvar)) / x.shape[0]
 
 
 class DoubleActivation(Rule):
     """An activation is applied twice, such as a sigmoid before BCE-with-logits."""
 
     code = "OUT03"
-    stage = 1
+    stage = 10
     requires = ("DAT01",)
     explains = ("POS01",)
 
@@ -49,21 +47,14 @@ class DoubleActivation(Rule):
     def check(output: OutputActivation, objective: Objective) -> Verdict:
         applied = [name for name in output.activations if name in SQUASHING]
         count = len(applied)
-        narrowed = count > 1 and (
-            output.low > output.own_low + 0.1 or output.high < output.own_high - 0.1
-        )
+        narrowed = count > 1 and (output.low > output.own_low + 0.1 or output.high < output.own_high - 0.1)
         squashed_logits = (
-            objective.family == "bernoulli logits"
-            and count > 0
-            and output.low >= -1.001
-            and output.high <= 1.001
+            objective.family == "bernoulli logits" and count > 0 and output.low >= -1.001 and output.high <= 1.001
         )
         squashed_classes = objective.family == "categorical" and "softmax" in applied
         inside = squashed_logits or squashed_classes
         total = count + 1 if inside else (count if narrowed else min(count, 1))
-        evidence = (
-            Evidence("activations between the last layer and the likelihood", total, TWICE),
-        )
+        evidence = (Evidence("activations between the last layer and the likelihood", total, TWICE),)
         if total < 2:
             return Healthy(evidence)
         last = applied[-1].rstrip("_")

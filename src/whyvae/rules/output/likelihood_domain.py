@@ -17,22 +17,18 @@ HIGH = Limit(
     1 + 1e-6,
     "binary cross-entropy is a likelihood on [0, 1]; above it the loss has no lower end",
 )
-LOW = Limit(
-    "<", -1e-6, "binary cross-entropy is a likelihood on [0, 1]; below it the loss has no lower end"
-)
+LOW = Limit("<", -1e-6, "binary cross-entropy is a likelihood on [0, 1]; below it the loss has no lower end")
 
 
 def _bce(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
-    return (
-        F.binary_cross_entropy_with_logits(output, x, reduction="sum") + kl(mu, logvar)
-    ) / x.shape[0]
+    return (F.binary_cross_entropy_with_logits(output, x, reduction="sum") + kl(mu, logvar)) / x.shape[0]
 
 
 class LikelihoodDomain(Rule):
     """The data lies outside the range on which the likelihood is defined."""
 
     code = "OUT02"
-    stage = 1
+    stage = 10
     requires = ("DAT01",)
     explains = ("TRN01", "POS01")
 

@@ -22,7 +22,7 @@ class OutputRange(Rule):
     """The output activation cannot reach the data's values."""
 
     code = "OUT01"
-    stage = 1
+    stage = 10
     requires = ("DAT01", "OUT02", "OUT03", "WIR04")
     explains = ("POS01",)
 

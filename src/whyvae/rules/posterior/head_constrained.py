@@ -18,9 +18,7 @@ REACH_LOW = Limit(
     -2.5,
     "N(0, 1) has its mass between -2.5 and 2.5 (99 %): encodings must be able to go there",
 )
-REACH_HIGH = Limit(
-    "<", 2.5, "N(0, 1) has its mass between -2.5 and 2.5 (99 %): encodings must be able to go there"
-)
+REACH_HIGH = Limit("<", 2.5, "N(0, 1) has its mass between -2.5 and 2.5 (99 %): encodings must be able to go there")
 NARROW = Limit(
     ">",
     0.2,
@@ -37,7 +35,7 @@ class HeadConstrained(Rule):
     """An activation or clamp keeps the mean or log-variance from values they need."""
 
     code = "POS04"
-    stage = 2
+    stage = 21
     requires = ("DAT01", "WIR05", "POS02")
     explains = ("POS01",)
 

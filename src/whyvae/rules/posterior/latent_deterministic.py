@@ -25,7 +25,7 @@ class LatentDeterministic(Rule):
     """No noise is sampled in training."""
 
     code = "POS02"
-    stage = 1
+    stage = 10
     requires = ("DAT01",)
 
     @staticmethod

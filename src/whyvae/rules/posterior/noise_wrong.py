@@ -38,7 +38,7 @@ class NoiseWrong(Rule):
     """The noise is not N(0, sigma^2): it is uniform, shared, rescaled or scaled by the variance."""
 
     code = "POS03"
-    stage = 1
+    stage = 10
     requires = ("DAT01", "POS02")
     explains = ("POS01",)
 
@@ -72,11 +72,7 @@ class NoiseWrong(Rule):
                 noise,
             )
         if noise.uniform or normal.incriminating:
-            kind = (
-                "uniform"
-                if noise.uniform
-                else f"not N(0, 1) (mean {noise.mean:.2g}, sd {noise.sd:.2g})"
-            )
+            kind = "uniform" if noise.uniform else f"not N(0, 1) (mean {noise.mean:.2g}, sd {noise.sd:.2g})"
             return _finding(
                 normal,
                 f"The noise of the reparametrisation is {kind}: the KL assumes a Gaussian posterior.",
@@ -84,9 +80,7 @@ class NoiseWrong(Rule):
             )
         if objective.sampling_mistake:
             return _finding(
-                Evidence(
-                    "noise scale against the KL's sigma", 1, SCALED, text=objective.sampling_mistake
-                ),
+                Evidence("noise scale against the KL's sigma", 1, SCALED, text=objective.sampling_mistake),
                 f"z is sampled with another spread than the KL is computed for: {objective.sampling_mistake}.",
                 noise,
             )

@@ -26,7 +26,7 @@ class PosteriorCollapse(Rule):
 
     code = "POS01"
     kind = "symptom"
-    stage = 9
+    stage = 90
     requires = ("DAT01", "TRN01")
 
     @staticmethod

@@ -16,7 +16,7 @@ class NotFinite(Rule):
 
     code = "TRN01"
     kind = "symptom"
-    stage = 8
+    stage = 80
 
     @staticmethod
     def check(numbers: Finiteness) -> Verdict:

@@ -8,16 +8,14 @@ from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
 
-LEFT = Limit(
-    ">", 1e-3, "gradients that were cleared are exactly 0 before the first backward of a step"
-)
+LEFT = Limit(">", 1e-3, "gradients that were cleared are exactly 0 before the first backward of a step")
 
 
 class GradientsNotCleared(Rule):
     """Gradients pile up over steps because nothing clears them."""
 
     code = "WIR02"
-    stage = 1
+    stage = 10
     requires = ("DAT01",)
     explains = ("TRN01", "POS01")
 

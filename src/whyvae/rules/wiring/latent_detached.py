@@ -21,7 +21,7 @@ class LatentDetached(Rule):
     """The reconstruction gradient never reaches the encoder."""
 
     code = "WIR05"
-    stage = 1
+    stage = 10
     requires = ("DAT01",)
     explains = ("POS01",)
 

@@ -8,19 +8,15 @@ from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
 
-NONE = Limit(
-    ">", 0, "a parameter with a gradient that no step ever changes stays at its random start"
-)
-IDLE = Limit(
-    ">", 0.01, "a share of the weights below this (a spare bias) changes nothing that can be seen"
-)
+NONE = Limit(">", 0, "a parameter with a gradient that no step ever changes stays at its random start")
+IDLE = Limit(">", 0.01, "a share of the weights below this (a spare bias) changes nothing that can be seen")
 
 
 class ParametersNotOptimized(Rule):
     """Parameters get a gradient but are never stepped, or get no gradient at all."""
 
     code = "WIR01"
-    stage = 1
+    stage = 10
     requires = ("DAT01",)
     explains = ("POS01",)
 

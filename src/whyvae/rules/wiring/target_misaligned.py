@@ -31,7 +31,7 @@ class TargetMisaligned(Rule):
     """The loss compares the output with something that is not its own input."""
 
     code = "WIR04"
-    stage = 1
+    stage = 10
     requires = ("DAT01",)
     explains = ("POS01",)
 
@@ -55,9 +55,7 @@ class TargetMisaligned(Rule):
             )
         if not target.comparable:
             return Skipped("does not apply: input and target are of different kinds or sizes")
-        evidence = (
-            Evidence("examples whose target resembles their own input most", target.own_row, OWN),
-        )
+        evidence = (Evidence("examples whose target resembles their own input most", target.own_row, OWN),)
         if evidence[0].incriminating and (target.reordered or not target.same_origin):
             shuffled = target.own_feature < 0.5  # False for NaN
             how = (
