@@ -55,7 +55,7 @@ class Log:
 
     def add(self, step: int, loss: Tensor) -> None:
         if self.seen % self.stride == 0:
-            self._kept.append((step, loss))
+            self._kept.append((step, loss.detach()))
             if len(self._kept) >= self.most:
                 self._kept = self._kept[::2]
                 self.stride *= 2

@@ -35,6 +35,7 @@ from whyvae.watch.step import Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Recorder, calling_place, see_custom_functions, tensors_in
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
+SUSTAINED = 0.2  # of that budget, once as many steps are kept as ever will be: new ones only replace old ones
 FREE_STEPS = 3  # recorded whatever they cost
 FREE_SECONDS = 0.05  # a short run may cost this much beyond its share
 MOST_STEPS = 24
@@ -79,7 +80,9 @@ class Watcher:
         self.onlooker = Onlooker()
         self.count = 0  # optimiser steps done
         self.backwards = 0
-        self.spent = 0.0  # seconds of our own
+        self._begin = time.perf_counter()
+        self._fixed = 0.0  # of `spent`: the free steps
+        self.spent = 0.0
         self.seconds = 0.0  # of the run, ours included
         self.compiled = False
         self.error: Exception | None = None  # our own last mistake
@@ -92,10 +95,10 @@ class Watcher:
         self._looking = 0
         self._last_optimizer_step = -1
         self._undo: list[Callable[[], Any]] = []
+        self._modules = 0  # how many were loaded when pictures were last looked for
         self._pictures: dict[str, Callable[[], None]] = {}
         self._pid = os.getpid()
         self._in_step = 0
-        self._fixed = 0.0
         self._idle: frozenset[int] = frozenset()
         self._registry = Registry()
 
@@ -106,7 +109,7 @@ class Watcher:
         self._undo += [
             register_optimizer_step_pre_hook(self._before_step).remove,
             register_optimizer_step_post_hook(self._after_step).remove,
-            self._wrap(Tensor, "backward", lambda args: args[:1]),
+            self._wrap(Tensor, "backward", lambda args: args[0]),
             self._wrap(torch.autograd, "backward", lambda args: args[0]),
             self._wrap(torch.autograd, "grad", lambda args: args[0], gradients_only=True),
             self._quiet_loader(),
@@ -193,13 +196,23 @@ class Watcher:
             kept -= _bytes(dropped)
 
     def _due(self) -> bool:
-        if self.failures >= MOST_FAILURES:
-            return False
         if len(self.steps) < FREE_STEPS:
             self._fixed = self.spent
-            return True
-        elapsed = time.perf_counter() - self._begin
-        return self.spent - self._fixed < FREE_SECONDS + self.budget * elapsed
+            return self.failures < MOST_FAILURES
+        return time.perf_counter() > self._due_at and self.failures < MOST_FAILURES
+
+    @property
+    def spent(self) -> float:
+        """Seconds of our own in recorded steps."""
+        return self._spent
+
+    @spent.setter
+    def spent(self, seconds: float) -> None:
+        """Sets the clock for the next recorded step, so that the hooks of a step need only look at it."""
+        self._spent = seconds
+        over = seconds - self._fixed - FREE_SECONDS
+        budget = self.budget if len(self.steps) < MOST_STEPS else self.budget * SUSTAINED
+        self._due_at = self._begin + over / budget if budget > 0 else float("inf")
 
     # ------------------------------------------------------------------ events
     def _wrap(
@@ -218,7 +231,7 @@ class Watcher:
             found = roots(args) if args else kwargs.get("tensors", kwargs.get("outputs"))
             self._depth += 1
             try:
-                self._before_backward(list(tensors_in(found)))
+                self._before_backward([found] if isinstance(found, Tensor) else list(tensors_in(found)))
                 result = original(*args, **kwargs)
             finally:
                 self._depth -= 1
@@ -234,7 +247,7 @@ class Watcher:
     def _before_backward(self, roots: list[Tensor]) -> None:
         self.backwards += 1
         if roots:
-            self.log.add(self.count, roots[0].detach())
+            self.log.add(self.count, roots[0])
         recorder = self._recorder
         if recorder is None:
             return
@@ -328,13 +341,18 @@ class Watcher:
         if known.stepped_at is None:
             known.stepped_at = calling_place()
         known.lr = float(optimizer.param_groups[0]["lr"])
-        if known.steps == max(o.steps for o in self.optimizers.values()):
-            self.count = known.steps
-        spy_on_pictures(self.shown, self._pictures)
+        self.count = max(self.count, known.steps)
+        self._spy()
         if self.stop_after is not None and self.count >= self.stop_after:
             raise StopTraining
         if self._recorder is None and self._due():
             self._open()
+
+    def _spy(self) -> None:
+        """Nothing new can be spied on where nothing was imported since: the usual case, at every step."""
+        if len(sys.modules) != self._modules:
+            self._modules = len(sys.modules)
+            spy_on_pictures(self.shown, self._pictures)
 
     def _meet(self, optimizer: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -358,7 +376,7 @@ class Watcher:
         if self._looking == 0 and getattr(self, "_onlooker_on", False):
             self._onlooker_on = False
             _remove_mode(self.onlooker)
-            spy_on_pictures(self.shown, self._pictures)
+            self._spy()
 
     def _quiet_loader(self) -> Callable[[], None]:
         """Collating and transforming examples is not part of the step."""
