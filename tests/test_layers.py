@@ -8,6 +8,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 ROOMS = [
     {"", "verdict", "pages"},  # "" is the package itself: lazy, and __version__
+    {"score", "features", "distances"},  # numbers about rows: they know no model
     {"watch", "subject"},
     {"audit", "testing"},  # testing: patients for specimens, trained under the watcher
     {"probe", "probes"},
