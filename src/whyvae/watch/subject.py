@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from whyvae.watch import lineage as lineages
+from whyvae.watch.feeds import feeds_of
 from whyvae.watch.lineage import Dependencies, Lineage
 from whyvae.watch.names import Named
 from whyvae.watch.onlooker import entries
@@ -96,25 +97,9 @@ class Subject:
 
     # ------------------------------------------------------------------ data
     @cached_property
-    def fed_slots(self) -> list[int]:
-        """Slots of the main tape through which a step's own data enters."""
-        return _fresh(self.tape)
-
-    @cached_property
     def train(self) -> list[Feed]:
         """One feed a recorded step: its data, for the main tape."""
-        key, shapes = self.tape.shape_key(), [self.tape.slots[s].shape for s in self.fed_slots]
-        feeds = []
-        for step in self.steps:
-            slots = _fresh(step.tape)
-            same = step.tape.shape_key() == key and [step.tape.slots[s].shape for s in slots] == shapes
-            if same:
-                feeds.append({
-                    mine: step.tape.slots[theirs].value.double()  # type: ignore[union-attr]
-                    if step.tape.slots[theirs].dtype.is_floating_point else step.tape.slots[theirs].value
-                    for mine, theirs in zip(self.fed_slots, slots, strict=True)
-                })  # fmt: skip
-        return feeds  # type: ignore[return-value]
+        return feeds_of(self.deps, self.steps)
 
     @cached_property
     def held_out(self) -> list[Feed]:
@@ -221,16 +206,6 @@ def _deterministic(step: Step) -> tuple[Step, Lineage] | None:
         return step, lineages.find_deterministic(step.tape)
     except (lineages.NoVAE, lineages.ReplayFailed):
         return None
-
-
-def _fresh(tape: Tape) -> list[int]:
-    """External tensors that a step brings with it: not parameters, not state it carries along."""
-    used = {r for op in tape.ops for r in op.reads}
-    return [
-        s.index for s in tape.slots
-        if s.index in used and s.external and not s.trainable and not s.parameter and s.live is None
-        and s.value is not None and len(s.shape) > 0 and s.numel > 1
-    ]  # fmt: skip
 
 
 def _row_key(row: Tensor) -> int:

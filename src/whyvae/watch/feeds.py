@@ -1,0 +1,82 @@
+"""The data of each recorded step, in the places where the main step's data stands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from whyvae.watch.replay import Replay, ReplayFailed
+from whyvae.watch.tape import Tape
+
+if TYPE_CHECKING:
+    from whyvae.watch.lineage import Dependencies
+    from whyvae.watch.step import Step
+
+MOST_FED = (
+    4  # times the largest tensor that enters the model: a larger one is a whole data set, of which rows are picked
+)
+
+
+def feeds_of(deps: Dependencies, steps: list[Step]) -> list[dict[int, Tensor]]:
+    """One feed a step that runs the program of `deps.tape`: slot of that tape -> the step's own value, float64.
+
+    All that a step computes from its data alone is fed, so that a batch picked by a written number
+    (`x[order[i : i + 64]]`) is the step's own too. Slots that hold the same in all steps are fed as well.
+    """
+    tape = deps.tape
+    wanted, key = _data(deps), tape.shape_key()
+    found = []
+    for step in steps:
+        theirs = _matching(tape, step.tape) if step.tape.shape_key() == key else {}
+        if not all(s in theirs for s in wanted):
+            continue
+        try:
+            with torch.no_grad():
+                values = Replay(_without_parameters(step.tape), {}).run([theirs[s] for s in wanted])
+        except ReplayFailed:
+            continue
+        found.append({s: values[theirs[s]] for s in wanted})
+    return found
+
+
+def _without_parameters(tape: Tape) -> Tape:
+    """`tape` without the values of its parameters, which a replay would copy."""
+    slots = [replace(s, value=None) if s.trainable else s for s in tape.slots]
+    return Tape(tape.ops, slots, tape.roots, tape.step, tape.autocast, tape.compiled)
+
+
+def _data(deps: Dependencies) -> list[int]:
+    """Slots that depend on what a step brings with it, and on neither parameters nor draws."""
+    tape = deps.tape
+    fresh = fresh_slots(tape)
+    moved = deps.descendants([s.index for s in tape.slots if s.trainable or s.parameter or s.live is not None])
+    drawn = deps.descendants([s for op in tape.ops if op.random for s in (*op.outs, *op.writes)])
+    brought = deps.descendants(fresh) | set(fresh)
+    entering = [
+        r for op in tape.ops for r in op.reads
+        if r in brought and r not in moved and r not in drawn and not moved.isdisjoint((*op.outs, *op.writes))
+    ]  # fmt: skip
+    largest = max((tape.slots[s].numel for s in entering), default=0) * MOST_FED
+    return sorted(s for s in brought - moved - drawn if s in entering or 1 < tape.slots[s].numel <= largest)
+
+
+def fresh_slots(tape: Tape) -> list[int]:
+    """External tensors that a step brings with it: not parameters, not state it carries along."""
+    used = {r for op in tape.ops for r in op.reads}
+    return [
+        s.index for s in tape.slots
+        if s.index in used and s.external and not s.trainable and not s.parameter and s.live is None
+        and s.value is not None and len(s.shape) > 0 and s.numel > 1
+    ]  # fmt: skip
+
+
+def _matching(mine: Tape, other: Tape) -> dict[int, int]:
+    """Slot of `mine` -> slot of `other`, for two tapes of the same program."""
+    found: dict[int, int] = {}
+    for a, b in zip(mine.ops, other.ops, strict=True):
+        for x, y in ((a.reads, b.reads), (a.outs, b.outs), (a.writes, b.writes)):
+            found.update(zip(x, y, strict=False))
+    return found
