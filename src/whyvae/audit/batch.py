@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import linecache
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +59,8 @@ def at_batch_size(subject: Any, share: float) -> tuple[Lineage, Replay]:
         raise ValueError(f"a batch of {batch} cannot be halved")
     if batch in others and _written(tape, batch):
         raise ValueError(f"the number {batch} may be the batch or a width")
+    if (line := _doubtful(tape, batch, others)) is not None:
+        raise ValueError(f"a number in line {line} may hold the batch size as a factor")
     shrunk = _shrunk(_fed(subject), batch, small, others)
     return find(shrunk), _replay(subject, shrunk)
 
@@ -126,6 +131,32 @@ def replace_args(op: Op, batch: int, small: int, others: set[int]) -> Op:
     if op.name in _SCALED:
         return replace(op, args=tuple(_scaled(a, batch, small, others) for a in op.args))
     return op
+
+
+_SIZES = re.compile(r"len\(|shape|size\(|numel|batch|\b(n|b|bs|B|N)\b", re.IGNORECASE)
+
+
+def _doubtful(tape: Tape, batch: int, others: set[int]) -> int | None:
+    """The line of a factor that is no batch size, while the line speaks of a size: `/ (2 * 0.02 * len(x))`."""
+    for op in tape.ops:
+        numbers = [a for a in op.args if isinstance(a, float)] if op.name in _SCALED and op.place else []
+        if any(_scaled(a, batch, batch // 2, others) == a and a not in {0.5, -0.5, 2.0} for a in numbers):
+            assert op.place is not None  # noqa: S101
+            if _hides_a_size(linecache.getline(op.place.file, op.place.line).strip()):
+                return op.place.line
+    return None
+
+
+def _hides_a_size(source: str) -> bool:
+    """Is something multiplied or divided by a product of a size and something else? (A size alone is known as one.)"""
+    try:
+        tree = ast.parse(source.removesuffix(":"))
+    except SyntaxError:  # a line of a longer statement
+        return _SIZES.search(source) is not None
+    binary = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp)]
+    operands = [n.right for n in binary if isinstance(n.op, ast.Div | ast.Mult)]
+    operands += [n.left for n in binary if isinstance(n.op, ast.Mult)]
+    return any(isinstance(o, ast.BinOp) and _SIZES.search(ast.unparse(o)) for o in operands)
 
 
 def _first_size(args: Any, batch: int, small: int) -> Any:

@@ -181,18 +181,49 @@ def _first(subject: Any, last: float) -> float:
 
 
 def _half(subject: Any, s: float) -> float:
-    """S of the same step with half of its batch."""
+    """S of the same step with half of its batch: from a recorded step of another size where there is one."""
+    seen = _at_another_size(subject)
+    if not math.isnan(seen):
+        return s * 0.5**seen
     try:
-        lineage, replay = at_batch_size(subject, 0.5)
-        likelihood, regulariser = (
-            audit_likelihood(lineage, replay),
-            audit_regulariser(lineage, replay),
-        )
+        return _audited(*at_batch_size(subject, 0.5))
     except (NoVAE, ReplayFailed, ValueError):
         return math.nan
-    if regulariser.form not in {"exact", "learned prior", "free bits"}:
+
+
+def _at_another_size(subject: Any) -> float:
+    """Exponent of the batch size in s, between a recorded step of another size (a last, smaller batch) and the one
+    nearest to it in time; NaN where every step has one size.
+    """
+    mine = subject.main.tape.shape_key()
+    usual = [step for step in subject.steps if step.tape.shape_key() == mine and step.finite]
+    for step in reversed(subject.steps):
+        if not step.finite or len(step.tape.ops) != len(subject.tape.ops) or step.tape.shape_key() == mine:
+            continue
+        near = min(usual, key=lambda other: abs(other.index - step.index), default=None)
+        if near is None:
+            break
+        try:
+            (size, there), (other, here) = _size_and_s(step), _size_and_s(near)
+        except (NoVAE, ReplayFailed):
+            continue
+        if size != other and there > 0 and here > 0:
+            return math.log(there / here) / math.log(size / other)
+    return math.nan
+
+
+def _size_and_s(step: Any) -> tuple[int, float]:
+    """(examples, s) of a recorded step at the parameters it had."""
+    lineage = find(step.tape)
+    replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
+    return step.tape.slots[lineage.z].shape[0], _audited(lineage, replay)
+
+
+def _audited(lineage: Lineage, replay: Replay) -> float:
+    likelihood, regulariser = audit_likelihood(lineage, replay), audit_regulariser(lineage, replay)
+    if likelihood is None or regulariser.form not in {"exact", "learned prior", "free bits"}:
         return math.nan
-    return _noise_variance(regulariser, likelihood) if likelihood is not None else math.nan
+    return _noise_variance(regulariser, likelihood)
 
 
 def _learned(subject: Any, likelihood: Likelihood | None) -> bool:

@@ -1,0 +1,65 @@
+"""Does s depend on the batch size? From steps of two sizes, from rewriting one step, or not at all."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from whyvae.probes.objective import Objective, _at_another_size
+from whyvae.testing import factors, kl
+from whyvae.watch.subject import Subject
+from whyvae.watch.watcher import Watcher
+
+SIGMA2 = 0.02
+
+
+def halved(error, divergence, n):
+    return error / (2 * SIGMA2 * len(n)) + divergence / len(n)
+
+
+def summed_error(error, divergence, n):
+    return error / (2 * SIGMA2) + divergence / len(n)
+
+
+def summed_kl(error, divergence, n):
+    return error / (2 * SIGMA2 * len(n)) + divergence
+
+
+def plain(error, divergence, n):
+    return error / (2 * SIGMA2) + divergence
+
+
+def trained(loss, sizes):
+    torch.manual_seed(0)
+    data = factors()
+    encoder, decoder = nn.Linear(12, 6), nn.Linear(3, 12)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+    with Watcher() as watcher:
+        for size in sizes:
+            x = data[torch.randperm(len(data))[:size]]
+            mu, logvar = encoder(x).chunk(2, 1)
+            output = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+            optimizer.zero_grad()
+            loss((output - x).square().sum(), kl(mu, logvar), x).backward()
+            optimizer.step()
+    return Subject.of(watcher)
+
+
+@pytest.mark.parametrize(("loss", "power"), [(halved, 0), (plain, 0), (summed_error, -1), (summed_kl, 1)])
+def test_steps_of_two_sizes_give_the_power_of_the_batch_size(loss, power):
+    subject = trained(loss, [64, 64, 40, 64])
+    assert _at_another_size(subject) == pytest.approx(power, abs=1e-6)
+    objective = Objective.measure(subject)
+    assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "power"), [(plain, 0), (summed_error, -1)])
+def test_one_size_is_rewritten(loss, power):
+    objective = Objective.measure(trained(loss, [64] * 4))
+    assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [halved, summed_kl])
+def test_a_size_hidden_in_a_factor_is_not_guessed(loss):
+    assert math.isnan(Objective.measure(trained(loss, [64] * 4)).noise_variance_half_batch)
