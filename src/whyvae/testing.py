@@ -81,6 +81,7 @@ class Patient:
     batch: int = 64
     lr: float = 3e-3
     seed: int = 0
+    between: Callable[[Tensor], Tensor] = unchanged  # what is done to the encoder's hidden values
     heads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = both_unchanged
     sample: Callable[[Tensor, Tensor], Tensor] = reparametrise
     output: Callable[[Tensor], Tensor] = unchanged
@@ -113,7 +114,7 @@ class Patient:
                     self._loss(model, self.data[:held], self.data[:held])
 
     def _loss(self, model: Model, x: Tensor, target: Tensor) -> Tensor:
-        h = model.encoder(x)
+        h = self.between(model.encoder(x))
         mu, logvar = self.heads(model.mu(h), model.logvar(h))
         output = self.output(model.decoder(self.sample(mu, logvar)))
         return self.loss(output, target, mu, logvar)
