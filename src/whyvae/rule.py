@@ -24,9 +24,9 @@ class Rule:
 
     `stage` is the order of repair: a smaller stage voids what larger ones measure.
 
-        0 finite data · 10 certificates (exact) · 20 scale of the data and of the two terms · 30 KL too heavy ·
-        40 optimiser · 48 KL too light · 50 capacity · 60 generalisation · 70 how samples are drawn and shown ·
-        80, 90 symptoms
+        0 finite data · 10 certificates (exact) · 20 scale of the data · 21 evaluation mode (batch norm) · 22 scale of
+        the two terms · 30 KL too heavy · 40 optimiser · 48 KL too light · 50 capacity · 60 generalisation ·
+        70 how samples are drawn and shown · 80, 90 symptoms
 
     `requires`: where one of these codes is found, this rule is not run; EARLIER stands for every cause, of severity
     `warning` or above, of an earlier stage. `explains`: symptoms this cause accounts for, when both are found.

@@ -59,14 +59,18 @@ def both_unchanged(mu: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Model(nn.Module):
-    """Encoder, heads, decoder; `hidden` and `decoder_hidden` are widths."""
+    """Encoder, heads, decoder; `hidden` and `decoder_hidden` are widths; `norm` makes a layer of a width."""
 
-    def __init__(self, features: int, latents: int, hidden: int, decoder_hidden: int) -> None:
+    def __init__(
+        self, features: int, latents: int, hidden: int, decoder_hidden: int, norm: Callable[[int], nn.Module]
+    ) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(features, hidden), nn.Tanh())
+        self.encoder = nn.Sequential(nn.Linear(features, hidden), norm(hidden), nn.Tanh())
         self.mu = nn.Linear(hidden, latents)
         self.logvar = nn.Linear(hidden, latents)
-        self.decoder = nn.Sequential(nn.Linear(latents, decoder_hidden), nn.Tanh(), nn.Linear(decoder_hidden, features))
+        self.decoder = nn.Sequential(
+            nn.Linear(latents, decoder_hidden), norm(decoder_hidden), nn.Tanh(), nn.Linear(decoder_hidden, features)
+        )
 
 
 @dataclass
@@ -82,6 +86,7 @@ class Patient:
     lr: float = 3e-3
     seed: int = 0
     between: Callable[[Tensor], Tensor] = unchanged  # what is done to the encoder's hidden values
+    norm: Callable[[int], nn.Module] = nn.Identity  # of the hidden layers, from their width
     heads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = both_unchanged
     sample: Callable[[Tensor, Tensor], Tensor] = reparametrise
     output: Callable[[Tensor], Tensor] = unchanged
@@ -98,7 +103,7 @@ class Patient:
 
     def _train(self) -> None:
         n, features = self.data.shape
-        model = Model(features, self.latents, self.hidden, self.decoder_hidden)
+        model = Model(features, self.latents, self.hidden, self.decoder_hidden, self.norm)
         optimizer = torch.optim.Adam(self.optimised(model), lr=self.lr)
         held = n // 4
         for step in range(self.steps):
@@ -110,8 +115,10 @@ class Patient:
             loss.backward()
             optimizer.step()
             if step % 100 == 99:
+                model.eval()
                 with torch.no_grad():
                     self._loss(model, self.data[:held], self.data[:held])
+                model.train()
 
     def _loss(self, model: Model, x: Tensor, target: Tensor) -> Tensor:
         h = self.between(model.encoder(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -43,8 +44,14 @@ class Reconstruction(Probe):
         )  # fmt: skip
 
 
-def reconstructions(subject: Any) -> tuple[Tensor, Tensor]:
-    """(outputs in data space, targets), [n, D], over the recorded steps."""
+def reconstructions(
+    subject: Any, *, batch_statistics: bool = False, statistics: Mapping[int, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """(outputs in data space, targets), [n, D], over the recorded steps, in evaluation mode.
+
+    Batch norm uses its running statistics; with `batch_statistics` those of each batch where training did; `statistics`
+    maps slots of running statistics to other values.
+    """
     likelihood = audited_likelihood(subject)
     lineage = subject.lineage
     if subject.broken:
@@ -54,11 +61,13 @@ def reconstructions(subject: Any) -> tuple[Tensor, Tensor]:
     target_rows(subject)  # numbers, or CannotMeasure
     outputs, targets = [], []
     for i, feed in enumerate(subject.train or [{}]):
-        fed = dict(feed)
+        fed = {**feed, **(statistics or {})}
         if lineage.eps >= 0:
             fed[lineage.eps] = noise_like(lineage, i)
         with torch.no_grad():
-            got = subject.replay.run([lineage.output, lineage.target], feed=fed, training=False)
+            got = subject.replay.run(
+                [lineage.output, lineage.target], feed=fed, training=False, batch_statistics=batch_statistics
+            )
         output, target = got[lineage.output], got[lineage.target].double()
         if likelihood.family == "bernoulli logits":
             output = output.sigmoid()

@@ -23,8 +23,9 @@ Edit = Callable[[Tensor], Tensor]
 _TO_FLOAT = {"float", "half", "bfloat16", "double"}
 _MODED = {  # functions that behave differently in training and evaluation, and where their flag stands
     "dropout": 2, "dropout1d": 2, "dropout2d": 2, "dropout3d": 2, "alpha_dropout": 2,
-    "feature_alpha_dropout": 2, "batch_norm": 5, "rrelu": 3,
+    "feature_alpha_dropout": 2, "batch_norm": 5, "instance_norm": 5, "rrelu": 3,
 }  # fmt: skip
+NORMALISING = {"batch_norm", "instance_norm"}  # by statistics of the batch, or by running ones
 
 
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
@@ -59,6 +60,7 @@ class Replay:
         edit: Mapping[int, Edit] | None = None,
         cut: tuple[frozenset[int], Mapping[int, Tensor]] | None = None,
         training: bool | None = None,
+        batch_statistics: bool = False,
         attached: bool = False,
         seed: int = 0,
     ) -> dict[int, Tensor]:
@@ -66,8 +68,8 @@ class Replay:
 
         `feed` replaces what a slot holds (nothing above it is run for its sake); `edit` maps a freshly
         made value to another; `cut` = (ops, values): those ops, and only those, see `values` instead of
-        the slots' own. `training` overrides the mode of dropout and batch norm. `attached` ignores `detach`
-        and `no_grad`: the dependence of values, not of gradients.
+        the slots' own. `training` overrides the mode of dropout and batch norm; with `batch_statistics` batch norm
+        keeps the recorded one. `attached` ignores `detach` and `no_grad`: the dependence of values, not of gradients.
         """
         targets = list(targets)
         feed = feed or {}
@@ -80,7 +82,8 @@ class Replay:
                 op = self.tape.ops[position]
                 in_cut = op.index in cut_ops
                 lookup = self._lookup(env, inside, in_cut=in_cut)
-                result = _call(op, lookup, training, attached=attached)
+                mode = None if batch_statistics and op.name in NORMALISING else training
+                result = _call(op, lookup, mode, attached=attached)
                 for slot, value in _results(op, result, lookup):
                     if slot in feed:
                         continue
@@ -203,12 +206,12 @@ def _in_double(op: Op, args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def _in_mode(name: str, args: Any, kwargs: Any, *, training: bool) -> tuple[Any, Any]:
-    if name == "batch_norm" and not isinstance(kwargs.get("running_mean", args[1] if len(args) > 1 else None), Tensor):
+    if name in NORMALISING and not isinstance(kwargs.get("running_mean", args[1] if len(args) > 1 else None), Tensor):
         return args, kwargs  # no running statistics: the batch's own are used in both modes
     position = _MODED[name]
     if len(args) > position:
         return (*args[:position], training, *args[position + 1 :]), kwargs
-    return args, {**kwargs, "training": training}
+    return args, {**kwargs, "use_input_stats" if name == "instance_norm" else "training": training}
 
 
 def _double(tensor: Tensor) -> Tensor:
