@@ -13,7 +13,7 @@ ROOMS = [
     {"audit", "testing"},  # testing: patients for specimens, trained under the watcher
     {"probe", "probes"},
     {"rule", "rules"},
-    {"record"},
+    {"record", "confidence"},
     {"examine"},
     {"report"},
     {"api"},
@@ -24,7 +24,7 @@ ROOMS = [
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # Inside functions the public names may be called from below: watcher.examine() returns a report.
 UPWARD = {"api"}
-NO_TORCH = ("record", "verdict", "pages", "report", "cli", "command_run", "demo")
+NO_TORCH = ("record", "confidence", "verdict", "pages", "report", "cli", "command_run", "demo")
 RENDERERS = {"rich", "whyvae.report"}
 FILES = sorted((SRC / "whyvae").rglob("*.py"))
 

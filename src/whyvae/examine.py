@@ -9,6 +9,7 @@ from dataclasses import replace
 from graphlib import TopologicalSorter
 from typing import Any, Protocol
 
+from whyvae.confidence import calibrated
 from whyvae.probe import Bench, CannotMeasure, debugging
 from whyvae.probes.facts import described
 from whyvae.record import Examination, Found, NotRun, Outcome, Passed
@@ -117,7 +118,7 @@ def _verdict(bench: Bench, rule: type[Rule]) -> Verdict:
 
 def _found(rules: Rules, verdicts: Mapping[str, Verdict]) -> list[Found]:
     return [
-        Found(code, rules[code].name(), rules[code].kind, rules[code].stage, v, rules[code].explains)
+        Found(code, rules[code].name(), rules[code].kind, rules[code].stage, calibrated(code, v), rules[code].explains)
         for code, v in verdicts.items()
         if isinstance(v, Finding)
     ]

@@ -1,0 +1,1 @@
+"""A bank of injected faults: VAEs that are ill in a known way, and healthy ones; `python -m bench.bank --help`."""
