@@ -184,7 +184,7 @@ def _half(subject: Any, s: float) -> float:
     """S of the same step with half of its batch: from a recorded step of another size where there is one."""
     seen = _at_another_size(subject)
     if not math.isnan(seen):
-        return s * 0.5**seen
+        return float(s * 0.5**seen)
     try:
         return _audited(*at_batch_size(subject, 0.5))
     except (NoVAE, ReplayFailed, ValueError):
