@@ -1,6 +1,9 @@
 """Runs `whyvae run` on every script of tests/scripts and compares the first cause with the manifest.
 
-    python bench/corpus.py [--only REGEX] [--jobs 2] [--out corpus.json]
+    python bench/corpus.py [--folder FOLDER] [--only REGEX] [--jobs 2] [--out corpus.json]
+
+FOLDER holds scripts and a manifest.json: a list of {"path", "expect": a code, "healthy", "inconclusive" or "no-vae",
+"accept": further codes that would be right}.
 
 Prints one line a script and a table at the end: first cause right, right cause among the first two, false alarms.
 """
@@ -16,6 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +27,14 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "tests" / "scripts"
 LIMIT = 400  # seconds for one script, our examination included
 
 
-def run(entry: dict[str, Any]) -> dict[str, Any]:
+def run(entry: dict[str, Any], folder: Path = SCRIPTS) -> dict[str, Any]:
     """One script in a process and a folder of its own; the record and what it took."""
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         record = Path(scratch) / "record.json"
         command = [sys.executable, "-W", "ignore", "-m", "whyvae", "run", "--json", str(record), "--out", scratch,
-                   str(SCRIPTS / entry["path"])]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+                   str(folder / entry["path"])]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
         try:
             done = subprocess.run(
                 command, cwd=scratch, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False
@@ -61,12 +65,14 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regular expression on the path")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where to write all results as JSON")
+    parser.add_argument("--folder", type=Path, default=SCRIPTS)
     options = parser.parse_args()
-    manifest = json.loads((SCRIPTS / "manifest.json").read_text())
+    folder = options.folder.resolve()
+    manifest = json.loads((folder / "manifest.json").read_text())
     chosen = [e for e in manifest if re.search(options.only, e["path"])]
     with ThreadPoolExecutor(options.jobs) as pool:
         results = []
-        for result in pool.map(run, chosen):
+        for result in pool.map(partial(run, folder=folder), chosen):
             results.append(result)
             mark = "ok   " if right(result) else "WRONG"
             print(f"{mark} {result['path']:52s} {result['verdict']:13s} {' '.join(result['found'])} {result['seconds']}s "
