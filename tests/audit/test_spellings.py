@@ -72,6 +72,20 @@ def mse_unreduced_summed_by_example(m, x):
     return recon + 0.5 * (mu.square() + lv.exp() - 1 - lv).sum(1).mean()
 
 
+@spelling(2.0)
+def continuous_bernoulli_on_logits(m, x):
+    y, mu, lv = m(x)
+    p = td.ContinuousBernoulli(logits=y, validate_args=False)
+    return -p.log_prob(x).sum() + 2 * kl_sum(mu, lv)
+
+
+@spelling(1.0)
+def continuous_bernoulli_on_probabilities(m, x):
+    y, mu, lv = m(x)
+    p = td.ContinuousBernoulli(probs=y.sigmoid(), validate_args=False)
+    return (-p.log_prob(x).sum() + kl_sum(mu, lv)) / B
+
+
 @spelling(0.00025 * D)
 def bce_logits_mean_small_kl(m, x):
     y, mu, lv = m(x)

@@ -362,13 +362,6 @@ def squared_error_and_perceptual_distance(m, x):
 
 
 @unauditable(likelihood_not_recognised)
-def continuous_bernoulli(m, x):
-    y, mu, lv = m(x)
-    p = td.ContinuousBernoulli(logits=y, validate_args=False)
-    return -p.log_prob(x).sum() + kl_sum(mu, lv)
-
-
-@unauditable(likelihood_not_recognised)
 def student_t(m, x):
     y, mu, lv = m(x)
     return torch.log1p((y - x) ** 2 / 3).sum() + kl_sum(mu, lv)

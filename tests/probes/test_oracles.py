@@ -15,10 +15,11 @@ from linear import EIGENVALUES, ROWS, UNBIASED, Linear, LinearVAE, rotation, row
 from torch import nn
 
 from whyvae.audit.cut import noise_like
+from whyvae.audit.likelihood import continuous_mean
 from whyvae.probe import Bench, CannotMeasure
 from whyvae.probes.amortisation import Amortisation
 from whyvae.probes.balance import Balance
-from whyvae.probes.data import Data, Spectrum
+from whyvae.probes.data import Data, Spectrum, _continuous_variance
 from whyvae.probes.facts import LossFacts
 from whyvae.probes.finite import Finiteness
 from whyvae.probes.generation import Ladder, sliced
@@ -904,3 +905,10 @@ def test_probes_that_do_not_apply_say_so():
     for probe in (Amortisation, Heads, Ladder):
         with pytest.raises(CannotMeasure):
             bench_of(random_model(), plain_rows(), step).get(probe)
+
+
+def test_mean_and_variance_of_the_continuous_bernoulli():
+    logits = torch.tensor([-30.0, -3.0, -1e-5, 0.0, 0.5, 8.0], dtype=torch.float64)
+    known = torch.distributions.ContinuousBernoulli(logits=logits)
+    torch.testing.assert_close(continuous_mean(logits), known.mean, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(_continuous_variance(known.mean), known.variance, rtol=1e-6, atol=0)

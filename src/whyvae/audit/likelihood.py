@@ -21,6 +21,8 @@ FAMILY_NAMES = {
     "gaussian per element": "Gaussian with a variance of its own for each element",
     "bernoulli": "Bernoulli (BCE)",
     "bernoulli logits": "Bernoulli (BCE on logits)",
+    "continuous bernoulli": "continuous Bernoulli",
+    "continuous bernoulli logits": "continuous Bernoulli (on logits)",
     "laplace": "Laplace (absolute error)",
     "huber": "Huber (smooth L1)",
     "log-cosh": "log-cosh",
@@ -71,7 +73,23 @@ class Likelihood:
     @property
     def in_data_space(self) -> Tensor:
         """The output as a point in data space (probabilities for logits)."""
-        return self.output.sigmoid() if self.family == "bernoulli logits" else self.output
+        return in_data_space(self.family, self.output)
+
+
+def in_data_space(family: str, output: Tensor) -> Tensor:
+    """The mean of x that an output stands for."""
+    if family == "bernoulli logits":
+        return output.sigmoid()
+    if family.startswith("continuous bernoulli"):
+        return continuous_mean(output if family.endswith("logits") else output.clamp(1e-7, 1 - 1e-7).logit())
+    return output
+
+
+def continuous_mean(logits: Tensor) -> Tensor:
+    """Mean of the continuous Bernoulli, 1 + 1 / (e^l - 1) - 1 / l (Loaiza-Ganem & Cunningham 2019)."""
+    near = logits.abs() < 1e-3  # the series 1/2 + l/12 there
+    safe = torch.where(near, torch.ones_like(logits), logits)
+    return torch.where(near, 0.5 + logits / 12, 1 + 1 / torch.expm1(safe) - 1 / safe)
 
 
 def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
@@ -194,8 +212,10 @@ def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
     if inside:
         found["bernoulli"] = r / (y * (1 - y)).clamp_min(1e-12)
         eps_guard = 1e-8
+        found["continuous bernoulli"] = (in_data_space("continuous bernoulli", y) - t) / (y * (1 - y)).clamp_min(1e-12)
         found["swapped bernoulli"] = ((1 - t).clamp_min(0) + eps_guard).log() - (t.clamp_min(0) + eps_guard).log()
     found["bernoulli logits"] = y.sigmoid() - t
+    found["continuous bernoulli logits"] = continuous_mean(y) - t
     found["laplace"] = r.sign()
     for delta in (1.0, 0.5, 0.1, 0.05, 0.01):
         found[f"huber {delta}"] = (r / delta).clamp(-1, 1)

@@ -9,7 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from whyvae.audit.likelihood import continuous_mean
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
 
 MOST_ROWS = 4096
@@ -77,7 +79,7 @@ class Spectrum(Probe):
     total: float  # trace: variance of one example, summed over its numbers
     threshold: float  # Gaussian
     threshold_bernoulli: float
-    bernoulli_eigenvalues: tuple[float, ...]
+    bernoulli_eigenvalues: tuple[float, ...]  # of the continuous Bernoulli where that is the likelihood
     rows: int
     features: int
 
@@ -89,7 +91,8 @@ class Spectrum(Probe):
             raise CannotMeasure(f"needs 8 finite examples for a spectrum, got {rows.shape[0]}")
         centred = rows - rows.mean(0)
         values = torch.linalg.svdvals(centred) ** 2 / (rows.shape[0] - 1)
-        bernoulli = _bernoulli(rows)
+        likelihood = audited_likelihood(subject)
+        bernoulli = _bernoulli(rows, continuous=likelihood is not None and likelihood.family.startswith("continuous"))
         return cls(
             tuple(values[:512].tolist()), float(values.sum()), float(values[0]),
             float(bernoulli[0]) if bernoulli is not None else math.nan,
@@ -101,16 +104,28 @@ class Spectrum(Probe):
         return sum(v > s for v in (self.bernoulli_eigenvalues if bernoulli else self.eigenvalues))
 
 
-def _bernoulli(rows: Tensor) -> Tensor | None:
+def _bernoulli(rows: Tensor, *, continuous: bool) -> Tensor | None:
     if float(rows.min()) < 0 or float(rows.max()) > 1:
         return None
     p = rows.mean(0)
     live = p * (1 - p) > 1e-6
     if int(live.sum()) < 2:
         return None
-    scaled = (rows[:, live] - p[live]) / (p * (1 - p))[live].sqrt()
+    variance = _continuous_variance(p[live]) if continuous else (p * (1 - p))[live]
+    scaled = (rows[:, live] - p[live]) / variance.sqrt()
     result: Tensor = torch.linalg.svdvals(scaled) ** 2 / (rows.shape[0] - 1)
     return result
+
+
+def _continuous_variance(mean: Tensor) -> Tensor:
+    """Variance of the continuous Bernoulli with this mean: slope of its mean in the logit, found by bisection."""
+    low, high = torch.full_like(mean, -1e4), torch.full_like(mean, 1e4)
+    for _ in range(80):
+        middle = (low + high) / 2
+        above = continuous_mean(middle) > mean
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    step = 1e-4 * (1 + low.abs())
+    return (continuous_mean(low + step) - continuous_mean(low - step)) / (2 * step)
 
 
 def input_rows(subject: Any) -> Tensor:

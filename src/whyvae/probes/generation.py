@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from whyvae.audit.likelihood import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
 from whyvae.probes.latents import encodings
@@ -96,6 +97,6 @@ def decode(subject: Any, z: Tensor) -> Tensor:
                 feed={**feeds[i % len(feeds)], lineage.z: full.reshape(shape)},
                 training=False,
             )[lineage.output]
-        output = output.sigmoid() if likelihood is not None and likelihood.family == "bernoulli logits" else output
+        output = in_data_space(likelihood.family, output) if likelihood is not None else output
         made.append(_by_example(output, size)[: part.shape[0]])
     return torch.cat(made)

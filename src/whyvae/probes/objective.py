@@ -100,6 +100,10 @@ class Objective(Probe):
         return self.family in {"bernoulli", "bernoulli logits"}
 
     @property
+    def continuous(self) -> bool:
+        return self.family in {"continuous bernoulli", "continuous bernoulli logits"}
+
+    @property
     def weight_known(self) -> bool:
         return (
             self.auditable and self.regulariser.form in {"exact", "free bits", "learned prior"} and self.sign > 0

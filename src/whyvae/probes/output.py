@@ -63,7 +63,7 @@ class OutputRange(Probe):
     def measure(cls, subject: Any, output: OutputActivation) -> Self:
         likelihood = audited_likelihood(subject)
         low, high = output.low, output.high
-        if likelihood is not None and likelihood.family == "bernoulli logits":
+        if likelihood is not None and likelihood.family in {"bernoulli logits", "continuous bernoulli logits"}:
             low, high = 0.0, 1.0  # what the likelihood itself makes of the output
         targets = target_rows(subject)
         miss = (low - targets).clamp_min(0) + (targets - high).clamp_min(0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whyvae.audit.cut import noise_like
+from whyvae.audit.likelihood import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example, target_rows
 from whyvae.probes.objective import audited_likelihood
@@ -69,8 +70,7 @@ def reconstructions(
                 [lineage.output, lineage.target], feed=fed, training=False, batch_statistics=batch_statistics
             )
         output, target = got[lineage.output], got[lineage.target].double()
-        if likelihood.family == "bernoulli logits":
-            output = output.sigmoid()
+        output = in_data_space(likelihood.family, output)
         if output.numel() != target.numel():
             if output.numel() % target.numel():
                 raise CannotMeasure("output and target have different sizes")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from whyvae.probes.data import Data
@@ -41,7 +43,7 @@ class DataUnscaled(Rule):
             Evidence("root mean square of the encoder's input", data.input_rms, LARGE),
             Evidence("largest feature over the median one, by how far they reach", data.spread_ratio, MIXED),
         )
-        guilty = tuple(e for e in evidence if e.incriminating)
+        guilty = tuple(e for e in evidence if e.incriminating and not math.isnan(e.measured))
         if not guilty:
             return Healthy(evidence)
         mixed = guilty[0].limit is MIXED

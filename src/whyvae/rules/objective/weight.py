@@ -10,12 +10,14 @@ from whyvae.verdict import Evidence, Limit
 def harm_heavy(objective: Objective, balance: Balance) -> Evidence:
     """Collapse is the optimum; or reconstructions lose more than they keep."""
     what = (
-        "KL weight per nat of likelihood (effective beta)" if objective.bernoulli else "noise variance the loss implies"
+        "KL weight per nat of likelihood (effective beta)"
+        if objective.bernoulli or objective.continuous
+        else "noise variance the loss implies"
     )
     if balance.collapse_predicted:
         reason = (
             "largest eigenvalue of the data's covariance in units of p(1-p): above it the collapsed model is the optimum"
-            if objective.bernoulli
+            if objective.bernoulli or objective.continuous
             else "largest eigenvalue of the data covariance: above it the collapsed model is the optimum"
         )
         return Evidence(what, balance.s, Limit(">", balance.threshold, reason))
