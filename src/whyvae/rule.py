@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +30,7 @@ class Rule:
 
     `requires`: where one of these codes is found, this rule is not run; EARLIER stands for every cause, of severity
     `warning` or above, of an earlier stage. `explains`: symptoms this cause accounts for, when both are found.
+    `beside`: causes that stand beside this one on its own specimen, each with the reason.
     """
 
     code: ClassVar[str]
@@ -37,6 +38,7 @@ class Rule:
     stage: ClassVar[int]
     requires: ClassVar[tuple[str, ...]] = ()
     explains: ClassVar[tuple[str, ...]] = ()
+    beside: ClassVar[Mapping[str, str]] = {}
     decisive: ClassVar[bool | None] = None  # None: as its family
     check: ClassVar[Callable[..., Verdict]]
     specimen: ClassVar[Callable[[], Any]]

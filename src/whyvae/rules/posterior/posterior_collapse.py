@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from whyvae.probes.latents import LatentUsage
@@ -28,6 +30,7 @@ class PosteriorCollapse(Rule):
     kind = "symptom"
     stage = 90
     requires = ("DAT01", "TRN01")
+    beside: ClassVar = {"OBJ01": "a collapsed posterior needs a cause; the smallest is a heavy KL"}
 
     @staticmethod
     def check(usage: LatentUsage) -> Verdict:
