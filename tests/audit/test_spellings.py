@@ -86,6 +86,13 @@ def continuous_bernoulli_on_probabilities(m, x):
     return (-p.log_prob(x).sum() + kl_sum(mu, lv)) / B
 
 
+@spelling(1.0)
+def poisson_rates(m, x):
+    y, mu, lv = m(x)
+    counts = (x.abs() * 5).round()
+    return F.poisson_nll_loss(F.softplus(y), counts, log_input=False, eps=0.0, reduction="sum") + kl_sum(mu, lv)
+
+
 @spelling(0.00025 * D)
 def bce_logits_mean_small_kl(m, x):
     y, mu, lv = m(x)

@@ -361,12 +361,6 @@ def squared_error_and_perceptual_distance(m, x):
     return sse(y, x) + sse(torch.tanh(m.features(y)), torch.tanh(m.features(x))) + kl_sum(mu, lv)
 
 
-@unauditable(likelihood_not_recognised)
-def student_t(m, x):
-    y, mu, lv = m(x)
-    return torch.log1p((y - x) ** 2 / 3).sum() + kl_sum(mu, lv)
-
-
 def target_not_in_data_space(a):
     assert not a.measure(TargetMatch).comparable
 

@@ -14,6 +14,8 @@ from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # as for the KL: rounding and guards lie below 1e-6, other families above 1e-2
 MOST_MEETINGS = 12
+FEWEST = 64  # numbers below which a function of the difference cannot be told from none
+FUNCTION = 10  # neighbours differ by a tenth of the spread at most; of n unrelated numbers by 1.1 of it, of a function by 4 / n
 NORMALISED = 1e-6  # how far probabilities may be from a sum of 1
 
 FAMILY_NAMES = {
@@ -27,7 +29,9 @@ FAMILY_NAMES = {
     "huber": "Huber (smooth L1)",
     "log-cosh": "log-cosh",
     "categorical": "categorical (cross-entropy)",
-    "poisson": "Poisson",
+    "poisson": "Poisson (on log rates)",
+    "poisson rates": "Poisson",
+    "error": "an error of another form (read as a squared error of the same average pull)",
     "mixed": "a sum of squared and absolute error",
     "swapped bernoulli": "BCE with output and target exchanged",
     "batch mean": "squared error against the batch mean",
@@ -82,7 +86,7 @@ def in_data_space(family: str, output: Tensor) -> Tensor:
         return output.sigmoid()
     if family.startswith("continuous bernoulli"):
         return continuous_mean(output if family.endswith("logits") else output.clamp(1e-7, 1 - 1e-7).logit())
-    return output
+    return output.exp() if family == "poisson" else output
 
 
 def continuous_mean(logits: Tensor) -> Tensor:
@@ -221,6 +225,8 @@ def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
         found[f"huber {delta}"] = (r / delta).clamp(-1, 1)
     found["log-cosh"] = r.tanh()
     found["poisson"] = y.exp() - t
+    if bool((y > 0).all()) and bool((t >= 0).all()):
+        found["poisson rates"] = 1 - t / y
     return found
 
 
@@ -281,4 +287,19 @@ def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str,
                                   precision_spread=spread / mean)  # fmt: skip
     if float(g.detach().abs().max()) == 0:
         return Likelihood("none", 0.0, 0.0, found.meeting, output, target)
-    return found
+    return _by_residual(g.detach(), found, candidates.get("gaussian"))
+
+
+def _by_residual(g: Tensor, found: Likelihood, r: Tensor | None) -> Likelihood:
+    """An error that pulls each output towards its target by a function of their difference alone (Student, Charbonnier,
+    log-cosh of another scale): `scale` is the precision of the squared error that pulls as much on average.
+    """
+    if r is None or r.numel() < FEWEST or not bool((g * r >= -1e-9 * (g.abs() * r.abs()).max()).all()):
+        return found
+    order = r.flatten().argsort()
+    pull = g.flatten()[order]
+    apart = (pull[1:] - pull[:-1]).abs()
+    if float(apart.mean()) * FUNCTION > float(pull.std()):
+        return found  # outputs with nearly the same difference are pulled differently
+    scale = float((g * r).sum() / r.square().sum())
+    return replace(found, family="error", scale=scale, sign=1)

@@ -48,12 +48,12 @@ class Balance(Probe):
             raise CannotMeasure(
                 objective.not_auditable or f"the weight of the KL is not known ({objective.likelihood_name})"
             )
-        bernoulli = objective.bernoulli or objective.continuous
+        bernoulli = objective.own_variance
         if not (objective.gaussian or bernoulli):
             raise CannotMeasure(f"no threshold is known for this likelihood ({objective.likelihood_name})")
         s = objective.noise_variance
         if bernoulli and math.isnan(spectrum.threshold_bernoulli):
-            raise CannotMeasure("a Bernoulli likelihood on data outside [0, 1] has no threshold")
+            raise CannotMeasure("the likelihood is not defined on this data: it has no threshold")
         fitting = 1.0 if bernoulli else reconstruction.mse
         rho = s / max(fitting, 1e-300)
         lost = 0.0 if bernoulli else reconstruction.features / 2 * (1 / rho - 1 + math.log(rho))

@@ -79,7 +79,7 @@ class Spectrum(Probe):
     total: float  # trace: variance of one example, summed over its numbers
     threshold: float  # Gaussian
     threshold_bernoulli: float
-    bernoulli_eigenvalues: tuple[float, ...]  # of the continuous Bernoulli where that is the likelihood
+    bernoulli_eigenvalues: tuple[float, ...]  # or of the continuous Bernoulli or Poisson, where that is the likelihood
     rows: int
     features: int
 
@@ -92,7 +92,7 @@ class Spectrum(Probe):
         centred = rows - rows.mean(0)
         values = torch.linalg.svdvals(centred) ** 2 / (rows.shape[0] - 1)
         likelihood = audited_likelihood(subject)
-        bernoulli = _bernoulli(rows, continuous=likelihood is not None and likelihood.family.startswith("continuous"))
+        bernoulli = _standardised(rows, likelihood.family if likelihood is not None else "")
         return cls(
             tuple(values[:512].tolist()), float(values.sum()), float(values[0]),
             float(bernoulli[0]) if bernoulli is not None else math.nan,
@@ -104,15 +104,18 @@ class Spectrum(Probe):
         return sum(v > s for v in (self.bernoulli_eigenvalues if bernoulli else self.eigenvalues))
 
 
-def _bernoulli(rows: Tensor, *, continuous: bool) -> Tensor | None:
-    if float(rows.min()) < 0 or float(rows.max()) > 1:
+def _standardised(rows: Tensor, family: str) -> Tensor | None:
+    """Eigenvalues of the covariance in units of the likelihood's variance at the best constant output."""
+    poisson = family.startswith("poisson")
+    if float(rows.min()) < 0 or (float(rows.max()) > 1 and not poisson):
         return None
     p = rows.mean(0)
-    live = p * (1 - p) > 1e-6
+    live = (p if poisson else p * (1 - p)) > 1e-6
     if int(live.sum()) < 2:
         return None
-    variance = _continuous_variance(p[live]) if continuous else (p * (1 - p))[live]
-    scaled = (rows[:, live] - p[live]) / variance.sqrt()
+    p = p[live]
+    variance = p if poisson else _continuous_variance(p) if family.startswith("continuous") else p * (1 - p)
+    scaled = (rows[:, live] - p) / variance.sqrt()
     result: Tensor = torch.linalg.svdvals(scaled) ** 2 / (rows.shape[0] - 1)
     return result
 

@@ -93,15 +93,16 @@ class Objective(Probe):
 
     @property
     def gaussian(self) -> bool:
-        return self.family in {"gaussian", "gaussian per element", "mixed", "huber", "laplace"}
+        return self.family in {"gaussian", "gaussian per element", "mixed", "huber", "laplace", "log-cosh", "error"}
 
     @property
     def bernoulli(self) -> bool:
         return self.family in {"bernoulli", "bernoulli logits"}
 
     @property
-    def continuous(self) -> bool:
-        return self.family in {"continuous bernoulli", "continuous bernoulli logits"}
+    def own_variance(self) -> bool:
+        """Does the likelihood set its variance by the mean (and leave s to be compared with 1)?"""
+        return self.bernoulli or self.family.startswith(("continuous bernoulli", "poisson"))
 
     @property
     def weight_known(self) -> bool:

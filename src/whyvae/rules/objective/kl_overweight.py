@@ -32,13 +32,13 @@ class KLOverweight(Rule):
             return Healthy(evidence)
         fitting = f"{balance.fitting / balance.s:.2g} times its present weight"
         extra = Evidence(
-            "effective beta" if objective.bernoulli or objective.continuous else "noise variance the loss implies",
+            "effective beta" if objective.own_variance else "noise variance the loss implies",
             balance.s,
             Limit(
                 ">",
                 balance.fitting,
                 "1: the ELBO itself"
-                if objective.bernoulli or objective.continuous
+                if objective.own_variance
                 else "mean squared error of this model: the variance that fits",
             ),
         )

@@ -31,7 +31,7 @@ class KLUnderweight(Rule):
         if not balance.too_light or objective.learned_scale:
             return Healthy(evidence)
         extra = Evidence(
-            "effective beta" if objective.bernoulli or objective.continuous else "noise variance the loss implies",
+            "effective beta" if objective.own_variance else "noise variance the loss implies",
             balance.s,
             Limit(
                 "<",

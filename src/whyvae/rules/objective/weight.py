@@ -11,13 +11,13 @@ def harm_heavy(objective: Objective, balance: Balance) -> Evidence:
     """Collapse is the optimum; or reconstructions lose more than they keep."""
     what = (
         "KL weight per nat of likelihood (effective beta)"
-        if objective.bernoulli or objective.continuous
+        if objective.own_variance
         else "noise variance the loss implies"
     )
     if balance.collapse_predicted:
         reason = (
-            "largest eigenvalue of the data's covariance in units of p(1-p): above it the collapsed model is the optimum"
-            if objective.bernoulli or objective.continuous
+            "largest eigenvalue of the data's covariance in units of the likelihood's own variance: above it the collapsed model is the optimum"
+            if objective.own_variance
             else "largest eigenvalue of the data covariance: above it the collapsed model is the optimum"
         )
         return Evidence(what, balance.s, Limit(">", balance.threshold, reason))

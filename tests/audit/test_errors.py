@@ -1,0 +1,39 @@
+"""Errors of the residual that have no name: read as the squared error that pulls as much on average."""
+
+import pytest
+import torch
+from steps import VAE, B, audit, kl_sum
+
+ERRORS = {
+    "student": lambda r: torch.log1p(r**2 / 3).sum(),
+    "charbonnier": lambda r: (r**2 + 0.01).sqrt().sum(),
+    "log-cosh of a tenth": lambda r: torch.log(torch.cosh(r / 0.1)).sum() / B,
+    "fourth power": lambda r: (r**4).mean(),
+}
+
+
+def audited(error):
+    torch.manual_seed(0)
+    model, x = VAE(), torch.randn(B, 12)
+
+    def step():
+        y, mu, lv = model(x)
+        return error(y - x) + 0.5 * kl_sum(mu, lv)
+
+    return audit(step)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_the_scale_is_the_slope_of_the_loss_when_all_residuals_grow(name):
+    found = audited(ERRORS[name])
+    assert found.likelihood.family == "error"
+    r = found.likelihood.output.double() - found.likelihood.target.double()
+    h = 1e-6
+    slope = (ERRORS[name](r * (1 + h)) - ERRORS[name](r * (1 - h))) / (2 * h)
+    assert found.s == pytest.approx(0.5 * float(r.square().sum() / slope), rel=1e-6)
+
+
+def test_pulls_that_differ_at_the_same_residual_are_no_error_of_the_residual():
+    torch.manual_seed(1)
+    weights = torch.rand(B, 12) + 0.1
+    assert audited(lambda r: (weights * (r**2 + 0.01).sqrt()).sum()).likelihood.family == "unknown"
