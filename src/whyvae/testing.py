@@ -73,6 +73,11 @@ class Model(nn.Module):
         )
 
 
+def from_latent(model: Model, z: Tensor, hidden: Tensor) -> Tensor:
+    output: Tensor = model.decoder(z)
+    return output
+
+
 @dataclass
 class Patient:
     """One training run. Replace a part to make it ill; `train()` returns what a watcher saw of it."""
@@ -89,6 +94,7 @@ class Patient:
     norm: Callable[[int], nn.Module] = nn.Identity  # of the hidden layers, from their width
     heads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = both_unchanged
     sample: Callable[[Tensor, Tensor], Tensor] = reparametrise
+    decode: Callable[[Model, Tensor, Tensor], Tensor] = from_latent  # (model, z, encoder's hidden values)
     output: Callable[[Tensor], Tensor] = unchanged
     loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = elbo
     target: Callable[[Tensor, Tensor], Tensor] | None = None  # (whole data, indices of the batch)
@@ -123,5 +129,5 @@ class Patient:
     def _loss(self, model: Model, x: Tensor, target: Tensor) -> Tensor:
         h = self.between(model.encoder(x))
         mu, logvar = self.heads(model.mu(h), model.logvar(h))
-        output = self.output(model.decoder(self.sample(mu, logvar)))
+        output = self.output(self.decode(model, self.sample(mu, logvar), h))
         return self.loss(output, target, mu, logvar)

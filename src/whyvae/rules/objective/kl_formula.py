@@ -40,7 +40,7 @@ class KLFormula(Rule):
 
     code = "OBJ05"
     stage = 10
-    requires = ("DAT01", "POS03", "POS02")
+    requires = ("DAT01", "POS03", "POS02", "POS05")
     explains = ("POS01", "TRN01")
 
     @staticmethod

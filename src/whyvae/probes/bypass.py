@@ -1,0 +1,257 @@
+"""Does the decoder see the data by another way than z, and does it still need z?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from whyvae.audit.cut import noise_like
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import Spectrum, _by_example
+from whyvae.probes.objective import Objective, audited_likelihood
+from whyvae.verdict import Where
+from whyvae.watch.replay import ReplayFailed
+
+LEAK = 1e-6  # of the outputs' spread; a replay in float64 repeats itself to 1e-13
+MOST_FEEDS = 6
+
+
+@dataclass(frozen=True)
+class Bypass(Probe):
+    """Outputs with z held and the data exchanged between examples, and with z exchanged and the data held; evaluation mode.
+
+    `side` and `latent`: by how much the reconstruction error grows when the data behind the side path, or z, are another
+    example's, in units of what the best constant output leaves. `gain`: nats per example that its own z saves.
+    """
+
+    leak: bool  # with z held, the output changes with the data
+    own: bool  # an output number changes with the very data number it is to reproduce
+    side: float
+    latent: float
+    gain: float
+    heavy: bool  # the KL weighs more than the data can pay for, so z is dropped anyway
+    at: Where | None  # where the side path joins what z makes
+
+    @classmethod
+    def measure(cls, subject: Any, objective: Objective) -> Self:
+        if objective.not_auditable:
+            raise CannotMeasure(f"does not apply: {objective.not_auditable.removeprefix('does not apply: ')}")
+        lineage = subject.lineage
+        if min(lineage.z, lineage.output, lineage.data) < 0 or lineage.target is None:
+            raise CannotMeasure(
+                "does not apply: data, latent, output and target were not all found on the recorded step"
+            )
+        if subject.broken:
+            raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
+        latents = tuple(dict.fromkeys((lineage.z, *lineage.candidates)))
+        arms = _Arms(subject, latents)
+        try:
+            if not arms.leaks():
+                return cls(False, False, 0.0, math.nan, math.nan, False, None)
+            side, latent, gain = arms.ablated()
+            own = arms.own()
+        except ReplayFailed as failed:
+            raise CannotMeasure(str(failed)) from failed
+        return cls(True, own, side, latent, gain, _heavy(subject, objective), _joins(subject, latents))
+
+
+class _Arms:
+    """The recorded step with data and latents set independently of each other."""
+
+    def __init__(self, subject: Any, latents: tuple[int, ...]) -> None:
+        self.subject, self.lineage, self.latents = subject, subject.lineage, latents
+        self.feeds = (subject.train or [{}])[-MOST_FEEDS:]
+        likelihood = audited_likelihood(subject)
+        self.family = likelihood.family if likelihood is not None else "unknown"
+        self.shown = _shown(subject)
+        made = subject.deps.descendants(self.shown)
+        self.beside = [{s: v for s, v in feed.items() if s not in made} for feed in self.feeds]  # labels and the like
+
+    def values(self, index: int) -> dict[int, Tensor]:
+        """Data, latents, target and output of one recorded batch."""
+        feed = dict(self.feeds[index])
+        if self.lineage.eps >= 0:
+            feed[self.lineage.eps] = noise_like(self.lineage, index)
+        wanted = [*self.shown, *self.latents, self.lineage.target, self.lineage.output]
+        return self._run(wanted, feed)
+
+    def output(self, index: int, given: dict[int, Tensor]) -> Tensor:
+        """The output where the slots in `given` hold these values."""
+        return self._run([self.lineage.output], {**self.beside[index], **given})[self.lineage.output]
+
+    def _run(self, wanted: list[int], feed: dict[int, Tensor]) -> dict[int, Tensor]:
+        with torch.no_grad():
+            got = self.subject.replay.run(wanted, feed={s: v.clone() for s, v in feed.items()}, training=False)
+        return {s: v.clone() for s, v in got.items()}
+
+    def leaks(self) -> bool:
+        own = self.values(-1)
+        held = {s: own[s] for s in self.latents}
+        other = self.output(-1, {**held, **self.exchanged(own, self.shown)})
+        same = self.output(-1, {**held, **{s: own[s] for s in self.shown}})
+        return float((other - same).abs().max()) > LEAK * max(float(same.std()), 1e-12)
+
+    def exchanged(self, own: dict[int, Tensor], slots: Iterable[int]) -> dict[int, Tensor]:
+        """Each example's values of `slots` given to the next example."""
+        return {s: own[s].roll(1, _axis(own[s], self.subject.batch)) for s in slots}
+
+    def ablated(self) -> tuple[float, float, float]:
+        """(Growth of the error without the own side path, without the own z, nats that z saves)."""
+        sums = [0.0] * 5
+        for i in range(len(self.feeds)):
+            own = self.values(i)
+            data, z = {s: own[s] for s in self.shown}, {s: own[s] for s in self.latents}
+            outputs = (
+                self.output(i, {**data, **z}),
+                self.output(i, {**z, **self.exchanged(own, self.shown)}),
+                self.output(i, {**data, **self.exchanged(own, self.latents)}),
+            )
+            target = own[self.lineage.target]
+            sums = [a + b for a, b in zip(sums, self._measured(outputs, target), strict=True)]
+        whole, no_side, no_z, constant, nats = (v / len(self.feeds) for v in sums)
+        constant = max(constant, 1e-300)
+        if math.isnan(nats):  # squared errors, at the variance that fits
+            size = self.subject.tape.slots[self.lineage.target].numel / self.subject.batch
+            nats = size / 2 * math.log(max(no_z, 1e-300) / max(whole, 1e-300))
+        return (no_side - whole) / constant, (no_z - whole) / constant, nats
+
+    def _measured(self, outputs: tuple[Tensor, ...], target: Tensor) -> list[float]:
+        batch = self.subject.batch
+        if self.family == "categorical":
+            errors = [_cross_entropy(o, target) / batch for o in outputs]
+            return [*errors, _unigram(target) / batch, errors[2] - errors[0]]
+        if any(o.numel() != target.numel() for o in outputs):
+            raise CannotMeasure("does not apply: output and target have different sizes")
+        outputs = tuple(o.sigmoid() for o in outputs) if self.family == "bernoulli logits" else outputs
+        rows = [_by_example(o.reshape(target.shape), batch) for o in outputs]
+        t = _by_example(target.double(), batch)
+        errors = [float((r - t).square().sum(1).mean()) for r in rows]
+        nats = math.nan
+        if self.family.startswith("bernoulli"):
+            logs = [_bernoulli(r, t) for r in (rows[0], rows[2])]
+            nats = logs[1] - logs[0]
+        return [*errors, float(t.var(0, correction=0).sum()), nats]
+
+    def own(self) -> bool:
+        """Do numbers of the output change where the data they are to reproduce are changed?"""
+        own = self.values(-1)
+        held = {s: own[s] for s in self.latents}
+        target, same = own[self.lineage.target], self.output(-1, {**held, **{s: own[s] for s in self.shown}})
+        for position in (0.3, 0.5, 0.7):
+            changed = {s: _one_exchanged(own[s], self.subject.batch, position) for s in self.shown}
+            feed = {**self.beside[-1], **held, **changed}
+            got = self._run([self.lineage.target, self.lineage.output], feed)
+            moved = _places(got[self.lineage.output], same, target)
+            if bool((moved & (got[self.lineage.target] != target).reshape(moved.shape)).any()):
+                return True
+        return False
+
+
+def _shown(subject: Any) -> tuple[int, ...]:
+    """What of a step's data may hold the examples themselves: the encoder's data, the target, shifted copies of either."""
+    lineage = subject.lineage
+    found = [lineage.data]
+    target = lineage.target
+    if target not in subject.deps.descendants([lineage.data]):
+        found.append(target)
+    batch, feed = subject.batch, subject.train[-1] if subject.train else {}
+    with torch.no_grad():
+        values = subject.replay.run(found, feed=feed)
+    rows = [_by_example(v.double(), batch) for v in values.values() if v.numel() % batch == 0]
+    for slot, value in feed.items():
+        if slot in subject.deps.descendants(found) or value.numel() % batch or value.numel() < 4 * batch:
+            continue
+        step = value.shape[-1] if value.dim() > 2 else 1
+        if any(_shifted(_by_example(value.double(), batch), r, step) for r in rows):
+            found.append(slot)
+    return tuple(found)
+
+
+def _shifted(a: Tensor, b: Tensor, step: int) -> bool:
+    """Is `a` [B, m] mostly `b` [B, n], or `b` one step earlier or later?"""
+    for shift in (0, step, -step):
+        left, right = a[:, max(0, shift) :], b[:, max(0, -shift) :]
+        n = min(left.shape[1], right.shape[1])
+        if n * 2 > a.shape[1] and float((left[:, :n] == right[:, :n]).double().mean()) > 0.95:
+            return float(left[:, :n].std()) > 0
+    return False
+
+
+def _axis(value: Tensor, batch: int) -> int:
+    return 1 if value.dim() > 1 and value.shape[0] != batch and value.shape[1] == batch else 0
+
+
+def _one_exchanged(value: Tensor, batch: int, position: float) -> Tensor:
+    """`value` with one number of each example (at this share of its length) given to the next example."""
+    axis = _axis(value, batch)
+    rows = value.movedim(axis, 0).clone()
+    flat = rows.reshape(rows.shape[0], -1)
+    j = int(position * flat.shape[1])
+    moving = [k for k in range(flat.shape[1]) if bool((flat[:, k] != flat[0, k]).any())]
+    j = min(moving, key=lambda k: abs(k - j), default=j)
+    flat[:, j] = flat[:, j].roll(1)
+    return flat.reshape(rows.shape).movedim(0, axis)
+
+
+def _places(other: Tensor, same: Tensor, target: Tensor) -> Tensor:
+    """Where the output moved, in the shape of the target; classes are put together."""
+    moved = (other - same).abs() > LEAK * max(float(same.std()), 1e-12)
+    if moved.numel() == target.numel():
+        return moved.reshape(target.shape)
+    axis = 1 if moved.dim() == target.dim() + 1 else -1
+    return moved.any(axis).reshape(target.shape)
+
+
+def _cross_entropy(output: Tensor, target: Tensor) -> float:
+    axis = 1 if output.dim() == target.dim() + 1 else -1
+    logs = output.movedim(axis, -1)
+    chances = bool((logs >= 0).all()) and bool(((logs.sum(-1) - 1).abs() < 1e-6).all())
+    logs = logs.clamp_min(1e-12).log() if chances else logs.log_softmax(-1)
+    flat, wanted = logs.reshape(-1, logs.shape[-1]), target.reshape(-1)
+    live = wanted >= 0
+    return -float(flat[live].gather(1, wanted[live].long()[:, None]).sum())
+
+
+def _unigram(target: Tensor) -> float:
+    """Nats that the frequencies of the classes alone leave."""
+    wanted = target.reshape(-1)
+    share = torch.bincount(wanted[wanted >= 0].long()).double()
+    p = share[share > 0] / share.sum()
+    return float(-(p * p.log()).sum() * share.sum())
+
+
+def _bernoulli(p: Tensor, t: Tensor) -> float:
+    p = p.clamp(1e-7, 1 - 1e-7)
+    return float(-(t * p.log() + (1 - t) * (1 - p).log()).sum(1).mean())
+
+
+def _heavy(subject: Any, objective: Objective) -> bool:
+    """Would z be dropped for its weight alone?"""
+    if not objective.weight_known:
+        return False
+    if objective.bernoulli or objective.family == "categorical":
+        return objective.noise_variance > 1.5
+    try:
+        return objective.noise_variance > Spectrum.measure(subject).threshold
+    except CannotMeasure:
+        return False
+
+
+def _joins(subject: Any, latents: tuple[int, ...]) -> Where | None:
+    """The first function, on the way to the output, of both something z makes and something the data make beside z."""
+    deps, lineage = subject.deps, subject.lineage
+    beside, toward = set(_shown(subject)), deps.ancestors([lineage.output])
+    behind = deps.descendants(latents)
+    for op in subject.tape.ops:
+        made = [s for s in (*op.outs, *op.writes) if s not in latents]
+        if beside.isdisjoint(op.reads):
+            continue
+        if not behind.isdisjoint(op.reads) and not toward.isdisjoint(made) and op.place is not None:
+            return Where(*op.place)
+        beside.update(s for s in made if s not in behind)
+    return None

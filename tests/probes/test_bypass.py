@@ -1,0 +1,112 @@
+"""What goes around z, and what it is worth: against errors computed by hand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from whyvae.probe import Bench
+from whyvae.probes.bypass import Bypass
+from whyvae.watch.direct import watch_model
+
+B, D, L = 32, 6, 3
+SHARP = -40.0  # log-variance: z is mu to 1e-9
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.mu, self.out = nn.Linear(D, L), nn.Linear(L, D)
+        self.hidden = nn.Linear(D, D)
+        self.double()
+
+
+def rows(n=2 * B, seed=0):
+    return torch.randn(n, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def measured(decode, data=None, target=lambda x: x):
+    def loss(m, x):
+        mu = m.mu(x)
+        logvar = torch.full_like(mu, SHARP) + 0 * mu
+        y = decode(m, mu + torch.randn_like(mu) * (0.5 * logvar).exp(), x)
+        return ((y - target(x)).square().sum() / 2 + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()) / len(x)
+
+    x = rows() if data is None else data
+    return Bench(watch_model(Net(), [x[:B], x[B:]], loss)).get(Bypass)
+
+
+def by_hand(decode):
+    """(growth without the own side path, without the own z, nats), averaged over both batches."""
+    m, x = Net(), rows()
+    sums = torch.zeros(4, dtype=torch.float64)
+    with torch.no_grad():
+        for batch in (x[:B], x[B:]):
+            z, other = m.mu(batch), batch.roll(1, 0)
+            for k, y in enumerate((decode(m, z, batch), decode(m, z, other), decode(m, m.mu(other), batch))):
+                sums[k] += (y - batch).square().sum(1).mean() / 2
+            sums[3] += batch.var(0, correction=0).sum() / 2
+    whole, side, latent, constant = sums.tolist()
+    return (side - whole) / constant, (latent - whole) / constant, D / 2 * math.log(latent / whole)
+
+
+SIDE = {
+    "the input": lambda m, z, x: m.out(z) + 0.8 * x,
+    "a hidden layer": lambda m, z, x: m.out(z) + m.hidden(x),
+    "mu": lambda m, z, x: 0.1 * m.out(z) + m.out(m.mu(x)),
+    "its first half": lambda m, z, x: m.out(z) + torch.cat([x[:, : D // 2], torch.zeros_like(x[:, D // 2 :])], 1),
+}
+
+
+@pytest.mark.parametrize("name", SIDE)
+def test_growth_without_either_way(name):
+    found, expected = measured(SIDE[name]), by_hand(SIDE[name])
+    assert (found.leak, found.own) == (True, True)
+    assert (found.side, found.latent, found.gain) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert found.at is not None
+    assert found.at.file == __file__
+
+
+def test_z_alone_leaks_nothing():
+    found = measured(lambda m, z, x: m.out(z))
+    assert (found.leak, found.at) == (False, None)
+
+
+def test_the_past_is_not_the_number_itself():
+    """Output j sees the numbers before j."""
+    past = torch.triu(torch.ones(D, D, dtype=torch.float64), 1)
+    found = measured(lambda m, z, x: m.out(z) + x @ past)
+    assert (found.leak, found.own) == (True, False)
+    found = measured(lambda m, z, x: m.out(z) + x @ (past + torch.eye(D, dtype=torch.float64)))
+    assert (found.leak, found.own) == (True, True)
+
+
+class Words(nn.Module):
+    """A language model VAE whose next word is the one before plus one: z has nothing to say."""
+
+    def __init__(self, words=5, length=8):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.embedding, self.mu = words, nn.Embedding(words, 4), nn.Linear(4 * length, L)
+        self.from_z = nn.Linear(L, words)
+
+    def forward(self, x):
+        mu = self.mu(self.embedding(x).flatten(1))
+        z = mu + torch.randn_like(mu)
+        past = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)
+        sharp = 9.0 * F.one_hot((past + 1) % self.words, self.words)
+        logits = sharp + 0.1 * self.from_z(z)[:, None]
+        nll = F.cross_entropy(logits.flatten(0, 1), x.flatten(), reduction="sum")
+        return nll + 0.5 * mu.square().sum()
+
+
+def test_classes_are_measured_in_nats():
+    start = torch.randint(0, 5, (2 * B, 1), generator=torch.Generator().manual_seed(3))
+    x = (start + torch.arange(8)) % 5
+    found = Bench(watch_model(Words(), [x[:B], x[B:]], lambda m, batch: m(batch))).get(Bypass)
+    assert (found.leak, found.own) == (True, False)
+    assert abs(found.gain) < 0.5
+    assert found.side > 0.5
