@@ -28,7 +28,7 @@ SAVES = Limit(
 
 
 def _hidden_too(model: Model, z: Tensor, hidden: Tensor) -> Tensor:
-    output: Tensor = model.decoder[2](model.decoder[1](model.decoder[0](z)) + hidden)
+    output: Tensor = model.decoder[-1](model.decoder[:-1](z) + hidden)
     return output
 
 
