@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,12 +35,17 @@ class Step:
 
 @dataclass(slots=True)
 class Optimizer:
-    """An optimiser seen stepping: its class, what it steps, and where it was called."""
+    """An optimiser seen stepping: its class, what it steps, and where it was called.
+
+    Rates are those of its first parameter group; `settings` are that group's others when it was met.
+    """
 
     name: str
     parameters: frozenset[int]  # ids
     alive: list[Tensor]
-    lr: float
+    lr: float  # the last one
+    settings: dict[str, Any] = field(default_factory=dict)
+    largest_lr: float = 0.0
     steps: int = 0
     stepped_at: Place | None = None
 

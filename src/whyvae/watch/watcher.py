@@ -341,6 +341,7 @@ class Watcher:
         if known.stepped_at is None:
             known.stepped_at = calling_place()
         known.lr = float(optimizer.param_groups[0]["lr"])
+        known.largest_lr = max(known.largest_lr, known.lr)
         self.count = max(self.count, known.steps)
         self._spy()
         if self.stop_after is not None and self.count >= self.stop_after:
@@ -359,6 +360,7 @@ class Watcher:
         self.optimizers[id(optimizer)] = Optimizer(
             type(optimizer).__name__, frozenset(id(p) for p in parameters), parameters,
             float(optimizer.param_groups[0]["lr"]),
+            {k: v for k, v in optimizer.param_groups[0].items() if isinstance(v, int | float | tuple) and k != "lr"},
         )  # fmt: skip
 
     # ------------------------------------------------------------------ outside training

@@ -1,0 +1,163 @@
+"""The branch test: what training on from here would bring, at the user's rate, a tenth of it and three times it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.course import Course, Feed
+from whyvae.probes.court import Court
+from whyvae.probes.objective import Objective
+from whyvae.verdict import Where
+from whyvae.watch.replay import ReplayFailed
+
+SECONDS = 4.0  # for all arms
+MOST_SECONDS = 8.0  # where less would not give each arm enough steps
+ENOUGH_STEPS = 60
+MOST_STEPS = 300  # of an arm: 16 batches seen 19 times
+FEWEST_STEPS = 10
+MOST_PARAMETERS = 20_000_000  # an arm holds six copies in float64
+FACTORS = (0.1, 1.0, 3.0)
+FURTHER = (10.0, 30.0, 100.0, 300.0, 1000.0)  # tried in turn, while each gains more than the one before
+CHEAP = 0.01  # seconds: a gradient of this cost leaves time to judge with two draws of noise
+FEWEST_BATCHES = 4
+CHECKS = 3  # times an arm is judged, evenly spaced
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`gains`: after each third of the steps, on batches that the arm was not trained on."""
+
+    factor: float
+    rate: float
+    gains: tuple[float, ...]
+    error: float  # standard error of the last one, over batches
+
+    @property
+    def gain(self) -> float:
+        return self.gains[-1]
+
+    @property
+    def sure(self) -> float:
+        """What the arm gained at least: two standard errors below its last gain."""
+        return self.gain - 2 * self.error if math.isfinite(self.gain) else self.gain
+
+
+@dataclass(frozen=True)
+class BranchTest(Probe):
+    """Gains in nats per example: of the user's own objective in units of its KL, except that a noise variance below
+    the squared error reached is read as that error (nats at a tiny variance mean nothing). Where the weight of the KL
+    is not known, gains are in units of the loss (`unit`).
+
+    `achieved` is what the outputs are worth, in the same unit: the loss with the best constant output in their place,
+    minus the loss. `rate`: the KL.
+    """
+
+    arms: tuple[Arm, ...]
+    steps: int  # of each arm
+    trained: int  # steps of the run
+    achieved: float
+    unit: str
+    fitted: int  # batches
+    judged: int
+    rate: float  # the largest that the run had
+    last_rate: float
+    at: Where | None  # where the optimiser steps
+
+    @property
+    def slower(self) -> Arm:
+        """At a tenth of the user's rate."""
+        return self.arms[0]
+
+    @property
+    def same(self) -> Arm:
+        return self.arms[1]
+
+    @property
+    def onward(self) -> Arm:
+        """The best at the user's rate or above."""
+        return max(self.arms[1:], key=lambda arm: arm.sure)
+
+    def share(self, arm: Arm) -> float:
+        """Of what the outputs would be worth after `arm`, how much it added: between 0 and 1; NaN if not known."""
+        sure = max(0.0, arm.sure)
+        return sure / max(self.achieved + sure, sure, 1e-300) if sure else 0.0
+
+    @classmethod
+    def measure(cls, subject: Any, objective: Objective) -> Self:
+        _possible(subject)
+        course, feeds = Course(subject), subject.train
+        if course.rate <= 0:
+            raise CannotMeasure("the learning rate was not seen")
+        fit, judge = _split(feeds)
+        try:
+            with course.alone(fit[0]):
+                begin = time.perf_counter()
+                course.prime(fit)
+                steps, noises = _afforded((time.perf_counter() - begin) / len(fit), len(judge))
+                court = Court(course, objective, judge, noises)
+                arms = tuple(_arms(court, fit, steps))
+                achieved = court.achieved()
+        except ReplayFailed as failed:
+            raise CannotMeasure(str(failed)) from failed
+        first = subject.optimizers[0] if subject.optimizers else None
+        place = first.stepped_at if first else None
+        return cls(
+            arms, steps, subject.count, achieved, court.unit, len(fit), len(judge),
+            course.rate, first.lr if first else course.rate, Where(*place) if place else None,
+        )  # fmt: skip
+
+
+def _possible(subject: Any) -> None:
+    if subject.broken:
+        raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to train on from")
+    if len(subject.train) < FEWEST_BATCHES:
+        raise CannotMeasure(f"needs {FEWEST_BATCHES} recorded batches to train on from here, got {len(subject.train)}")
+    count = sum(p.numel() for p in subject.replay.parameters.values())
+    if count > MOST_PARAMETERS:
+        raise CannotMeasure(f"a model of {count:.1g} parameters takes too long to train on in an examination")
+
+
+def _split(feeds: list[Feed]) -> tuple[list[Feed], list[Feed]]:
+    """Every third batch is kept to judge by."""
+    return [f for i, f in enumerate(feeds) if i % 3 != 1], feeds[1::3]
+
+
+def _afforded(each: float, judged: int) -> tuple[int, int]:
+    """(steps of an arm, draws of noise to judge with) for `each` seconds a gradient takes."""
+    noises = 2 if each < CHEAP else 1
+    judging = 0.5 * each * judged * noises * CHECKS
+    wanted, most = ((s / len(FACTORS) - judging) / max(each, 1e-9) for s in (SECONDS, MOST_SECONDS))
+    return max(FEWEST_STEPS, min(MOST_STEPS, int(max(wanted, min(most, ENOUGH_STEPS))))), noises
+
+
+def _arms(court: Court, fit: list[Feed], steps: int) -> Iterator[Arm]:
+    arms = [_arm(court, fit, factor, steps) for factor in FACTORS]
+    yield from arms
+    for factor in FURTHER:
+        if not 2 * arms[-2].error < arms[-1].sure > arms[-2].gain:
+            return
+        arms.append(_arm(court, fit, factor, steps))
+        yield arms[-1]
+
+
+def _arm(court: Court, fit: list[Feed], factor: float, steps: int) -> Arm:
+    course, gains, error = court.course, [], math.nan
+    checks = {math.ceil(steps * (k + 1) / CHECKS) for k in range(CHECKS)}
+    with course.branched():
+        for step in course.train(fit, factor):
+            if step not in checks:
+                continue
+            gain = court.gained()
+            finite = bool(torch.isfinite(gain).all())
+            gains.append(float(gain.mean()) if finite else -math.inf)
+            error = float(gain.std() / math.sqrt(len(gain)))
+            if step >= steps or not finite:
+                break
+    return Arm(factor, factor * course.rate, tuple(gains), error)

@@ -1,0 +1,99 @@
+"""What parameters are worth: the recorded step's loss on given batches, with the same noise whenever it is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from whyvae.probes.course import Course, Feed
+from whyvae.probes.objective import Objective, audited_likelihood
+
+FIRST_NOISE = 50_000  # numbers of noise draws that no course trains with
+
+
+class Court:
+    """Judges the parameters that `course` holds against those it held when the court was called, batch by batch.
+
+    In nats per example where the weight of the KL is known. A noise variance below the squared error is then read
+    as that error: the likelihood is maximised over all variances from s upwards, so that halving an error counts the
+    same at every tiny s.
+    """
+
+    def __init__(self, course: Course, objective: Objective, feeds: Sequence[Feed], noises: int) -> None:
+        self.course, self.objective, self.feeds, self.noises = course, objective, list(feeds), noises
+        known = objective.weight_known and objective.regulariser.weight > 0
+        self.unit = "nats" if known else "units of the loss"
+        self.batch = max(1, course.subject.batch)
+        self.scale = 1 / (objective.regulariser.weight * self.batch) if known else 1.0
+        self.variance = objective.noise_variance if known and objective.family.startswith("gaussian") else math.nan
+        self.likelihood = audited_likelihood(course.subject)
+        self._start = self._asked({})
+
+    def gained(self) -> Tensor:
+        """Of each batch: value now minus value at the start, [feeds]."""
+        return self._difference(self._start, self._asked({}))
+
+    def achieved(self) -> float:
+        """The loss with the best constant output minus the loss, both at the start; NaN where none is known."""
+        constant = self._constant()
+        if constant is None:
+            return math.nan
+        without = self._asked({self.course.subject.lineage.output: constant})
+        if math.isfinite(self.variance) and self.objective.learned_scale:  # it would have learned another scale
+            return float((without[1] / self._start[1]).log().mean()) * self.objective.features / 2
+        return float(self._difference(without, self._start).mean())
+
+    def _difference(self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> Tensor:
+        own = (before[0] - after[0]) * self.scale
+        if self.objective.family != "gaussian" or self.objective.learned_scale or math.isnan(self.variance):
+            return own
+        return own - (before[1] - after[1]) / (2 * self.variance) + self._nats(before[1]) - self._nats(after[1])
+
+    def _nats(self, sse: Tensor) -> Tensor:
+        """min over v >= s of D/2 log v + SSE / 2v, up to a constant."""
+        d = max(1, self.objective.features)
+        ratio = sse / d / self.variance
+        return d / 2 * torch.where(ratio > 1, 1 + ratio.clamp_min(1e-300).log(), ratio)
+
+    def _asked(self, also: Feed) -> tuple[Tensor, Tensor]:
+        """(loss, squared error of one example), of each batch, [feeds], with `also` fed besides."""
+        with torch.no_grad():
+            rows = [
+                [self._one({**feed, **also}, FIRST_NOISE + self.noises * i + n) for n in range(self.noises)]
+                for i, feed in enumerate(self.feeds)
+            ]
+        table = torch.tensor(rows, dtype=torch.float64).mean(1)
+        return table[:, 0], table[:, 1]
+
+    def _one(self, feed: Feed, noise: int) -> tuple[float, float]:
+        lineage = self.course.subject.lineage
+        wanted = [] if math.isnan(self.variance) else [lineage.output, lineage.target]
+        loss, values = self.course.run(feed, noise, wanted)
+        if not wanted:
+            return float(loss), math.nan
+        output, target = (values[s] for s in wanted)
+        target = target.reshape(output.shape) if target.numel() == output.numel() else target
+        error = torch.broadcast_tensors(output, target)  # several samples of one example: of each
+        repeated = error[0].numel() / target.numel()
+        return float(loss), float((error[0] - error[1]).square().sum()) / repeated / self.batch
+
+    def _constant(self) -> Tensor | None:
+        """The best output that does not depend on the example, in the output's shape."""
+        likelihood, lineage = self.likelihood, self.course.subject.lineage
+        if likelihood is None or likelihood.target is None or lineage.target is None:
+            return None
+        with torch.no_grad():
+            run = self.course.replay.run
+            targets = torch.stack([run([lineage.target], feed=feed)[lineage.target].double() for feed in self.feeds])
+        late = targets.shape[1] != self.batch and targets.dim() > 3 and targets.shape[2] == self.batch  # time first
+        mean = targets.mean((0, 2 if late else 1), keepdim=True)[0]
+        probability, shape = mean.clamp(1e-4, 1 - 1e-4), likelihood.output.shape
+        best = {"bernoulli": probability, "bernoulli logits": probability.logit()}.get(likelihood.family, mean)
+        try:
+            whole = best.expand(targets.shape[1:])
+            return (whole.reshape(shape) if whole.numel() == likelihood.output.numel() else whole.expand(shape)).clone()
+        except RuntimeError:  # of another size in a way that we do not know
+            return None

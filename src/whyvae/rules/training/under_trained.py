@@ -1,0 +1,90 @@
+"""TRN03: see the page of the same name."""
+
+from __future__ import annotations
+
+from math import isnan
+from statistics import NormalDist
+
+from whyvae.probes.branch import Arm, BranchTest
+from whyvae.rule import EARLIER, Rule
+from whyvae.testing import Patient
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
+from whyvae.watch.subject import Subject
+
+MATERIAL = Limit(">", 1.0, "nats; two runs of one script with different seeds differ by less")
+SHARE = Limit(
+    ">",
+    0.1,
+    "a tenth of what the outputs are worth: the healthy scripts of the test panel gain up to 0.03, "
+    "the same ones stopped after 100 steps gain 0.12 to 0.9",
+)
+SEVERE = 0.25  # of what the outputs are worth
+BARELY = 3  # times the rate: more than that is worth a word
+DECAYED = 0.3  # of the largest rate: below it a schedule ended the training, not the last step
+
+
+def _sure(branch: BranchTest, arm: Arm) -> float:
+    """Probability that the gain exceeds its limits, from its standard error."""
+    needed = SHARE.value / (1 - SHARE.value) * max(0.0, branch.achieved)
+    limit = max(needed, MATERIAL.value) if branch.unit == "nats" else needed
+    return min(0.97, NormalDist().cdf((arm.gain - limit) / max(arm.error, 0.05 * abs(arm.gain), 1e-12)))
+
+
+def _told(branch: BranchTest, arm: Arm) -> tuple[str, Remedy]:
+    """The sentence, and what to do."""
+    took = f"take another {arm.gain:.3g} {branch.unit} per example off the loss"
+    rates = f"{arm.rate:.1g} instead of {branch.rate:.1g}"
+    if branch.share(branch.same) <= SHARE.value or arm.factor > BARELY:
+        same = f"at {branch.rate:.1g} only {branch.same.gain:.2g}"
+        summary = f"The learning rate is too small: {branch.steps} more steps at {rates} {took}, {same}."
+        return summary, Remedy("raise the learning rate", f"{rates}; watch that the loss falls")
+    if branch.last_rate < DECAYED * branch.rate:
+        end = f"it ended at {branch.last_rate:.1g}"
+        summary = f"The learning rate was lowered too early: {end}, and {branch.steps} steps at {arm.rate:.1g} {took}."
+        return summary, Remedy("lower the learning rate later", "let the schedule end with the training, not before it")
+    summary = (
+        f"Training stopped too early: {branch.steps} more steps {took}, after {branch.trained} that are not enough."
+    )
+    return summary, Remedy("train longer", f"several times the {branch.trained} steps, until the loss no longer falls")
+
+
+class UnderTrained(Rule):
+    """Stopped, or slowed to nothing, while still improving."""
+
+    code = "TRN03"
+    stage = 40
+    requires = EARLIER
+    explains = ("POS01",)
+
+    @staticmethod
+    def check(branch: BranchTest) -> Verdict:
+        arm = branch.onward
+        share = branch.share(arm)
+        if isnan(share):
+            return Skipped("what the outputs are worth is not known for this likelihood, so no gain can be weighed")
+        nats = Evidence(
+            f"gained per example by {branch.steps} more steps at {arm.factor:g} times the learning rate, "
+            "on batches not trained on, less two standard errors",
+            max(0.0, arm.sure),
+            MATERIAL,
+            unit="nats",
+        )
+        part = Evidence("that gain, as a share of what the outputs would then be worth", share, SHARE)
+        evidence = (nats, part) if branch.unit == "nats" else (part,)
+        slower = branch.slower.gain > arm.gain  # smaller steps do it: not a matter of more of them (TRN02)
+        if slower or not all(e.incriminating for e in evidence):
+            return Healthy(evidence)
+        summary, remedy = _told(branch, arm)
+        return Finding(
+            evidence,
+            summary,
+            "error" if share > SEVERE else "warning",
+            _sure(branch, arm),
+            branch.at,
+            nats=arm.gain if branch.unit == "nats" else None,
+            remedies=(remedy,),
+        )
+
+    @staticmethod
+    def specimen() -> Subject:
+        return Patient(steps=80).train()

@@ -1,0 +1,64 @@
+"""TRN03 on literal branch tests, both sides of each limit."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from whyvae.probes.branch import Arm, BranchTest
+from whyvae.rules.training.under_trained import UnderTrained
+from whyvae.verdict import Finding, Healthy, Skipped
+
+
+def arm(factor, gain, error=0.1):
+    return Arm(factor, 1e-3 * factor, (gain / 2, gain), error)
+
+
+def branch(slower, same, faster, *more, achieved=18.0, unit="nats", last=1e-3):
+    arms = (arm(0.1, slower), arm(1.0, same), arm(3.0, faster), *more)
+    return BranchTest(arms, 300, 500, achieved, unit, 16, 8, 1e-3, last, None)
+
+
+def test_healthy_gains_little():
+    assert isinstance(UnderTrained.check(branch(0.3, 0.1, -0.8)), Healthy)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(2.3, Finding), (2.1, Healthy)])
+def test_a_tenth_of_the_worth(gain, verdict):
+    """(2.3 - 0.2) / 20.1 = 0.104, (2.1 - 0.2) / 19.9 = 0.095."""
+    assert isinstance(UnderTrained.check(branch(0.5, gain, 1.0)), verdict)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(1.3, Finding), (1.1, Healthy)])
+def test_a_nat(gain, verdict):
+    assert isinstance(UnderTrained.check(branch(0.5, gain, 1.0, achieved=2.0)), verdict)
+
+
+def test_units_of_an_unknown_loss_are_judged_by_share_alone():
+    assert isinstance(UnderTrained.check(branch(0.01, 0.5, 0.3, achieved=0.3, unit="units of the loss")), Finding)
+
+
+def test_severity():
+    assert UnderTrained.check(branch(2, 3, 3)).severity == "warning"
+    assert UnderTrained.check(branch(8, 30, 35)).severity == "error"
+
+
+def test_smaller_steps_that_gain_more_are_another_illness():
+    assert isinstance(UnderTrained.check(branch(8, 4, -100)), Healthy)
+
+
+def test_says_which_it_is():
+    assert "stopped too early" in UnderTrained.check(branch(3, 9, 10)).summary
+    slow = UnderTrained.check(branch(0.01, 0.1, 0.3, arm(10, 2), arm(30, 6), achieved=2.0))
+    assert "too small: 300 more steps at 0.03 instead of 0.001" in slow.summary
+    assert "lowered too early" in UnderTrained.check(branch(3, 9, 8, last=1e-5)).summary
+
+
+def test_unknown_worth_is_no_verdict():
+    assert isinstance(UnderTrained.check(branch(3, 9, 8, achieved=math.nan)), Skipped)
+
+
+def test_divergence_is_no_gain():
+    diverged = Arm(3.0, 3e-3, (-math.inf,), math.nan)
+    whole = branch(0.1, 0.0, 0.0)
+    assert isinstance(UnderTrained.check(replace(whole, arms=(*whole.arms[:2], diverged))), Healthy)
