@@ -117,6 +117,8 @@ class BranchTest(Probe):
 def _possible(subject: Any) -> None:
     if subject.broken:
         raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to train on from")
+    if subject.count == 0:
+        raise CannotMeasure("does not apply: a trained model was given, no training was seen")
     if len(subject.train) < FEWEST_BATCHES:
         raise CannotMeasure(f"needs {FEWEST_BATCHES} recorded batches to train on from here, got {len(subject.train)}")
     count = sum(p.numel() for p in subject.replay.parameters.values())
