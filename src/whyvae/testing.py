@@ -78,6 +78,13 @@ def from_latent(model: Model, z: Tensor, hidden: Tensor) -> Tensor:
     return output
 
 
+def from_prior(model: Model) -> None:
+    """New samples, as they should be made."""
+    model.eval()
+    with torch.no_grad():
+        model.decoder(torch.randn(16, model.mu.out_features))
+
+
 @dataclass
 class Patient:
     """One training run. Replace a part to make it ill; `train()` returns what a watcher saw of it."""
@@ -99,6 +106,7 @@ class Patient:
     loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = elbo
     target: Callable[[Tensor, Tensor], Tensor] | None = None  # (whole data, indices of the batch)
     zero_grad: bool = True
+    generate: Callable[[Model], object] = from_prior  # at the end of the run
     optimised: Callable[[Model], list[nn.Parameter]] = lambda model: list(model.parameters())
 
     def train(self) -> Subject:
@@ -125,6 +133,7 @@ class Patient:
                 with torch.no_grad():
                     self._loss(model, self.data[:held], self.data[:held])
                 model.train()
+        self.generate(model)
 
     def _loss(self, model: Model, x: Tensor, target: Tensor) -> Tensor:
         h = self.between(model.encoder(x))

@@ -1,8 +1,8 @@
-"""What a script does outside training: which data it evaluates on, what it decodes, what it shows."""
+"""What a script does outside training: which data it evaluates on, what it draws and decodes, what becomes of it."""
 
 from __future__ import annotations
 
-import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +11,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from whyvae.watch.lineage import MIXING, Dependencies
-from whyvae.watch.step import Decoded, Shown
-from whyvae.watch.tape import Place, Tape, calling_place, tensors_in
+from whyvae.watch.step import Decoded, Left
+from whyvae.watch.tape import RANDOM, Recorder, Tape, calling_place, copied, tensors_in
 
 MOST_HELD_OUT = 2048  # examples
 MOST_BYTES = 64 * 2**20
-MOST_DECODED = 64
+MOST_OPS = 4000  # recorded in one window
+MOST_CALLS = 256  # of the decoder, in one window
+MOST_NUMBERS = 2**16  # kept of one tensor that enters the decoder, or leaves torch
+MOST_LEFT = 64  # tensors that leave torch, in one window
+MOST_WINDOWS = 24
+Marks = dict[int, "weakref.ref[Tensor]"]  # by id
 
 
 def entries(tape: Tape) -> tuple[dict[int, int], frozenset[int]]:
@@ -57,25 +62,62 @@ def _mixed_since_noise(deps: Dependencies, slot: int, noise: set[int]) -> list[b
 
 
 class Onlooker(TorchFunctionMode):
-    """Active while gradients are off: keeps what enters the encoder (held-out data) and the decoder (samples)."""
+    """Active outside training, in windows. Keeps what enters the encoder without gradients (held-out data), and a
+    tape of what is drawn, decoded, and done to it until it leaves torch. What the encoder made is not followed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder: dict[int, int] = {}
         self.decoder: frozenset[int] = frozenset()
         self.held_out: list[tuple[int, Tensor]] = []  # (id of the weight it met, value)
-        self.decoded: list[Decoded] = []
-        self._examples = self._bytes = 0
-        self._encoded_rows = -1
-        self._training = False
+        self.windows: list[list[Decoded]] = []
         self.enabled = True
+        self.paused = 0
+        self.leaving: Callable[[], None] = lambda: None  # called when a decoded tensor leaves torch
+        self.step = 0  # optimiser steps done
+        self._shapes: frozenset[tuple[int, ...]] = frozenset()  # of the decoder's first weights
+        self._examples = self._bytes = 0
+        self.begin(0)
 
-    def begin(self) -> None:
-        self._encoded_rows, self._training = -1, False
+    def meet(self, tape: Tape) -> None:
+        """Learns from a training step through which weights examples are encoded, and latents decoded."""
+        self.encoder, self.decoder = entries(tape)
+        shapes = {id(s.value): s.shape for s in tape.slots if s.trainable}
+        self._shapes = frozenset(shapes[key] for key in self.decoder if len(shapes[key]) > 1)
+
+    # ------------------------------------------------------------------ windows
+    def begin(self, step: int) -> None:
+        self.step = step
+        self._window = Recorder(step)
+        self._calls: list[Decoded] = []
+        self._left: list[Left] = []
+        self._encoded: Marks = {}
+        self._other: Marks = {}  # made in the window, with gradients, of neither
 
     @property
-    def full(self) -> bool:
-        return (self._examples >= MOST_HELD_OUT or self._bytes >= MOST_BYTES) and len(self.decoded) >= MOST_DECODED
+    def saw_decoding(self) -> bool:
+        return bool(self._calls)
+
+    def end(self) -> None:
+        """Keeps the window if the decoder was called in it: of each place the first, and the last two."""
+        calls, self._calls = self._calls, []
+        if not calls or not self.enabled:
+            return
+        _finish(self._window.tape)
+        same = [w for w in self.windows if w[0].place == calls[0].place]
+        surplus = same[1] if len(same) > 2 else self.windows[1] if len(self.windows) >= MOST_WINDOWS else None
+        self.windows = [w for w in self.windows if w is not surplus] + [calls]
+
+    @property
+    def decoded(self) -> list[Decoded]:
+        """Calls of the decoder on what was not encoded, oldest first."""
+        return [call for window in self.windows for call in window]
+
+    def slot_of(self, value: Any) -> tuple[Tape, int] | None:
+        """Where on the window's tape a tensor stands that was made in it."""
+        slot = self._window.slot_of(value) if self._calls and isinstance(value, Tensor) else None
+        return None if slot is None else (self._window.tape, slot)
 
     def __torch_function__(
         self,
@@ -85,112 +127,95 @@ class Onlooker(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if self.enabled:
-            try:
-                self._look(getattr(func, "__name__", "?"), args, kwargs)
-            except Exception:  # noqa: BLE001 - our mistake must not become the user's
-                self.enabled = False
-        return func(*args, **kwargs)
+        if not self.enabled or self.paused:
+            return func(*args, **kwargs)
+        name = getattr(func, "__name__", "?")
+        try:
+            fate = self._fate(name, args, kwargs)
+        except Exception:  # noqa: BLE001 - our mistake must not become the user's
+            self.enabled, fate = False, ""
+        if fate == "drawn":
+            return self._followed(func, name, args, kwargs)
+        out = func(*args, **kwargs)
+        if fate or torch.is_grad_enabled():
+            marks = self._encoded if fate else self._other
+            marks.update({id(t): weakref.ref(t) for t in tensors_in(out)})
+        return out
 
-    def _look(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if name in {"batch_norm", "dropout"}:
-            position = 5 if name == "batch_norm" else 2
-            flag = kwargs.get("training", args[position] if len(args) > position else False)
-            self._training = self._training or flag is True
-        if name not in MIXING:
+    def _fate(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Does this call make something encoded, something drawn or decoded, or is it of no interest ("")?"""
+        drawn = False
+        tensors = [*tensors_in(args), *tensors_in(kwargs)]
+        for tensor in tensors:
+            if self._window.slot_of(tensor) is not None:
+                drawn = True
+            elif _marked(self._encoded, tensor) or (tensor.grad_fn is not None and not _marked(self._other, tensor)):
+                return "encoded"  # here, or by the part of a training step before the window
+        if name in MIXING and tensors:
+            return self._mixed(tensors, drawn=drawn)
+        return "drawn" if (drawn or name in RANDOM) and len(self._window.tape.ops) < MOST_OPS else ""
+
+    def _mixed(self, tensors: list[Tensor], *, drawn: bool) -> str:
+        for tensor in tensors:
+            if id(tensor) in self.encoder and id(tensor) not in self.decoder:
+                self._keep(id(tensor), tensors[0])
+                return "encoded"
+            if id(tensor) in self.decoder or (drawn and self._like_decoder(tensor)):
+                self._entered(tensors, tensor)
+                return "drawn"
+        return "drawn" if drawn else ""
+
+    def _like_decoder(self, weight: Tensor) -> bool:
+        """A copy of the decoder (averaged weights, a reloaded checkpoint, parameters stepped by hand)?"""
+        return tuple(weight.shape) in self._shapes and weight.is_leaf and self._window.slot_of(weight) is None
+
+    def _entered(self, tensors: list[Tensor], weight: Tensor) -> None:
+        inputs = [t for t in tensors if t is not weight]
+        if not inputs or len(self._calls) >= MOST_CALLS:
             return
-        first = args[0] if args and isinstance(args[0], Tensor) else None
-        if first is None:
-            return
-        for tensor in tensors_in([args[1:], kwargs]):
-            key = id(tensor)
-            if key in self.encoder:
-                self._encoded_rows = first.shape[0]
-                self._keep(key, first)
-                return
-            if key in self.decoder:
-                if first.shape[0] != self._encoded_rows and len(self.decoded) < MOST_DECODED:
-                    self.decoded.append(Decoded(first.detach().clone(), self._training, calling_place()))
-                return
+        z = next((t for t in inputs if self._window.slot_of(t) is not None), inputs[0])
+        tape = self._window.tape
+        slot = self._window._slot(z)  # noqa: SLF001 - the window is ours
+        value = _few(z)
+        self._calls.append(Decoded(value, slot, len(tape.ops), tape, self._left, self.step, calling_place()))
+
+    def _followed(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = self._window.__torch_function__(func, (), args, kwargs)
+        if name in {"numpy", "__array__", "tolist"} and self._calls and len(self._left) < MOST_LEFT:
+            self.leaving()
+            slot = self._window.slot_of(args[0])
+            if slot is not None:
+                self._left.append(Left(slot, _few(args[0]), calling_place()))
+        return out
 
     def _keep(self, weight: int, value: Tensor) -> None:
         size = value.numel() * value.element_size()
-        if self._examples < MOST_HELD_OUT and self._bytes + size < MOST_BYTES:
-            self.held_out.append((weight, value.detach().clone()))
+        small = self._examples < MOST_HELD_OUT and self._bytes + size < MOST_BYTES
+        if small and not torch.is_grad_enabled() and value.dim():
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - of a recorder that is active too
+                self.held_out.append((weight, value.detach().clone()))
             self._examples += value.shape[0]
             self._bytes += size
 
 
-def spy_on_pictures(shown: list[Shown], patched: dict[str, Callable[[], None]]) -> None:
-    """Wraps the functions that save or show pictures, once their modules are loaded; `patched` gets the undoers."""
-    for module_name, path in (
-        ("PIL.Image", "fromarray"), ("torchvision.utils", "save_image"), ("matplotlib.pyplot", "imshow"),
-        ("matplotlib.axes._axes", "Axes.imshow"), ("imageio", "imwrite"),
-    ):  # fmt: skip
-        key = f"{module_name}.{path}"
-        module = sys.modules.get(module_name)
-        if module is None or key in patched:
-            continue
-        owner: Any = module
-        *parents, last = path.split(".")
-        for parent in parents:
-            owner = getattr(owner, parent, None)
-        original = getattr(owner, last, None)
-        if original is None:
-            continue
-        setattr(owner, last, _spying(original, key, shown))
-        patched[key] = lambda owner=owner, last=last, original=original: setattr(owner, last, original)  # type: ignore[misc]
+def _marked(marks: Marks, tensor: Tensor) -> bool:
+    mark = marks.get(id(tensor))
+    return mark is not None and mark() is tensor
 
 
-def _spying(original: Callable[..., Any], key: str, shown: list[Shown]) -> Callable[..., Any]:
-    def spy(*args: Any, **kwargs: Any) -> Any:
-        if len(shown) < 64:
-            for value in (*args, *kwargs.values()):
-                if hasattr(value, "shape") and hasattr(value, "min") and getattr(value, "size", 0) != 0:
-                    try:
-                        low, high = float(value.min()), float(value.max())
-                    except (TypeError, ValueError, RuntimeError):
-                        break
-                    shown.append(Shown(key, tuple(value.shape), str(value.dtype), low, high, _caller()))
-                    break
-        return original(*args, **kwargs)
-
-    spy.__name__ = getattr(original, "__name__", "spy")
-    spy.__doc__ = original.__doc__
-    return spy
+def _few(tensor: Tensor) -> Tensor:
+    """A copy of the first rows."""
+    with torch._C.DisableTorchFunction(), torch.no_grad():  # noqa: SLF001 - as above
+        rows = max(1, MOST_NUMBERS // max(1, tensor[:1].numel())) if tensor.dim() else 0
+        return (tensor[:rows] if rows else tensor).detach().clone()
 
 
-def _caller() -> Place | None:
-    frame = sys._getframe(2)  # noqa: SLF001
-    return Place(frame.f_code.co_filename, frame.f_lineno)
-
-
-def no_grad_hooks(enter: Callable[[], None], leave: Callable[[], None]) -> Callable[[], None]:
-    """Calls `enter` / `leave` around every `no_grad` and `inference_mode` block; returns the undoer."""
-    undoers = [_hooked(cls, enter, leave) for cls in (torch.no_grad, torch.inference_mode)]
-
-    def undo() -> None:
-        for undoer in undoers:
-            undoer()
-
-    return undo
-
-
-def _hooked(cls: Any, enter: Callable[[], None], leave: Callable[[], None]) -> Callable[[], None]:
-    first, last = cls.__enter__, cls.__exit__
-
-    def entering(self: Any) -> Any:
-        result = first(self)
-        enter()
-        return result
-
-    def leaving(self: Any, *exc: Any) -> Any:
-        leave()
-        return last(self, *exc)
-
-    cls.__enter__, cls.__exit__ = entering, leaving
-
-    def undo() -> None:
-        cls.__enter__, cls.__exit__ = first, last
-
-    return undo
+def _finish(tape: Tape) -> None:
+    """What the window's program was given from outside is copied, so that later changes do not reach it."""
+    used = {slot for op in tape.ops for slot in op.reads}
+    for slot in tape.slots:
+        if slot.index not in used:
+            slot.value = slot.live = None
+        elif slot.value is not None and not slot.parameter and not slot.trainable:
+            with torch._C.DisableTorchFunction():  # noqa: SLF001 - as above
+                slot.value = copied(slot.value)

@@ -75,17 +75,36 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """A call of the decoder outside training, on something that was not encoded from data."""
+class Left:
+    """A tensor that left torch (for numpy, a list) after the decoder was called: its slot, and its first rows."""
 
-    z: Tensor
-    in_training_mode: bool
+    slot: int
+    value: Tensor
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A call of the decoder outside training, on something that was not encoded from data.
+
+    `tape` is the program from the draw to what was made of the output (shared by the calls of one window), `slot` what
+    entered the decoder on it, `op` the index of the function it entered; `left` grows until the window ends.
+    """
+
+    z: Tensor  # its first rows
+    slot: int
+    op: int
+    tape: Tape
+    left: list[Left]
+    step: int  # optimiser steps done before it
     place: Place | None
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture the script saved or displayed."""
+    """A picture the script saved or displayed. `value` is a copy (None where it is large); `slot` its slot on `tape`
+    where it is a tensor that the onlooker followed; `options` are the keywords it was called with.
+    """
 
     by: str
     shape: tuple[int, ...]
@@ -93,3 +112,7 @@ class Shown:
     low: float
     high: float
     place: Place | None
+    value: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
+    tape: Tape | None = None
+    slot: int = -1

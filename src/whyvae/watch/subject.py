@@ -56,9 +56,10 @@ class Subject:
         if not watcher.steps:
             raise NothingSeen(_nothing(watcher.backwards, watcher.error))
         main, found = main_step(watcher.steps)
+        seen = watcher.outside.onlooker
         return cls(
-            watcher.steps, main, found, watcher.log, list(watcher.optimizers.values()), watcher.onlooker.held_out,
-            watcher.onlooker.decoded, watcher.shown, watcher.count, watcher.names, script,
+            watcher.steps, main, found, watcher.log, list(watcher.optimizers.values()), seen.held_out,
+            seen.decoded, watcher.outside.pictures.shown, watcher.count, watcher.names, script,
             {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent},
         )  # fmt: skip
 

@@ -512,7 +512,7 @@ class Recorder(TorchFunctionMode):
             if slot.index not in used:
                 slot.value = slot.live = None
             elif slot.value is not None and not slot.parameter and not slot.trainable:
-                slot.value = _copied(slot.value)
+                slot.value = copied(slot.value)
         tape.autocast = self.tape.autocast
         return tape
 
@@ -540,7 +540,8 @@ def _affine(mean: Any, std: Any, eps: Tensor) -> Tensor:
     return result
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def copied(tensor: Tensor) -> Tensor:
+    """A copy; above LARGEST_COPY the tensor itself."""
     bytes_ = tensor.numel() * tensor.element_size()
     return tensor.detach().clone() if bytes_ <= LARGEST_COPY else tensor.detach()
 

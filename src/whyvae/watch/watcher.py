@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,17 +20,13 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-from torch.overrides import (
-    _get_current_function_mode_stack,
-    _pop_mode,
-    _push_mode,
-)
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from whyvae.watch.lineage import Dependencies
+from whyvae.watch.modes import put_on, take_off
 from whyvae.watch.names import Named, Registry
-from whyvae.watch.onlooker import Onlooker, entries, no_grad_hooks, spy_on_pictures
-from whyvae.watch.step import Log, Optimizer, Shown, Step
+from whyvae.watch.outside import Outside
+from whyvae.watch.step import Log, Optimizer, Step
 from whyvae.watch.tape import Recorder, calling_place, see_custom_functions, tensors_in
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
@@ -75,9 +70,8 @@ class Watcher:
         self.steps: list[Step] = []
         self.log = Log()
         self.optimizers: dict[int, Optimizer] = {}
-        self.shown: list[Shown] = []
         self.names: dict[int, Named] = {}
-        self.onlooker = Onlooker()
+        self.outside = Outside()
         self.count = 0  # optimiser steps done
         self.backwards = 0
         self._begin = time.perf_counter()
@@ -92,13 +86,7 @@ class Watcher:
         self._marks: list[int] = []
         self._stale = float("nan")
         self._before: dict[int, Tensor] = {}
-        self._looking = 0
-        self._last_optimizer_step = -1
         self._undo: list[Callable[[], Any]] = []
-        self._modules = 0  # how many were loaded when pictures were last looked for
-        self._pictures: dict[str, Callable[[], None]] = {}
-        self._pid = os.getpid()
-        self._in_step = 0
         self._idle: frozenset[int] = frozenset()
         self._registry = Registry()
 
@@ -113,8 +101,8 @@ class Watcher:
             self._wrap(torch.autograd, "backward", lambda args: args[0]),
             self._wrap(torch.autograd, "grad", lambda args: args[0], gradients_only=True),
             self._quiet_loader(),
-            no_grad_hooks(self._gradients_off, self._gradients_on),
         ]
+        self.outside.listen()
         mine = weakref.ref(self)  # the registration outlives us
         os.register_at_fork(after_in_child=lambda: _in_child(mine()))
         self._open(standby=True)
@@ -122,12 +110,10 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self._close(keep=True)
-        while self._looking:
-            self._gradients_on()
-        for undo in [*self._undo, *self._pictures.values()]:
+        self.outside.stop()
+        for undo in self._undo:
             undo()
         self._undo.clear()
-        self._pictures.clear()
         self.seconds = time.perf_counter() - self._begin
 
     def examine(self) -> Any:
@@ -145,19 +131,14 @@ class Watcher:
     def _open(self, *, standby: bool = False) -> None:
         self._recorder = Recorder(self.count, standby=standby)
         self._marks, self._stale = [], float("nan")
-        if "torch._dynamo" in sys.modules:
-            self.compiled = True
-            torch.compiler.set_stance("force_eager")
         see_custom_functions(self._recorder)
-        _push_mode(self._recorder)
+        self.compiled = put_on(self._recorder) or self.compiled
 
     def _drop(self) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
-            _remove_mode(recorder)
+            take_off(recorder)
             see_custom_functions(None)
-            if "torch._dynamo" in sys.modules:
-                torch.compiler.set_stance("default")
 
     @_guarded
     def _close(self, *, keep: bool) -> None:
@@ -165,10 +146,8 @@ class Watcher:
         if recorder is None:
             return
         begin = time.perf_counter()
-        _remove_mode(recorder)
+        take_off(recorder)
         see_custom_functions(None)
-        if "torch._dynamo" in sys.modules:
-            torch.compiler.set_stance("default")
         self.spent += recorder.spent
         if keep and recorder.tape.roots and not recorder.overflow:
             self._keep(recorder)
@@ -184,8 +163,8 @@ class Watcher:
         step.backward_at = self._backward_at
         step.lr = next((o.lr for o in self.optimizers.values()), float("nan"))
         self.steps.append(step)
-        if not self.onlooker.encoder:
-            self.onlooker.encoder, self.onlooker.decoder = entries(tape)
+        if not self.outside.onlooker.encoder:
+            self.outside.onlooker.meet(tape)
             self.names = self._registry.names({id(s.value) for s in tape.slots if s.trainable and s.value is not None})
         self._thin()
 
@@ -246,6 +225,7 @@ class Watcher:
     @_guarded
     def _before_backward(self, roots: list[Tensor]) -> None:
         self.backwards += 1
+        self.outside.close()
         if roots:
             self.log.add(self.count, roots[0])
         recorder = self._recorder
@@ -325,7 +305,7 @@ class Watcher:
 
     @_guarded
     def _before_step(self, optimizer: Any, *_: object) -> None:
-        self._in_step += 1
+        self.outside.in_step += 1
         if id(optimizer) not in self.optimizers:
             self._meet(optimizer)
         if self._recorder is not None and self._recorder.tape.roots:
@@ -333,7 +313,7 @@ class Watcher:
 
     @_guarded
     def _after_step(self, optimizer: Any, *_: object) -> None:
-        self._in_step = max(0, self._in_step - 1)
+        self.outside.in_step = max(0, self.outside.in_step - 1)
         if self._recorder is not None and self._recorder.tape.roots:  # an LBFGS closure ran inside
             self._close(keep=True)
         known = self.optimizers[id(optimizer)]
@@ -342,18 +322,12 @@ class Watcher:
             known.stepped_at = calling_place()
         known.lr = float(optimizer.param_groups[0]["lr"])
         known.largest_lr = max(known.largest_lr, known.lr)
-        self.count = max(self.count, known.steps)
-        self._spy()
+        self.count = self.outside.count = max(self.count, known.steps)
+        self.outside.pictures.look()
         if self.stop_after is not None and self.count >= self.stop_after:
             raise StopTraining
         if self._recorder is None and self._due():
             self._open()
-
-    def _spy(self) -> None:
-        """Nothing new can be spied on where nothing was imported since: the usual case, at every step."""
-        if len(sys.modules) != self._modules:
-            self._modules = len(sys.modules)
-            spy_on_pictures(self.shown, self._pictures)
 
     def _meet(self, optimizer: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -363,30 +337,20 @@ class Watcher:
             {k: v for k, v in optimizer.param_groups[0].items() if isinstance(v, int | float | tuple) and k != "lr"},
         )  # fmt: skip
 
-    # ------------------------------------------------------------------ outside training
-    @_guarded
-    def _gradients_off(self) -> None:
-        self._looking += 1
-        if self._looking == 1 and self.onlooker.encoder and not self._in_step and not self.onlooker.full:
-            self.onlooker.begin()
-            _push_mode(self.onlooker)
-            self._onlooker_on = True
-
-    @_guarded
-    def _gradients_on(self) -> None:
-        self._looking = max(0, self._looking - 1)
-        if self._looking == 0 and getattr(self, "_onlooker_on", False):
-            self._onlooker_on = False
-            _remove_mode(self.onlooker)
-            self._spy()
-
     def _quiet_loader(self) -> Callable[[], None]:
         """Collating and transforming examples is not part of the step."""
         original = _BaseDataLoaderIter.__next__
 
         def fetch(loader: Any) -> Any:
-            with _paused(self._recorder):
-                return original(loader)
+            self.outside.onlooker.paused += 1
+            try:
+                with _paused(self._recorder):
+                    return original(loader)
+            except StopIteration:  # evaluation, or a sample, may follow
+                self.outside.open()
+                raise
+            finally:
+                self.outside.onlooker.paused -= 1
 
         _BaseDataLoaderIter.__next__ = fetch  # type: ignore[method-assign, assignment]
         return lambda: setattr(_BaseDataLoaderIter, "__next__", original)
@@ -421,28 +385,7 @@ def _in_child(watcher: Watcher | None) -> None:
         return
     if watcher._recorder is not None:  # noqa: SLF001
         watcher._recorder.overflow = True  # noqa: SLF001
-    watcher.onlooker.enabled = False
-
-
-def _compiling() -> bool:
-    """Has torch.compile compiled anything? A mode on the stack would make it compile again."""
-    dynamo = sys.modules.get("torch._dynamo.utils")
-    return dynamo is not None and bool(dynamo.counters["frames"])
-
-
-def _remove_mode(mode: Any) -> None:
-    """Takes `mode` off the stack of torch function modes, wherever on it it stands."""
-    stack = _get_current_function_mode_stack()
-    if not any(m is mode for m in stack):
-        return
-    above = []
-    while True:
-        top = _pop_mode()
-        if top is mode:
-            break
-        above.append(top)
-    for other in reversed(above):
-        _push_mode(other)
+    watcher.outside.onlooker.enabled = False
 
 
 def _bytes(step: Step) -> int:

@@ -1,0 +1,102 @@
+"""Spies on the functions with which people save or show pictures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from whyvae.watch.step import Shown
+from whyvae.watch.tape import Place, Tape
+
+MOST_SHOWN = 96
+MOST_NUMBERS = 2**18  # in the copy of one picture
+FUNCTIONS = (
+    ("PIL.Image", "fromarray"), ("torchvision.utils", "save_image"), ("matplotlib.pyplot", "imshow"),
+    ("matplotlib.pyplot", "imsave"), ("matplotlib.axes._axes", "Axes.imshow"), ("imageio", "imwrite"),
+    ("imageio.v2", "imwrite"), ("imageio.v3", "imwrite"), ("cv2", "imwrite"), ("skimage.io", "imsave"),
+)  # fmt: skip
+
+
+class Pictures:
+    """`look` wraps those of FUNCTIONS whose modules are loaded; `undo` puts them back. `slot_of` finds a tensor on the
+    tape of what the script is doing.
+    """
+
+    def __init__(self, slot_of: Callable[[Any], tuple[Tape, int] | None]) -> None:
+        self.shown: list[Shown] = []
+        self._slot_of = slot_of
+        self._modules = 0  # how many were loaded when we last looked
+        self._patched: dict[str, Callable[[], None]] = {}
+        self._inside = 0
+
+    def look(self) -> None:
+        """Nothing new can be spied on where nothing was imported since: the usual case, at every step."""
+        if len(sys.modules) == self._modules:
+            return
+        self._modules = len(sys.modules)
+        for module, path in FUNCTIONS:
+            key = f"{module}.{path}"
+            if module in sys.modules and key not in self._patched:
+                self._patch(sys.modules[module], key, path)
+
+    def undo(self) -> None:
+        for undo in self._patched.values():
+            undo()
+        self._patched.clear()
+
+    def _patch(self, owner: Any, key: str, path: str) -> None:
+        *parents, last = path.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent, None)
+        original = getattr(owner, last, None)
+        if original is None:
+            return
+        setattr(owner, last, self._spying(original, key))
+        self._patched[key] = lambda: setattr(owner, last, original)
+
+    def _spying(self, original: Callable[..., Any], key: str) -> Callable[..., Any]:
+        def spy(*args: Any, **kwargs: Any) -> Any:
+            if not self._inside:  # pyplot.imshow calls Axes.imshow
+                self._note(key, args, kwargs)
+            self._inside += 1
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self._inside -= 1
+
+        spy.__name__ = getattr(original, "__name__", "spy")
+        spy.__doc__ = original.__doc__
+        spy.__wrapped__ = original  # type: ignore[attr-defined]
+        return spy
+
+    def _note(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The oldest few, and the newest: the end of a script shows what came of it."""
+        try:
+            picture = next((v for v in (*args, *kwargs.values()) if hasattr(v, "shape") and hasattr(v, "min")), None)
+            if picture is None or 0 in picture.shape:
+                return
+            tape, slot = self._slot_of(picture) or (None, -1)
+            simple = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | float | str | tuple | type(None))}
+            self.shown.append(
+                Shown(key, tuple(picture.shape), str(picture.dtype), float(picture.min()), float(picture.max()), _caller(),
+                      _copy(picture), simple, tape, slot)
+            )  # fmt: skip
+        except (TypeError, ValueError, RuntimeError, AttributeError):
+            return
+        if len(self.shown) > MOST_SHOWN:
+            del self.shown[MOST_SHOWN // 4]
+
+
+def _copy(picture: Any) -> Any:
+    size = 1
+    for side in picture.shape:
+        size *= side
+    if size > MOST_NUMBERS:
+        return None
+    return picture.detach().clone() if hasattr(picture, "detach") else picture.copy()
+
+
+def _caller() -> Place:
+    frame = sys._getframe(3)  # noqa: SLF001 - spy, _note, this
+    return Place(frame.f_code.co_filename, frame.f_lineno)
