@@ -16,9 +16,12 @@ def verdict(*places):
     return GeneratedInTrainMode.check(SamplingMode(places))
 
 
-@pytest.mark.parametrize(("changed", "severity"), [(0.04, None), (0.06, "warning"), (0.19, "warning"), (0.21, "error")])
-def test_what_it_does_to_the_samples_decides(changed, severity):
-    found = verdict(replace(WRONG, changed=changed))
+@pytest.mark.parametrize(("layer", "changed", "severity"), [
+    ("dropout", 0.009, None), ("dropout", 0.011, "warning"), ("dropout", 0.21, "error"),
+    ("batch_norm", 0.049, None), ("batch_norm", 0.051, "warning"), ("batch_norm", 0.19, "warning"),
+])  # fmt: skip
+def test_what_it_does_to_the_samples_decides(layer, changed, severity):
+    found = verdict(replace(WRONG, layers=(layer,), changed=changed))
     assert getattr(found, "severity", None) == severity
 
 

@@ -95,8 +95,8 @@ def _changed(call: Decoded, slot: int) -> float:
         try:
             feed = {call.slot: _z(call, replay, seed)}
             with torch.no_grad():
-                drawn = replay.run([slot], feed=feed, seed=seed)[slot]
-                settled = replay.run([slot], feed=feed, seed=seed, training=False)[slot]
+                drawn = replay.run([slot], feed=feed, seed=REPEATS + seed)[slot]  # not the stream of z
+                settled = replay.run([slot], feed=feed, training=False)[slot]
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
         differences.append((drawn - settled).square().flatten(1).mean())

@@ -9,16 +9,27 @@ import torch
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
 _on: set[int] = set()  # ids of ours that are on the stack
+_asked: list[bool] = []  # was torch.compile called?
+
+
+def compiler_called() -> None:
+    _asked[:] = [True]
+
+
+def compiling() -> bool:
+    """May functions be compiled? Torch loads its compiler with the first optimiser, whether or not it is used."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return bool(_asked) or (dynamo is not None and bool(dynamo.counters.get("frames")))
 
 
 def put_on(mode: Any) -> bool:
-    """Pushes `mode`; was torch's compiler loaded? (It would compile anew for another stack of modes.)"""
-    loaded = "torch._dynamo" in sys.modules
-    if loaded:
+    """Pushes `mode`; are functions compiled? (For another stack of modes they would be compiled anew.)"""
+    compiled = compiling()
+    if compiled:
         torch.compiler.set_stance("force_eager")
     _on.add(id(mode))
     _push_mode(mode)
-    return loaded
+    return compiled
 
 
 def take_off(mode: Any) -> None:
@@ -30,5 +41,5 @@ def take_off(mode: Any) -> None:
             above.append(top)
         for other in reversed(above):
             _push_mode(other)
-    if not _on and "torch._dynamo" in sys.modules:
+    if not _on and compiling():
         torch.compiler.set_stance("default")

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from whyvae.watch.modes import put_on, take_off
+from whyvae.watch.modes import compiler_called, put_on, take_off
 from whyvae.watch.onlooker import Onlooker
 from whyvae.watch.pictures import Pictures
+from whyvae.watch.tape import Tape
 
 # What a sample may start with.
 DRAWING = (
@@ -46,7 +47,7 @@ def _guarded(event: Callable[[Outside], None]) -> Callable[[Outside], None]:
 class Outside:
     """A window opens where gradients are turned off, a module is put in evaluation mode, a loader is exhausted, or
     something is drawn at a place that was not seen to belong to a training step. It ends before the next training
-    backward; one that gradients turned off ends with them if nothing was decoded in it.
+    backward; one that gradients turned off ends with them if nothing was drawn or decoded in it.
     """
 
     def __init__(self) -> None:
@@ -70,8 +71,14 @@ class Outside:
             self._after(torch.set_grad_enabled, "__init__", lambda _, mode: mode),
             self._after(nn.Module, "train", lambda _, mode=True: mode),
         ]
-        if "torch._dynamo" not in sys.modules:  # compiled functions would compile our wrappers too
-            self._undo += [self._before_compiling(*compiler) for compiler in COMPILERS]
+        self._undo += [self._before_compiling(*compiler) for compiler in COMPILERS]
+
+    def meet(self, tape: Tape) -> None:
+        """After the first step, not before: torch's compiler is loaded with the first optimiser, and notes by identity
+        which functions are torch's own.
+        """
+        self.onlooker.meet(tape)
+        if self._undo and not self._draws:
             self._draws += [self._noticed(*draw) for draw in DRAWING]
 
     def stop(self) -> None:
@@ -126,7 +133,7 @@ class Outside:
             return result
 
         def leaving(context: Any, *exc: Any) -> Any:
-            if self._open and self._opened_at == self._depth and not self.onlooker.saw_decoding:
+            if self._open and self._opened_at == self._depth and not (self.onlooker.saw_decoding or self._new):
                 self.close()
             self._depth = max(0, self._depth - 1)
             return last(context, *exc)
@@ -155,10 +162,11 @@ class Outside:
     def _noticed(self, owner: Any, name: str) -> tuple[Any, str, Any, Any]:
         """Opens a window before a draw at a place that training was not seen to draw at."""
         original, places, noticing = getattr(owner, name), self._places, self._draws
+        compiling = torch.compiler.is_compiling  # of functions that were compiled before this watched
 
         @functools.wraps(original)
         def draw(*args: Any, **kwargs: Any) -> Any:
-            if noticing:
+            if noticing and not compiling():
                 frame = sys._getframe(1)  # noqa: SLF001 - the documented way costs a list of all frames
                 if (id(frame.f_code), frame.f_lasti) not in places:
                     self._met(frame.f_code, frame.f_lasti)
@@ -190,6 +198,8 @@ class Outside:
                 for _, drawn, _, draw in self._draws:
                     torch.jit._builtins._register_builtin(draw, f"aten::{drawn}")  # noqa: SLF001 - there is no other way
             self._stop_noticing()
+            if owner is torch:
+                compiler_called()
             return original(*args, **kwargs)
 
         setattr(owner, name, wrapper)

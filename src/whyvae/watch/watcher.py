@@ -164,7 +164,7 @@ class Watcher:
         step.lr = next((o.lr for o in self.optimizers.values()), float("nan"))
         self.steps.append(step)
         if not self.outside.onlooker.encoder:
-            self.outside.onlooker.meet(tape)
+            self.outside.meet(tape)
             self.names = self._registry.names({id(s.value) for s in tape.slots if s.trainable and s.value is not None})
         self._thin()
 

@@ -1,0 +1,140 @@
+"""How users sample: moments against closed forms, and what is deliberate and not judged."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from whyvae.probe import Bench, CannotMeasure
+from whyvae.probes.sampling import Sampling
+from whyvae.probes.sampling_mode import SamplingMode
+from whyvae.testing import Patient
+
+D = 4
+
+
+def seen(generate, **changes):
+    return Bench(Patient(steps=60, generate=generate, **changes).train())
+
+
+def only(decoded, **changes):
+    """The draws of a script that ends with `decoded(model)`, whose latents it decodes."""
+    (place,) = seen(lambda model: model.eval().decoder(decoded(model)), **changes).get(Sampling).places
+    return place
+
+
+def nats(mean, sd):
+    return 0.5 * (sd**2 + mean**2 - 1 - math.log(sd**2))
+
+
+@pytest.mark.parametrize(("draw", "mean", "sd"), [
+    (lambda _: torch.randn(16, D), 0, 1), (lambda _: 3 * torch.randn(16, D), 0, 3), (lambda _: torch.randn(2, D) * 0.5, 0, 0.5),
+    (lambda _: torch.rand(16, D), 0.5, 12**-0.5), (lambda _: 2 * torch.rand(16, D) - 1, 0, 3**-0.5),
+    (lambda _: torch.normal(0.0, 5.0, (16, D)), 0, 5), (lambda _: torch.normal(torch.ones(9, D), 2 * torch.ones(9, D)), 1, 2),
+    (lambda _: torch.distributions.Normal(0.0, 0.2).sample((3, D)), 0, 0.2), (lambda _: torch.empty(8, D).normal_(1, 1), 1, 1),
+])  # fmt: skip
+def test_a_draw_that_was_seen_is_repeated_and_measured_exactly(draw, mean, sd):
+    found = only(draw)
+    assert found.judged
+    assert found.mean * 1.0 == pytest.approx(mean, abs=0.06 * sd)
+    assert found.nats == pytest.approx(nats(mean, sd), rel=0.08, abs=0.01)
+    assert found.wrong is (min(found.nats, found.nats_encodings) > 0.11)
+
+
+def test_sixteen_pairs_from_outside_torch_suffice_where_they_are_far_off():
+    rng = np.random.default_rng(3)
+    wide = only(lambda _: torch.tensor(rng.normal(0, 3, (16, 2)), dtype=torch.float32), latents=2)
+    right = only(lambda _: torch.tensor(rng.normal(0, 1, (16, 2)), dtype=torch.float32), latents=2)
+    assert wide.off
+    assert wide.chance < 1e-12
+    assert not right.off
+    assert right.chance > 1e-4
+
+
+def test_the_chance_is_that_of_a_chi_square():
+    stats = pytest.importorskip("scipy.stats")
+    numbers = torch.tensor(np.random.default_rng(0).normal(0, 1.4, (16, 2)), dtype=torch.float32)
+    found = only(lambda _: numbers, latents=2)
+    tail = 2 * stats.chi2.sf(float(numbers.double().square().sum()), 32)
+    off = 2 * stats.norm.sf(abs(float(numbers.double().mean())) * 32**0.5)
+    assert found.chance == pytest.approx(min(1, 2 * min(tail, off)), rel=1e-4)
+
+
+def traversed(_):
+    z = torch.randn(1, D).repeat(9, 1)
+    z[:, 1] = torch.linspace(-3, 3, 9)
+    return z
+
+
+def grid(_):
+    axis = torch.linspace(-8, 8, 12)
+    return torch.stack(
+        [*torch.meshgrid(axis, axis, indexing="ij"), torch.zeros(12, 12), torch.zeros(12, 12)], -1
+    ).reshape(-1, D)
+
+
+def between_codes(model):
+    a, b = model.mu(model.encoder(torch.zeros(2, 12) + torch.tensor([[2.0], [-2.0]]))).detach().numpy() * 4
+    return torch.tensor(np.stack([a + t * (b - a) for t in np.linspace(0, 1, 40)])).float()
+
+
+def fitted(_):
+    return torch.tensor([3.0, -2.0, 0.5, 0.0]) + torch.randn(64, D) * torch.tensor([0.1, 2.0, 0.3, 0.5])
+
+
+@pytest.mark.parametrize("latents", [traversed, grid, between_codes, fitted])
+def test_what_is_deliberate_is_not_judged(latents):
+    assert not only(latents).judged
+
+
+def test_equal_rows_are_counted():
+    same = only(lambda _: torch.randn(1, D).expand(16, D))
+    assert (same.rows, same.distinct) == (16, 1)
+    assert same.identical
+    assert not only(lambda _: torch.randn(1, D)).identical
+
+
+def test_one_number_for_all_units_is_seen():
+    found = only(lambda _: torch.randn(16, 1) * torch.ones(D))
+    assert (found.units, found.distinct_units) == (D, 1)
+    assert found.one_number
+
+
+def test_of_a_sweep_the_right_one_counts():
+    def sweep(model):
+        for temperature in (0.1, 1.0, 4.0):
+            model.decoder(temperature * torch.randn(16, D))
+
+    sampling = seen(sweep).get(Sampling)
+    assert sampling.places[0].nats < 0.01
+    assert sampling.worst is None
+
+
+def test_without_sampling_there_is_nothing_to_judge():
+    bench = seen(lambda model: None)
+    for probe in (Sampling, SamplingMode):
+        with pytest.raises(CannotMeasure, match="does not apply"):
+            bench.get(probe)
+
+
+def test_what_dropout_does_is_its_variance():
+    """Of a linear decoder y = W m z / (1 - p): E|y - W z|^2 = p / (1 - p) sum_j z_j^2 |w_j|^2, the spread of W z without p."""
+
+    def generate(model):
+        decoder = nn.Sequential(nn.Linear(D, D, bias=False), nn.Dropout(0.2), nn.Linear(D, 400, bias=False))
+        with torch.no_grad():
+            decoder[0].weight.copy_(torch.eye(D))
+            decoder(torch.randn(512, D))
+
+    mode = seen(generate, decoder_hidden=D).get(SamplingMode).places[-1]
+    assert mode.layers == ("dropout",)
+    assert mode.changed == pytest.approx(0.25, rel=0.1)
+
+
+def test_evaluation_mode_changes_nothing():
+    mode = (
+        seen(lambda model: model.eval().decoder(torch.randn(16, D)), decoder_dropout=0.5).get(SamplingMode).places[-1]
+    )
+    assert (mode.layers, mode.changed) == ((), 0.0)
