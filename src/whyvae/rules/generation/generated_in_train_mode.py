@@ -67,4 +67,4 @@ class GeneratedInTrainMode(Rule):
 
     @staticmethod
     def specimen() -> Subject:
-        return Patient(decoder_hidden=24, decoder_dropout=0.5, generate=_in_training_mode).train()
+        return Patient(norm=nn.BatchNorm1d, generate=_in_training_mode).train()
