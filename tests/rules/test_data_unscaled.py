@@ -1,0 +1,35 @@
+"""DAT02 on literal measurements."""
+
+from dataclasses import replace
+
+import pytest
+from literal import DATA, DATA_AT, OBJECTIVE, found
+
+from whyvae.rules.data.data_unscaled import LARGE, MIXED, DataUnscaled
+from whyvae.verdict import Healthy
+
+
+def check(**changes):
+    return DataUnscaled.check(replace(DATA, **changes), OBJECTIVE)
+
+
+@pytest.mark.parametrize("changes", [{}, {"input_rms": 10.0}, {"spread_ratio": 100.0}])
+def test_healthy_up_to_the_limits(changes):
+    assert isinstance(check(**changes), Healthy)
+
+
+def test_bytes_are_to_be_divided_by_their_largest():
+    finding = found(check(input_rms=10.1, high=255.0), "from 0 to 255", at=DATA_AT, severity="warning")
+    assert [e.limit for e in finding.evidence] == [LARGE]
+    assert finding.remedies[0].how == "x = x / 255"
+
+
+def test_numbers_of_both_signs_are_to_be_standardised():
+    finding = found(check(input_rms=80.0, low=-300.0, high=255.0), "from -300 to 255", at=DATA_AT, severity="warning")
+    assert "x.std(0)" in finding.remedies[0].how
+
+
+def test_one_feature_in_another_unit():
+    finding = found(check(spread_ratio=101.0), "101 times larger", at=DATA_AT, severity="warning")
+    assert [e.limit for e in finding.evidence] == [MIXED]
+    assert "x.std(0)" in finding.remedies[0].how

@@ -1,0 +1,53 @@
+"""OUT03 on literal measurements."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+from literal import ACTIVATION, OBJECTIVE, OUTPUT_AT, found
+
+from whyvae.rules.output.double_activation import DoubleActivation
+from whyvae.verdict import Healthy
+
+LOGITS = "bernoulli logits"
+
+
+def check(activations, low, high, family="gaussian", own=(0.0, 1.0)):
+    seen = replace(ACTIVATION, activations=activations, low=low, high=high, own_low=own[0], own_high=own[1])
+    return DoubleActivation.check(seen, replace(OBJECTIVE, family=family))
+
+
+def test_sigmoid_before_a_loss_with_a_sigmoid():
+    finding = found(
+        check(("sigmoid",), 0.0, 1.0, LOGITS),
+        "`sigmoid` is followed by the loss, which applies a sigmoid",
+        at=OUTPUT_AT,
+    )
+    assert [(e.measured, e.limit.value) for e in finding.evidence] == [(2, 1)]
+
+
+def test_softmax_before_a_loss_with_a_softmax():
+    found(check(("softmax",), 0.0, 1.0, "categorical"), "which applies a softmax itself", at=OUTPUT_AT)
+
+
+@pytest.mark.parametrize(("low", "ill"), [(0.1, False), (0.11, True)])
+def test_limit_of_what_two_activations_may_narrow(low, ill):
+    verdict = check(("relu", "sigmoid"), low, 1.0)
+    assert (not isinstance(verdict, Healthy)) is ill
+    if ill:
+        found(verdict, "`relu` is followed by `sigmoid`", at=OUTPUT_AT)
+
+
+@pytest.mark.parametrize(
+    ("activations", "low", "high", "family"),
+    [
+        ((), -inf, inf, LOGITS),
+        (("sigmoid",), 0.0, 1.0, "bernoulli"),
+        (("relu",), 0.0, inf, LOGITS),  # one-sided, but not squashed
+        (("tanh",), -1.01, 1.01, LOGITS),  # scaled afterwards
+        (("leaky_relu", "sigmoid"), 0.3, 1.0, "gaussian"),  # only one of them squashes
+        (("sigmoid", "sigmoid_"), 0.0, 1.0, "gaussian"),
+    ],
+)
+def test_healthy(activations, low, high, family):
+    assert isinstance(check(activations, low, high, family), Healthy)

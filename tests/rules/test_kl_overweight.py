@@ -1,0 +1,54 @@
+"""OBJ01 on literal measurements."""
+
+from dataclasses import replace
+
+import pytest
+from literal import BALANCE, KL_AT, OBJECTIVE, found
+
+from whyvae.rules.objective.kl_overweight import KLOverweight
+from whyvae.verdict import Healthy
+
+
+def check(objective=OBJECTIVE, **changes):
+    return KLOverweight.check(objective, replace(BALANCE, **changes))
+
+
+HEAVY = {"s": 5.31, "nats_lost": 31.0}
+STARVED = {"s": 1.0, "kept": 0.49, "useful_now": 3, "useful_fitting": 6}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"s": 5.3},  # the largest eigenvalue itself
+        STARVED | {"kept": 0.5},
+        STARVED | {"useful_now": 6},  # a fitting weight would keep no more directions
+        STARVED | {"s": 0.04},  # the weight fits: the networks are too weak
+    ],
+)
+def test_healthy_up_to_the_limits(changes):
+    assert isinstance(check(**changes), Healthy)
+
+
+def test_above_the_largest_eigenvalue_collapse_is_the_optimum():
+    finding = found(check(**HEAVY), "ignoring the input is cheaper", at=KL_AT)
+    assert (finding.nats, finding.confidence) == (31.0, 0.99)
+    assert [(e.measured, e.limit.value) for e in finding.evidence] == [(5.31, 5.3), (5.31, 0.04)]
+    assert "0.0075 times its present weight" in finding.remedies[0].how
+
+
+def test_reconstructions_that_lose_more_than_they_keep():
+    finding = found(check(**STARVED), "lose more of the data than they keep", at=KL_AT)
+    assert [e.measured for e in finding.evidence] == [0.49, 1.0]
+    assert "3 directions of the data, a fitting one 6" in str(finding.evidence[0])
+    assert finding.nats is None
+
+
+def test_a_learned_scale_fits_itself():
+    assert isinstance(check(replace(OBJECTIVE, learned_scale=True), **HEAVY), Healthy)
+
+
+def test_of_cross_entropies_it_speaks_of_beta():
+    finding = check(replace(OBJECTIVE, family="bernoulli"), **HEAVY)
+    assert "effective beta" in str(finding.evidence[1])

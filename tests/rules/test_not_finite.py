@@ -1,0 +1,28 @@
+"""TRN01 on literal measurements."""
+
+from dataclasses import replace
+
+from literal import NUMBERS, found
+
+from whyvae.rules.training.not_finite import NotFinite
+from whyvae.verdict import Healthy, Where
+
+check = NotFinite.check
+AT = Where("train.py", 40)
+
+
+def test_a_loss_that_is_no_number():
+    finding = found(check(replace(NUMBERS, step=12, op="exp", at=AT)), "at step 12 of 900, first in `exp`", at=AT)
+    assert "learning rate 0.0001 instead of 0.001" in finding.remedies[0].how
+
+
+def test_the_first_step_counts_too():
+    found(check(replace(NUMBERS, step=0)), "at step 0 of 900")
+
+
+def test_parameters_that_are_no_numbers():
+    found(check(replace(NUMBERS, parameters_finite=False)), "parameters ended as NaN or Inf")
+
+
+def test_finite_is_healthy():
+    assert isinstance(check(NUMBERS), Healthy)
