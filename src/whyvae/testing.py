@@ -62,14 +62,15 @@ class Model(nn.Module):
     """Encoder, heads, decoder; `hidden` and `decoder_hidden` are widths; `norm` makes a layer of a width."""
 
     def __init__(
-        self, features: int, latents: int, hidden: int, decoder_hidden: int, norm: Callable[[int], nn.Module]
-    ) -> None:
+        self, features: int, latents: int, hidden: int, decoder_hidden: int, norm: Callable[[int], nn.Module],
+        activation: Callable[[], nn.Module],
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(features, hidden), norm(hidden), nn.Tanh())
+        self.encoder = nn.Sequential(nn.Linear(features, hidden), norm(hidden), activation())
         self.mu = nn.Linear(hidden, latents)
         self.logvar = nn.Linear(hidden, latents)
         self.decoder = nn.Sequential(
-            nn.Linear(latents, decoder_hidden), norm(decoder_hidden), nn.Tanh(), nn.Linear(decoder_hidden, features)
+            nn.Linear(latents, decoder_hidden), norm(decoder_hidden), activation(), nn.Linear(decoder_hidden, features)
         )
 
 
@@ -99,6 +100,7 @@ class Patient:
     seed: int = 0
     between: Callable[[Tensor], Tensor] = unchanged  # what is done to the encoder's hidden values
     norm: Callable[[int], nn.Module] = nn.Identity  # of the hidden layers, from their width
+    activation: Callable[[], nn.Module] = nn.Tanh  # of the hidden layers
     heads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = both_unchanged
     sample: Callable[[Tensor, Tensor], Tensor] = reparametrise
     decode: Callable[[Model, Tensor, Tensor], Tensor] = from_latent  # (model, z, encoder's hidden values)
@@ -117,7 +119,7 @@ class Patient:
 
     def _train(self) -> None:
         n, features = self.data.shape
-        model = Model(features, self.latents, self.hidden, self.decoder_hidden, self.norm)
+        model = Model(features, self.latents, self.hidden, self.decoder_hidden, self.norm, self.activation)
         optimizer = torch.optim.Adam(self.optimised(model), lr=self.lr)
         held = n // 4
         for step in range(self.steps):

@@ -35,7 +35,7 @@ class DataUnscaled(Rule):
     code = "DAT02"
     stage = 20
     requires = ("DAT01", "OUT02", "OUT01")
-    explains = ("TRN01", "POS01")
+    explains = ("TRN01", "POS01", "TRN05")
 
     @staticmethod
     def check(data: Data, objective: Objective) -> Verdict:

@@ -23,7 +23,7 @@ class ReconstructionFormula(Rule):
     code = "OBJ08"
     stage = 10
     requires = ("DAT01", "OUT02", "WIR04")
-    explains = ("POS01", "TRN01")
+    explains = ("POS01", "TRN01", "TRN05")
 
     @staticmethod
     def check(objective: Objective) -> Verdict:

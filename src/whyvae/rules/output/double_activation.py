@@ -41,7 +41,7 @@ class DoubleActivation(Rule):
     code = "OUT03"
     stage = 10
     requires = ("DAT01",)
-    explains = ("POS01",)
+    explains = ("POS01", "TRN05")
 
     @staticmethod
     def check(output: OutputActivation, objective: Objective) -> Verdict:

@@ -17,7 +17,7 @@ class GradientsNotCleared(Rule):
     code = "WIR02"
     stage = 10
     requires = ("DAT01",)
-    explains = ("TRN01", "POS01")
+    explains = ("TRN01", "POS01", "TRN05")
 
     @staticmethod
     def check(wiring: Wiring) -> Verdict:

@@ -1,0 +1,47 @@
+"""TRN05 on literal measurements."""
+
+import pytest
+from literal import found
+
+from whyvae.probes.units import HiddenUnits, Layer
+from whyvae.rules.training.dead_units import DeadUnits
+from whyvae.verdict import Healthy, Where
+
+AT = Where("train.py", 21)
+
+
+def check(dead, units=100, latents=4, part="decoder"):
+    layers = (Layer("encoder", "relu", 100, 10, Where("train.py", 20)), Layer(part, "relu", units, dead, AT))
+    return DeadUnits.check(HiddenUnits(layers, examples=1000, latents=latents))
+
+
+@pytest.mark.parametrize(("dead", "ill"), [(0, False), (70, False), (90, False), (91, True)])
+def test_limit_of_the_share(dead, ill):
+    assert (not isinstance(check(dead), Healthy)) is ill
+
+
+@pytest.mark.parametrize(
+    ("dead", "units", "latents", "ill"),
+    [
+        (80, 100, 20, False),  # as many left as there are latents
+        (81, 100, 20, True),
+        (70, 100, 64, False),  # no more than in healthy trainings
+        (71, 100, 64, True),
+        (0, 16, 64, False),
+    ],
+)
+def test_limit_of_the_units_that_are_left(dead, units, latents, ill):
+    assert (not isinstance(check(dead, units, latents), Healthy)) is ill
+
+
+def test_says_how_many_where_and_how_sure():
+    finding = found(
+        check(95), "95 of 100 units after `relu` in the decoder", "on all 1000 examples", "less than 0.3%", at=AT,
+        severity="warning",
+    )  # fmt: skip
+    assert [(e.measured, e.limit.value) for e in finding.evidence] == [(0.95, 0.9)]
+
+
+def test_a_layer_without_a_survivor_is_an_error():
+    finding = found(check(100, part="encoder"), "100 of 100 units", "in the encoder", at=AT)
+    assert [(e.measured, e.limit.value) for e in finding.evidence] == [(1.0, 0.9), (0, 4)]
