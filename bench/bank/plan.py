@@ -17,6 +17,7 @@ EXAM_SEED = 1000  # neither are seeds from here on
 ROUNDS = 9
 HEALTHY_SHARE = 0.28
 PAIRS, TWINS, SCRIPTS = 4, 6, 0.25  # a round, a round, share
+SELDOM = {"mnist": 0.4}  # costs five times what the others cost
 # Two faults of different blocks; either may be named first, the order of repair decides.
 COMBINATIONS = (
     ("byte_pixels", "heavy_kl"), ("dollar_column", "light_kl"), ("wrong_noise", "light_kl"), ("latent_cut", "heavy_kl"),
@@ -116,7 +117,8 @@ def _fitting(rng: random.Random, known: list[Base], fault: Fault | None = None) 
 
 def _balanced(rng: random.Random, fitting: list[Base]) -> Base:
     """A family first, so that families with many variants do not fill the bank."""
-    family = rng.choice(sorted({b.family for b in fitting}))
+    families = sorted({b.family for b in fitting})
+    family = rng.choices(families, [SELDOM.get(f, 1.0) for f in families])[0]
     return rng.choice([b for b in fitting if b.family == family])
 
 

@@ -101,12 +101,13 @@ class Program:
     finish: list[str] = field(default_factory=lambda: ["SHOWN = SAMPLES"])
     evaluates: bool | None = None  # must (not) evaluate or sample, whatever the style says
     samples: bool | None = None
-    log_sigma: str = "torch.tensor(-1.0)"
+    log_sigma: str = ""
 
 
 def build(base: Base) -> Program:
     program = Program(base, latents=base.latents, steps=base.steps, batch=base.batch, lr=base.lr)
     _architecture(program)
+    program.log_sigma = f"torch.tensor({0.5 * math.log(base.variance) + 0.7:.1f})"
     program.encode = ["H = ENCODER(XB)", "MU = TO_MU(H)", "LOGVAR = TO_LV(H)"]
     program.sample = ["ZED = MU + torch.exp(0.5 * LOGVAR) * torch.randn_like(MU)"]
     program.decode = ["XHAT = DECODER(ZED)"]
