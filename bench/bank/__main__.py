@@ -26,7 +26,7 @@ from typing import Any
 from bench.bank.patient import data_file, examined, script_of
 from bench.bank.plan import ROUNDS, Spec, plan
 
-LIMIT = 400  # seconds for one patient
+LIMIT = 700  # seconds for one patient
 
 
 def main() -> None:

@@ -247,9 +247,11 @@ def squashed_image(p: Program, function: str) -> None:
 
 @fault("OUT02", _three("2 * ROWS", "2 * ROWS - 1", "(ROWS - ROWS.mean()) / ROWS.std()"), bernoulli)
 def beyond_bernoulli(p: Program, text: str) -> None:
-    p.prepare += [f"MIDDLE, SPREAD = ROWS.mean(), ROWS.std()", f"ROWS = {text}"]  # noqa: F541
-    undo = {"2 * ROWS": "SAMPLES / 2", "2 * ROWS - 1": "(SAMPLES + 1) / 2"}
-    p.finish = [f"SHOWN = {undo.get(text, 'SAMPLES * SPREAD + MIDDLE')}"]
+    """With logits: the version of probabilities stops at the first batch nowadays."""
+    p.prepare += ["MIDDLE, SPREAD = ROWS.mean(), ROWS.std()", f"ROWS = {text}"]
+    p.decode = ["XHAT = DECODER(ZED)"]
+    p.recon = 'F.binary_cross_entropy_with_logits(XHAT, XT, reduction="sum") / len(XB)'
+    p.finish = ["SHOWN = torch.sigmoid(SAMPLES)"]
 
 
 @fault("OUT03", {MEDIUM: None, STRONG: None}, bernoulli)

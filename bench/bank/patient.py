@@ -19,7 +19,7 @@ from bench.bank.families import load
 from bench.bank.plan import Spec
 from bench.bank.styles import Script, render
 
-LIMIT = 300  # seconds for one script
+LIMIT = 600  # seconds for one script
 DATA_SEEDS = 4  # other rows every so many seeds
 MAIN = "__main__"
 
@@ -91,7 +91,7 @@ def _in_process(spec: Spec, script: Script, path: Path, data: Path) -> dict[str,
     except NothingSeen as nothing:
         found = {"verdict": "none", "error": str(nothing)}
     with contextlib.redirect_stdout(io.StringIO()):
-        harm = {} if raised else _harm(script, names, data)
+        harm = {"quality": 0.0} if raised else _harm(script, names, data)  # it never got to generate
     return {**found, "raised": raised, **harm, "curve": curve.says(), "kl": harm.get("kl")}
 
 

@@ -17,7 +17,7 @@ EXAM_SEED = 1000  # neither are seeds from here on
 ROUNDS = 9
 HEALTHY_SHARE = 0.28
 PAIRS, TWINS, SCRIPTS = 4, 6, 0.25  # a round, a round, share
-SELDOM = {"mnist": 0.4}  # costs five times what the others cost
+SELDOM = {"mnist": 0.2}  # costs five times what the others cost
 # Two faults of different blocks; either may be named first, the order of repair decides.
 COMBINATIONS = (
     ("byte_pixels", "heavy_kl"), ("dollar_column", "light_kl"), ("wrong_noise", "light_kl"), ("latent_cut", "heavy_kl"),
@@ -125,6 +125,6 @@ def _balanced(rng: random.Random, fitting: list[Base]) -> Base:
 def _spec(rng: random.Random, base: Base, faults: tuple[tuple[str, str], ...], twist: str = "plain") -> Spec:
     while not TWISTS[twist][1](base):
         twist = rng.choice(sorted(TWISTS))
-    style = Style(rng.choice(LAYOUTS), rng.randrange(len(NAMES)), *(rng.random() < p for p in (0.5, 0.6, 0.6, 0.25)))
+    style = Style(rng.choice(LAYOUTS), rng.randrange(len(NAMES)), *(rng.random() < p for p in (0.35, 0.6, 0.6, 0.25)))
     seed = rng.randrange(400) + (EXAM_SEED if rng.random() < 0.2 else 0)
     return Spec("", base, faults, twist, style, seed, "script" if rng.random() < SCRIPTS else "process")
