@@ -83,7 +83,9 @@ def _required(rules: Rules, code: str) -> tuple[str, ...]:
     """The codes without which `code` is judged; those that are not among `rules` count as absent."""
     rule = rules[code]
     if rule.requires == EARLIER:
-        return tuple(c for c, r in rules.items() if r.kind == "cause" and r.stage < rule.stage)
+        # a cause that explains a symptom does not void it: both are told
+        before = (c for c, r in rules.items() if r.kind == "cause" and r.stage < rule.stage)
+        return tuple(c for c in before if code not in rules[c].explains)
     return tuple(c for c in rule.requires if c in rules)
 
 

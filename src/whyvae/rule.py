@@ -29,8 +29,8 @@ class Rule:
         70 how samples are drawn and shown · 80, 90 symptoms
 
     `requires`: where one of these codes is found, this rule is not run; EARLIER stands for every cause, of severity
-    `warning` or above, of an earlier stage. `explains`: symptoms this cause accounts for, when both are found.
-    `beside`: causes that stand beside this one on its own specimen, each with the reason.
+    `warning` or above, of an earlier stage that does not explain this rule. `explains`: symptoms this cause accounts
+    for, when both are found. `beside`: causes that stand beside this one on its own specimen, each with the reason.
     """
 
     code: ClassVar[str]

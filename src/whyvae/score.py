@@ -138,16 +138,19 @@ class Reference:
         self._near_one = float(one_sided(self._squares, itself=True).quantile(0.01))
         self._prepared: dict[int, tuple[list[_Half], Tensor]] = {}
 
+    @property
+    def rows(self) -> int:
+        """Rows on each side of a score: half the real ones."""
+        return self._squares.shape[0] // 2
+
     def score(self, fake: Tensor) -> Score:
         """See `score`. With fewer generated rows than half the real ones, as few real rows are used."""
         _check("fake", fake, FEWEST)
         if fake.shape[1:] != self._shape:
             raise ValueError(f"fake: wanted rows of shape {list(self._shape)}, got {list(fake.shape[1:])}")
-        fake = _shuffled(fake, self._squares.shape[0] // 2, self._seed)
+        fake = _shuffled(fake, self.rows, self._seed)
         n = fake.shape[0]
-        if n not in self._prepared:
-            self._prepared[n] = self._halves(n)
-        halves, null = self._prepared[n]
+        halves, null = self._at(n)
         value = self._compared(fake, halves)
         floors = (*[0.0] * 4, float(self._space.real.square().mean()), off_diagonal(self._kernel) - 1)
         least = torch.tensor([0.5 / n] * 4 + [1e-12] * 2, dtype=torch.float64)  # what shares of n rows resolve
@@ -156,6 +159,21 @@ class Reference:
         measures = [Measure(*f) for f in zip(*(f.tolist() for f in found), floors, strict=True)]
         precision, recall, density, coverage, distance, kernel = measures
         return Score(precision, recall, density, coverage, distance, kernel, float(near_one.double().mean()), n)
+
+    def plausible(self, fake: Tensor) -> Tensor:
+        """For each row of `fake` [m, ...]: in how many halves of the real rows it lies in a real neighbourhood, [m].
+
+        Precision is its mean; here every row has its own, and all are compared with as many real rows.
+        """
+        across = squared_distances(self._space.real, self._space(fake))
+        halves = self._at(self.rows)[0]
+        inside = torch.stack([(across[h.rows] <= h.radius[:, None]).any(0) for h in halves])
+        return inside.double().mean(0)
+
+    def _at(self, n: int) -> tuple[list[_Half], Tensor]:
+        if n not in self._prepared:
+            self._prepared[n] = self._halves(n)
+        return self._prepared[n]
 
     def _compared(self, fake: Tensor, halves: list[_Half]) -> Tensor:
         """The six scores of `fake` against each half, [splits, 6]."""

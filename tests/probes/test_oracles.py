@@ -22,7 +22,7 @@ from whyvae.probes.balance import Balance
 from whyvae.probes.data import Data, Spectrum, _continuous_variance
 from whyvae.probes.facts import LossFacts
 from whyvae.probes.finite import Finiteness
-from whyvae.probes.generation import Ladder, sliced
+from whyvae.probes.generation import Ladder
 from whyvae.probes.heads import Heads
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.noise import Noise, _distance
@@ -129,6 +129,20 @@ def test_gap_of_scaled_and_shifted_encodings():
         model.mu.bias.fill_(0.7)
     usage = bench_of(model, rows_of(linear.C), linear.loss).get(LatentUsage)
     assert usage.gap == pytest.approx(1.5 * (4 + 0.49 - 1 - math.log(4)), **FOUR_DIGITS)
+    assert usage.gap_diagonal == pytest.approx(usage.gap, **FOUR_DIGITS)
+
+
+def test_gap_of_correlated_encodings():
+    """Standardised encodings with correlation rho in pairs: -log(1 - rho^2) / 2 a pair, that no unit shows alone."""
+    linear = Linear.optimum(0.25, 2, eigenvalues=(4.0, 2.0, 1.0, 0.1))
+    rho, noise = 0.8, 0.1
+    mixed = torch.tensor([[1.0, 0.0], [rho / (1 - noise), 0.0]], dtype=torch.float64)
+    mixed[1, 1] = math.sqrt(1 - (rho / (1 - noise)) ** 2)
+    whiten = torch.linalg.inv(torch.linalg.cholesky(linear.A @ linear.C @ linear.A.T))
+    linear.A, linear.T = math.sqrt(1 - noise) * mixed @ whiten @ linear.A, torch.full((2,), noise, dtype=torch.float64)
+    usage = bench_of(linear.model(), rows_of(linear.C), linear.loss).get(LatentUsage)
+    assert usage.gap == pytest.approx(-0.5 * math.log(1 - rho**2), **FOUR_DIGITS)
+    assert usage.gap_diagonal == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("s", VARIANCES)
@@ -434,53 +448,6 @@ def test_ranges_of_output_activations(output, names, low, high):
     assert found.activations == names
     assert found.low == pytest.approx(low, abs=1e-9)
     assert found.high == pytest.approx(math.e / (1 + math.e) if high is None else high, abs=1e-9)
-
-
-# ------------------------------------------------------------------ generation ladder
-def test_sliced_distance_of_a_shift_is_its_square_over_the_dimension():
-    a, shift = plain_rows(D, 500), torch.linspace(-1, 2, D, dtype=torch.float64)
-    assert sliced(a, a + shift, rotation(D)) == pytest.approx(float(shift.square().sum()) / D, rel=1e-9)
-
-
-def test_sliced_distance_of_a_scale():
-    """W2^2 between N(0, 1) and N(0, c^2) is (c - 1)^2."""
-    a = plain_rows(D, 500)
-    expected = float(((1.5 - 1) * a).square().mean())
-    assert sliced(a, 1.5 * a, rotation(D)) == pytest.approx(expected, rel=1e-9)
-
-
-def test_ladder_of_an_ideal_model_stands_at_the_null(benches):
-    ladder = benches[0.05].get(Ladder)
-    for rung in (ladder.reconstruction, ladder.fitted, ladder.prior):
-        assert rung < ladder.null  # of halves: samples twice as large are twice as near
-    assert ladder.null == pytest.approx(2.0 * _null_distance(512), rel=0.35)
-
-
-def _null_distance(n):
-    """W2^2 of an n-sample of N(0, 1) from N(0, 1) itself: twice that between two samples."""
-    generator = np.random.default_rng(0)
-    exact = scipy.stats.norm.ppf((np.arange(n) + 0.5) / n)
-    samples = np.sort(generator.standard_normal((400, n)), 1)
-    return float(((samples - exact) ** 2).mean())
-
-
-@pytest.mark.parametrize("length", [1.0, 2.0, 4.0])
-def test_ladder_sees_encodings_shifted_away_from_the_prior(length):
-    """Encodings N(b, I), a decoder that knows: prior samples are off by W b.
-
-    Tolerance: 256 directions.
-    """
-    linear = Linear.optimum(0.02, LATENTS)
-    model = linear.model()
-    shift = torch.full((LATENTS,), length / LATENTS**0.5, dtype=torch.float64)
-    with torch.no_grad():
-        model.mu.bias.copy_(shift)
-        model.decoder.bias.copy_(-linear.W @ shift)
-    x = rows_of(linear.C)
-    ladder = bench_of(model, x, linear.loss).get(Ladder)
-    off = (linear.W @ shift) / x.std(0).clamp_min(0.05 * float(x.std(0).max()))
-    assert ladder.prior == pytest.approx(float(off.square().sum()) / D, rel=0.3)
-    assert ladder.fitted < 2 * ladder.null
 
 
 # ------------------------------------------------------------------ noise

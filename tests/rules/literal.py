@@ -41,13 +41,13 @@ BALANCE = Balance(
     kept=0.9,
     useful_now=6,
     useful_fitting=6,
-    prior_excess=1.0,
+    prior_excess=0.01,
     rate=12.0,
     nats_lost=0.0,
 )
 USAGE = LatentUsage(
     kl_per_unit=(2.0, 1.0, 0.5, 0.5), rate=4.0, active=4, units=4, smallest_sigma=0.1, largest_sigma=1.0, negative_sigma=0.0,
-    gap=0.3, mu_range=(-3.0, 3.0), log_sigma_range=(-2.3, 0.0), rows=1024,
+    gap=0.3, gap_diagonal=0.3, mu_range=(-3.0, 3.0), log_sigma_range=(-2.3, 0.0), rows=1024,
 )  # fmt: skip
 NOISE = Noise(
     drawn_by="randn_like",

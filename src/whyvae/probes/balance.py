@@ -8,12 +8,12 @@ from typing import Any, Self
 
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import Spectrum
-from whyvae.probes.generation import Ladder
+from whyvae.probes.generation import PriorExcess
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.objective import Objective
 from whyvae.probes.reconstruction import Reconstruction
 
-FAR = 5.0  # healthy VAEs of the test panel stay below 2.5, underweighted ones lie above 12
+FAR = 0.05  # of the data's variance: 5 times what 500 examples are apart from 500 others; convicts with LICENCE only
 
 LICENCE = 0.04  # capacity faults inflate the residual too: they alone leave s / MSE at 0.07 to 0.5 (theory.md 7.4)
 
@@ -30,9 +30,11 @@ class Balance(Probe):
     kept: float  # share of the data's variance that reconstructions keep
     useful_now: int  # directions of the data worth a latent at s
     useful_fitting: int  # and at the fitting s
-    prior_excess: float  # distance from the data that draws from the prior add, in distances of two halves of the data
+    prior_excess: float  # squared distance from the data that draws from the prior add, in the data's variances
     rate: float
     nats_lost: float  # by a wrong s, networks frozen: D/2 (1/rho - 1 + log rho), rho = s / MSE (theory.md 1.4)
+    excess_unknown: str = ""  # why prior_excess is NaN
+    gap: float = math.nan  # nats from the encodings' mean and covariance to N(0, I)
 
     @classmethod
     def measure(
@@ -42,7 +44,7 @@ class Balance(Probe):
         spectrum: Spectrum,
         reconstruction: Reconstruction,
         usage: LatentUsage,
-        ladder: Ladder,
+        excess: PriorExcess,
     ) -> Self:
         if not objective.weight_known:
             raise CannotMeasure(
@@ -60,7 +62,7 @@ class Balance(Probe):
         return cls(
             s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
             spectrum.above(s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
-            max(0.0, ladder.prior - ladder.fitted) / max(ladder.null, 1e-300), usage.rate, lost,
+            excess.value, usage.rate, lost, excess.unknown, usage.gap,
         )  # fmt: skip
 
     @property
@@ -74,6 +76,11 @@ class Balance(Probe):
         return self.collapse_predicted or starved
 
     @property
+    def licensed(self) -> bool:
+        """s lies so far below what fits that the weight, not the networks, may be at fault."""
+        return self.s < LICENCE * self.fitting
+
+    @property
     def too_light(self) -> bool:
-        """s lies far below what fits, and the decoder does not know what N(0, I) draws."""
-        return self.s < LICENCE * self.fitting and self.prior_excess > FAR
+        """So it is, and the decoder does not know what N(0, I) draws."""
+        return self.licensed and self.prior_excess > FAR

@@ -1,7 +1,8 @@
-"""The generation ladder: how far from the data are reconstructions, and samples from the prior?"""
+"""The generation ladder: how real are reconstructions, samples from where encodings lie, and samples from the prior?"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,72 +12,198 @@ from torch import Tensor
 from whyvae.audit.likelihood import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
+from whyvae.probes.density import Density, density
+from whyvae.probes.intervals import binomial
 from whyvae.probes.latents import encodings
 from whyvae.probes.objective import audited_likelihood
 from whyvae.probes.reconstruction import reconstructions
+from whyvae.score import FEWEST, Reference, Score
+from whyvae.watch.tape import Op
 
-PROJECTIONS = 256
-MOST = 1024  # examples
-SPLITS = 8
+MOST = 1024  # real examples; half as many are generated on each rung
+MOST_NUMBERS = 40_000_000  # in the examples of one rung, and as many multiplications times LABOUR for all rungs
+LABOUR = 500
+DRAWS = 4  # from each unseen posterior: the 1 % quantile of few encodings is a guess
+RARE = 0.01  # of encodings are less likely than what counts as a hole
+
+Feeds = list[dict[int, Tensor]]
 
 
 @dataclass(frozen=True)
 class Ladder(Probe):
-    """Sliced Wasserstein distances (squared, features in units of their own spread) between examples and what the decoder
-    makes: of posterior samples (`reconstruction`), of draws from the encodings' own Gaussian (`fitted`), of N(0, I)
-    (`prior`). `null` is the distance between two halves of the data, `null_sd` its spread over random halves.
+    """Scores of what the decoder makes, in evaluation mode: of posterior samples (`reconstruction`), of draws from a
+    density fitted to the encodings (`fitted`), of N(0, I) (`prior`). Examples are held-out ones where there are enough.
+
+    `hole` is the share of N(0, I) that is less likely under that density than 99 % of unseen encodings, with its exact
+    95 % interval: 0.01 where the encodings are N(0, I). `plausible_in_hole` and `plausible_fitted` are the shares of
+    samples with a real example nearby, of draws from the hole and of draws from the density.
     """
 
-    reconstruction: float
-    fitted: float
-    prior: float
-    null: float
-    null_sd: float
-    rows: int
+    reconstruction: Score
+    fitted: Score
+    prior: Score
+    components: int  # Gaussians in the density
+    hole: float
+    hole_low: float
+    hole_high: float
+    plausible_in_hole: float  # NaN where too few draws fell there
+    plausible_fitted: float
+    held_out: bool
+    rows: int  # on each side of a score
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
-        outputs, targets = reconstructions(subject)
-        mu, sigma = encodings(subject)
-        if mu.shape[0] != targets.shape[0] or subject.lineage.eps < 0:
-            raise CannotMeasure("does not apply: examples and latents do not come one to one")
-        n = min(MOST, targets.shape[0])
+        kept = subject.__dict__.setdefault("_ladder", {})
+        if not kept:
+            try:
+                kept["is"] = cls._measured(subject)
+            except CannotMeasure as reason:
+                kept["is"] = reason
+        if isinstance(kept["is"], CannotMeasure):
+            raise kept["is"]
+        found: Self = kept["is"]
+        return found
+
+    @classmethod
+    def _measured(cls, subject: Any) -> Self:
+        if subject.lineage.eps < 0:
+            raise CannotMeasure("does not apply: no noise makes z, so no prior is matched")
         generator = torch.Generator().manual_seed(23)
-        order = torch.randperm(targets.shape[0], generator=generator)[:n]
-        scale = targets.std(0).clamp_min(0.05 * float(targets.std(0).max()) + 1e-12)
-        real, recon = targets[order] / scale, outputs[order] / scale
-        z = mu + sigma * torch.randn(mu.shape, generator=generator, dtype=torch.float64)
-        fitted = decode(subject, _fitted(z, n, generator)) / scale
-        prior = decode(subject, torch.randn(n, mu.shape[1], generator=generator, dtype=torch.float64)) / scale
-        dirs = torch.randn(real.shape[1], PROJECTIONS, generator=generator, dtype=torch.float64)
-        dirs = dirs / dirs.norm(dim=0)
-        halves = [_halves(real, dirs, generator) for _ in range(SPLITS)]
-        null = torch.tensor(halves)
+        feeds, held_out = _examples(subject)
+        real, reconstructed = _reconstructed(subject, feeds, generator)
+        reference = Reference(real)
+        n = reference.rows
+        fit, unseen = _encoded(subject, generator, held_out=held_out)
+        near = density(fit, unseen)
+        draws = torch.randn(n, fit.shape[1], generator=generator, dtype=torch.float64)
+        fitted, prior = (_decoded(subject, z, real) for z in (near.sample(n, generator), draws))
+        outside = in_hole(near, unseen, draws)
+        hits = int(outside.sum())
         return cls(
-            sliced(real, recon, dirs), sliced(real, fitted, dirs), sliced(real, prior, dirs), float(null.mean()),
-            float(null.std()), n,
+            reference.score(reconstructed[:n]), reference.score(fitted), reference.score(prior), near.components,
+            *binomial(hits, n),
+            float(reference.plausible(prior[outside]).mean()) if hits >= FEWEST else math.nan,
+            float(reference.plausible(fitted).mean()), held_out, n,
         )  # fmt: skip
 
+    @property
+    def prior_excess(self) -> float:
+        """How much further from the data samples get by drawing from N(0, I) and not from where encodings lie.
 
-def sliced(a: Tensor, b: Tensor, directions: Tensor) -> float:
-    """Mean over `directions` [D, P] of the squared Wasserstein-2 distance between projections of equally many rows."""
-    one, two = (a @ directions).sort(0).values, (b @ directions).sort(0).values
-    return float((one - two).square().mean())
+        Sliced squared distance, in units of the data's variance: that of a generator that repeats the mean.
+        """
+        return self.fitted.sliced.share - self.prior.sliced.share
+
+    @property
+    def prior_quality(self) -> float:
+        """Quality of samples from N(0, I) as a share of that of samples from where encodings lie; NaN where both fail."""
+        return self.prior.quality / self.fitted.quality if self.fitted.quality > 0 else math.nan
 
 
-def _halves(rows: Tensor, directions: Tensor, generator: torch.Generator) -> float:
-    order = torch.randperm(rows.shape[0], generator=generator)
-    half = rows.shape[0] // 2
-    return sliced(rows[order[:half]], rows[order[half : 2 * half]], directions)
+@dataclass(frozen=True)
+class PriorExcess(Probe):
+    """`Ladder.prior_excess`; where that cannot be had NaN and the reason, since a weight can be too heavy without it."""
+
+    value: float
+    unknown: str = ""
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        try:
+            return cls(Ladder.measure(subject).prior_excess)
+        except CannotMeasure as cannot:
+            return cls(math.nan, cannot.reason)
 
 
-def _fitted(z: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """n draws from the Gaussian with the encodings' mean and covariance."""
-    centred = z - z.mean(0)
-    values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, z.shape[0] - 1))
-    noise = torch.randn(n, z.shape[1], generator=generator, dtype=torch.float64)
-    drawn: Tensor = z.mean(0) + (noise * values.clamp_min(0).sqrt()) @ vectors.T
-    return drawn
+def in_hole(near: Density, unseen: Tensor, draws: Tensor) -> Tensor:
+    """Which of `draws` [n, units] are less likely under `near` than all but the RARE share of encodings, [n]."""
+    return near.log(draws) < near.log(unseen).quantile(RARE)
+
+
+def _examples(subject: Any) -> tuple[Feeds | None, bool]:
+    """(feeds of held-out examples, True) where they are enough and nothing but the example itself enters the model."""
+    feeds: Feeds = subject.held_out
+    if len(feeds) * subject.batch < 8 * FEWEST:
+        return None, False
+    known = {subject.lineage.eps, *feeds[0]}
+    entering = {slot for feed in subject.train for slot in feed} - known
+    beside = entering & subject.deps.ancestors([subject.lineage.output], stop=known)  # labels, say
+    return (None, False) if beside else (feeds, True)
+
+
+def _reconstructed(subject: Any, feeds: Feeds | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(different examples, their reconstructions), [n, ...] in the shape of the data, shuffled."""
+    outputs, targets = reconstructions(subject, feeds)
+    if encodings(subject, feeds)[0].shape[0] != targets.shape[0]:
+        raise CannotMeasure("does not apply: examples and latents do not come one to one")
+    order = _distinct(targets, generator)[: 2 * _affordable(subject, targets.shape[1])]
+    if order.numel() < 2 * FEWEST:
+        raise CannotMeasure(f"needs {2 * FEWEST} different examples to score samples, saw {order.numel()}")
+    shape = _shape(subject)
+    return targets[order].reshape(-1, *shape), _finite(outputs[order]).reshape(-1, *shape)
+
+
+def _decoded(subject: Any, z: Tensor, like: Tensor) -> Tensor:
+    return _finite(decode(subject, z)).reshape(-1, *like.shape[1:])
+
+
+def _distinct(rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Positions of rows that differ from each other, shuffled: a step may repeat an example of an earlier one."""
+    first: dict[int, int] = {}
+    for i in torch.randperm(rows.shape[0], generator=generator).tolist():
+        first.setdefault(hash(rows[i].numpy().tobytes()), i)
+    return torch.tensor(list(first.values()), dtype=torch.long)
+
+
+def _shape(subject: Any) -> tuple[int, ...]:
+    """Of one example: the target's, or the encoder input's where the target is the same flattened."""
+    slots, lineage = subject.tape.slots, subject.lineage
+    target, data = (_of_one(slots[s].shape, subject.batch) for s in (lineage.target, lineage.data))
+    return data if len(data) > len(target) and math.prod(data) == math.prod(target) else target
+
+
+def _of_one(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
+    batch_second = len(shape) > 1 and shape[0] != batch and shape[1] == batch
+    return (shape[0], *shape[2:]) if batch_second else tuple(shape[1:])
+
+
+def _encoded(subject: Any, generator: torch.Generator, *, held_out: bool) -> tuple[Tensor, Tensor]:
+    """(posterior samples to fit a density to, those to judge it by): of seen and held-out examples, else three to one."""
+    mu, sigma = encodings(subject)
+    order = torch.randperm(mu.shape[0], generator=generator)
+    cut = mu.shape[0] if held_out else mu.shape[0] * 3 // 4
+    fit, rest = order[:cut], order[cut:]
+    mean, spread = encodings(subject, subject.held_out) if held_out else (mu[rest], sigma[rest])
+    unseen = _sampled(mean.repeat(DRAWS, 1), spread.repeat(DRAWS, 1), generator)
+    return _sampled(mu[fit], sigma[fit], generator), unseen
+
+
+def _sampled(mu: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    return mu + sigma * torch.randn(mu.shape, generator=generator, dtype=torch.float64)
+
+
+def _affordable(subject: Any, features: int) -> int:
+    """Samples a rung can have, from the size of an example and the decoder's multiplications."""
+    labour = sum(_multiplications(subject, op) for op in subject.tape.ops) / max(1, subject.batch)
+    most = min(MOST_NUMBERS / features, LABOUR * MOST_NUMBERS / max(1.0, labour))
+    return max(4 * FEWEST, min(MOST // 2, int(most)))
+
+
+def _multiplications(subject: Any, op: Op) -> float:
+    """Of one parametrised op: numbers in its largest weight, once for each place it is applied at."""
+    slots = subject.tape.slots
+    weights = [slots[r].numel for r in op.reads if slots[r].trainable]
+    tensors = [slots[s].shape for s in (*op.reads, *op.outs) if not slots[s].trainable and len(slots[s].shape) > 1]
+    if not weights or not tensors:
+        return 0.0
+    places = [math.prod(s) / s[1 if "conv" in op.name else -1] for s in tensors]
+    return float(max(weights) * min(places))
+
+
+def _finite(rows: Tensor) -> Tensor:
+    if not bool(torch.isfinite(rows).all()):
+        raise CannotMeasure("the decoder puts out values that are not finite")
+    return rows
 
 
 def decode(subject: Any, z: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from whyvae.audit.cut import posterior
 from whyvae.probe import CannotMeasure, Probe
 
+PER_UNIT = 5  # encodings: the logarithm of a determinant known from fewer is off by a tenth of a nat a unit
 ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Var(mu) = 0.01 (theory.md 1.5)
 
 
@@ -18,8 +19,10 @@ ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Va
 class LatentUsage(Probe):
     """KL(q(z|x) || N(0, I)) per latent unit in nats, averaged over examples, and moments of the aggregated posterior.
 
-    `gap` is 0.5 (tr S + m'm - d - log|S|), per unit with diagonal S: the KL between the encodings' Gaussian summary
-    and the prior (exact where q(z) is Gaussian).
+    `gap` is 0.5 (tr S + m'm - d - log|S|), the KL between N(m, S) of the encodings and the prior: what the aggregated
+    posterior is off by at least in its first two moments (exact where it is Gaussian). `gap_diagonal` takes S as
+    diagonal; the rest, sum by sum, is correlation between units. With fewer than PER_UNIT encodings a unit a full S is not
+    known, and `gap` is the diagonal one.
     """
 
     kl_per_unit: tuple[float, ...]
@@ -30,6 +33,7 @@ class LatentUsage(Probe):
     largest_sigma: float
     negative_sigma: float  # share
     gap: float  # nats, all units
+    gap_diagonal: float
     mu_range: tuple[float, float]
     log_sigma_range: tuple[float, float]
     rows: int
@@ -40,12 +44,20 @@ class LatentUsage(Probe):
         size = sigma.abs().clamp_min(1e-12)
         kl = (0.5 * (mu**2 + size**2 - 1) - size.log()).mean(0)
         mean, variance = mu.mean(0), mu.var(0, correction=0) + (size**2).mean(0)
-        gap = 0.5 * (variance + mean**2 - 1 - variance.clamp_min(1e-300).log())
+        diagonal = float((0.5 * (variance + mean**2 - 1 - variance.clamp_min(1e-300).log())).sum())
+        known = mu.shape[0] >= PER_UNIT * mu.shape[1]
         return cls(
             tuple(kl.tolist()), float(kl.sum()), int((kl > ACTIVE).sum()), mu.shape[1], float(size.min()),
-            float(size.max()), float((sigma < 0).double().mean()), float(gap.sum()),
+            float(size.max()), float((sigma < 0).double().mean()), _gap(mu, size) if known else diagonal, diagonal,
             (float(mu.min()), float(mu.max())), (float(size.log().min()), float(size.log().max())), mu.shape[0],
         )  # fmt: skip
+
+
+def _gap(mu: Tensor, sigma: Tensor) -> float:
+    """KL(N(m, S) || N(0, I)) in nats, S the covariance of mu plus the mean of sigma^2."""
+    mean = mu.mean(0)
+    covariance = (mu - mean).T @ (mu - mean) / mu.shape[0] + (sigma**2).mean(0).diag()
+    return 0.5 * float(covariance.trace() + mean.square().sum() - mu.shape[1] - covariance.logdet())
 
 
 def encodings(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> tuple[Tensor, Tensor]:

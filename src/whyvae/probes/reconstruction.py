@@ -46,9 +46,13 @@ class Reconstruction(Probe):
 
 
 def reconstructions(
-    subject: Any, *, batch_statistics: bool = False, statistics: Mapping[int, Tensor] | None = None
+    subject: Any,
+    feeds: list[dict[int, Tensor]] | None = None,
+    *,
+    batch_statistics: bool = False,
+    statistics: Mapping[int, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(outputs in data space, targets), [n, D], over the recorded steps, in evaluation mode.
+    """(outputs in data space, targets), [n, D], over `feeds`, by default the recorded steps, in evaluation mode.
 
     Batch norm uses its running statistics; with `batch_statistics` those of each batch where training did; `statistics`
     maps slots of running statistics to other values.
@@ -61,7 +65,7 @@ def reconstructions(
         raise CannotMeasure("the output was not found")
     target_rows(subject)  # numbers, or CannotMeasure
     outputs, targets = [], []
-    for i, feed in enumerate(subject.train or [{}]):
+    for i, feed in enumerate((subject.train if feeds is None else feeds) or [{}]):
         fed = {**feed, **(statistics or {})}
         if lineage.eps >= 0:
             fed[lineage.eps] = noise_like(lineage, i)

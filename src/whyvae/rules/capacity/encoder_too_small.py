@@ -47,6 +47,7 @@ class EncoderTooSmall(Rule):
     code = "CAP01"
     stage = 50
     requires = EARLIER
+    explains = ("GEN01",)
 
     @staticmethod
     def check(amortisation: Amortisation) -> Verdict:

@@ -27,6 +27,7 @@ class KLMissing(Rule):
     code = "OBJ04"
     stage = 10
     requires = ("DAT01", "POS02")
+    explains = ("GEN01",)
 
     @staticmethod
     def check(objective: Objective) -> Verdict:

@@ -6,15 +6,27 @@ from torch import Tensor
 
 from whyvae.probes.balance import LICENCE, Balance
 from whyvae.probes.objective import Objective
+from whyvae.probes.use import LatentUse
 from whyvae.rule import EARLIER, Rule
 from whyvae.rules.objective.weight import harm_light
 from whyvae.testing import Patient, kl, squared_error
-from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
 
 
 def _light(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return (squared_error(output, x) + 1e-4 * kl(mu, logvar)) / x.shape[0]
+
+
+_BROKEN = (
+    "The KL weighs too little: encodings have left N(0, I) (by {gap:.2g} nats in mean and covariance alone), so draws from "
+    "it decode to garbage although reconstructions are good."
+)
+_BY_DESIGN = (
+    "The KL weighs too little to draw from N(0, I). This is by design where a second model (latent diffusion) draws the "
+    "latent map {shape}, as it looks here: the map is large, and the script never decodes a draw. If you mean to draw "
+    "from N(0, I), it is a fault."
+)
 
 
 class KLUnderweight(Rule):
@@ -23,10 +35,13 @@ class KLUnderweight(Rule):
     code = "OBJ03"
     stage = 48
     requires = EARLIER
-    explains = ()
+    explains = ("GEN01",)
 
     @staticmethod
-    def check(objective: Objective, balance: Balance) -> Verdict:
+    def check(objective: Objective, balance: Balance, use: LatentUse) -> Verdict:
+        if balance.excess_unknown:
+            unlicensed = objective.learned_scale or not balance.licensed
+            return Healthy() if unlicensed else Skipped(balance.excess_unknown)
         evidence = (harm_light(balance),)
         if not balance.too_light or objective.learned_scale:
             return Healthy(evidence)
@@ -42,8 +57,8 @@ class KLUnderweight(Rule):
         )
         return Finding(
             (*evidence, extra),
-            "The KL weighs too little: encodings have left N(0, I), so draws from it decode to garbage although reconstructions are good.",
-            "error",
+            _BY_DESIGN.format(shape=list(use.shape)) if use.for_another_model else _BROKEN.format(gap=balance.gap),
+            "info" if use.for_another_model else "error",
             0.9,
             objective.regulariser_at,
             remedies=(

@@ -33,6 +33,9 @@ def harm_heavy(objective: Objective, balance: Balance) -> Evidence:
 
 
 def harm_light(balance: Balance) -> Evidence:
-    reason = "5 distances between two halves of the data: healthy VAEs of the test panel stay below 2.5, underweighted ones lie above 12"
-    what = "distance from the data that drawing from N(0, I), not from where encodings lie, adds to samples"
+    reason = (
+        "a twentieth of the data's variance, 5 times what 500 real examples are apart from 500 others; "
+        "it counts only beside a weight far below what fits"
+    )
+    what = "squared distance from the data that drawing from N(0, I), not from where encodings lie, adds to samples"
     return Evidence(what, balance.prior_excess, Limit(">", FAR, reason))
