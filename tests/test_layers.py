@@ -105,3 +105,27 @@ def test_the_test_sees_a_back_arrow():
     names = set(imports(tree, "whyvae.watch.tape", Path("tape.py")))
     assert names == {"whyvae.rules", "whyvae.verdict", "whyvae.report"}
     assert set(back_arrows("whyvae.watch.tape", names, set())) == {"whyvae.rules", "whyvae.report"}
+
+
+def names(folder, pattern, prefix=""):
+    return {path.stem.removeprefix(prefix): path for path in folder.glob(pattern) if path.stem != "__init__"}
+
+
+def rules_in(path):
+    """Classes with a code: what a diagnosis is."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and any(
+            isinstance(base, ast.Name) and base.id == "Rule" for base in node.bases
+        ):
+            yield node.name
+
+
+def test_a_diagnosis_is_a_rule_a_page_and_a_test_of_one_name():
+    """The class is the name in capitals, so that code, page, file and test are found from one another."""
+    rules = {name: path for name, path in names(SRC / "whyvae/rules", "*/*.py").items() if any(rules_in(path))}
+    pages = names(SRC / "whyvae/rules", "*/*.md")
+    tests = names(Path(__file__).parent / "rules", "test_*.py", "test_")
+    assert rules.keys() == pages.keys() == tests.keys()
+    assert {name for name in rules if rules[name].parent != pages[name].parent} == set()
+    named = {name: [word.lower() for word in rules_in(path)] for name, path in rules.items()}
+    assert named == {name: [name.replace("_", "")] for name in rules}

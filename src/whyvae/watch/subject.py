@@ -42,6 +42,7 @@ class Subject:
     names: dict[int, Named]  # id of a parameter -> its name
     script: str = ""
     cost: dict[str, float] = field(default_factory=dict)
+    examples: int = 0  # in the largest data set that a DataLoader gave training batches from
 
     @classmethod
     def of(cls, watcher: object, script: str = "") -> Subject:
@@ -60,7 +61,7 @@ class Subject:
         return cls(
             watcher.steps, main, found, watcher.log, list(watcher.optimizers.values()), seen.held_out,
             seen.decoded, watcher.outside.pictures.shown, watcher.count, watcher.names, script,
-            {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent},
+            {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent}, watcher.examples,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ the model, as functions

@@ -73,6 +73,7 @@ class Watcher:
         self.names: dict[int, Named] = {}
         self.outside = Outside()
         self.count = 0  # optimiser steps done
+        self.examples = 0  # in the largest data set that a DataLoader gave training batches from
         self.backwards = 0
         self._begin = time.perf_counter()
         self._fixed = 0.0  # of `spent`: the free steps
@@ -340,8 +341,12 @@ class Watcher:
     def _quiet_loader(self) -> Callable[[], None]:
         """Collating and transforming examples is not part of the step."""
         original = _BaseDataLoaderIter.__next__
+        last: list[Any] = [None]
 
         def fetch(loader: Any) -> Any:
+            if loader is not last[0] and torch.is_grad_enabled():
+                last[0] = loader
+                self._count_examples(loader)
             self.outside.onlooker.paused += 1
             try:
                 with _paused(self._recorder):
@@ -354,6 +359,13 @@ class Watcher:
 
         _BaseDataLoaderIter.__next__ = fetch  # type: ignore[method-assign, assignment]
         return lambda: setattr(_BaseDataLoaderIter, "__next__", original)
+
+    def _count_examples(self, loader: Any) -> None:
+        """A data set without a length (a stream) or with a wrong one is no mistake."""
+        try:
+            self.examples = max(self.examples, len(loader._dataset))  # noqa: SLF001 - the iterator has no other
+        except Exception:  # noqa: BLE001 - the user's `__len__`
+            return
 
 
 def watch(*, budget: float = BUDGET) -> Watcher:
