@@ -172,6 +172,13 @@ def test_a_script_that_raises_before_training(run):
     assert "no training was seen" in ran.complaint
 
 
+def test_an_error_of_a_torch_function_on_a_recorded_step_shows_none_of_our_frames(run):
+    ran = run(SCRIPT + "train(steps=2)\nloss_of(model, x).data[0]\n")
+
+    assert "IndexError: invalid index of a 0-dim tensor" in ran.err
+    assert "tape.py" not in ran.err
+
+
 def test_an_error_that_passes_through_what_we_wrapped_shows_none_of_our_frames(run):
     ran = run(SCRIPT + "train()\nloss_of(model, x).detach().backward()\n")
 

@@ -92,6 +92,12 @@ class Objective(Probe):
         return abs(math.log(ratio)) > abs(math.log(max(explicit, 1e-300)))
 
     @property
+    def batch_power(self) -> float:
+        """p, where s grows with the batch size as its power p; 0 where that could not be tried."""
+        ratio = self.noise_variance_half_batch / self.noise_variance
+        return -math.log2(ratio) if ratio > 0 else 0.0  # NaN is not above 0
+
+    @property
     def gaussian(self) -> bool:
         return self.family in {"gaussian", "gaussian per element", "mixed", "huber", "laplace", "log-cosh", "error"}
 

@@ -104,7 +104,8 @@ def _without_us(shown: traceback.TracebackException | None) -> None:
     if shown is None:
         return
     ours = [f.filename.startswith(_OURS) or f.filename == "<frozen runpy>" for f in shown.stack]
-    if ours and not ours[-1]:  # else it is our mistake, and should look like it
+    passed_on = bool(ours) and "(*args, **kwargs)" in (shown.stack[-1].line or "")  # a call of theirs, through us
+    if ours and (passed_on or not ours[-1]):  # else it is our mistake, and should look like it
         theirs = [frame for frame, is_ours in zip(shown.stack, ours, strict=True) if not is_ours]
         shown.stack = traceback.StackSummary.from_list(theirs)
     _without_us(shown.__cause__)

@@ -26,20 +26,26 @@ def _averaged(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return (output - x).pow(2).mean() + kl(mu, logvar) / x.shape[0]
 
 
+def _counted(batch: float, examples: int) -> str:
+    return f" ({examples} of it for the examples in a batch)" if abs(math.log(batch)) > math.log(MISMATCH.value) else ""
+
+
 class ReductionMismatch(Rule):
     """Reconstruction and KL are reduced differently, so the KL weight is off by a dimension."""
 
     code = "OBJ02"
-    stage = 22
+    stage = 20
     requires = EARLIER
     explains = ("POS01",)
 
     @staticmethod
     def check(objective: Objective, balance: Balance) -> Verdict:
-        ratio = objective.reductions.ratio
-        off = max(ratio, 1 / ratio)
+        whole = objective.reductions.ratio
+        batch = objective.batch**objective.batch_power  # a batch alone that one term is averaged over is OBJ06
+        ratio = whole / batch
         heavy = ratio > 1
-        mended = balance.s / ratio  # both terms reduced alike, the user's own factor kept
+        off = max(ratio, 1 / ratio)
+        mended = balance.s / whole  # both terms reduced alike, the user's own factor kept
         harmed = balance.too_heavy if heavy else balance.too_light
         nearer = abs(math.log(balance.s / balance.fitting)) - abs(math.log(mended / balance.fitting))
         counted = Evidence(
@@ -60,8 +66,9 @@ class ReductionMismatch(Rule):
         term, other = ("reconstruction", "KL") if heavy else ("KL", "reconstruction")
         return Finding(
             evidence if harmed else (counted, explained),
-            f"The {term} is averaged where the {other} is summed: the KL weighs {off:.4g} times "
-            f"{'more' if heavy else 'less'} than in the ELBO, as if the data had a noise variance of {balance.s:.3g}.",
+            f"The {term} is averaged where the {other} is summed: the KL weighs {max(whole, 1 / whole):.4g} times "
+            f"{'more' if heavy else 'less'} than in the ELBO{_counted(batch, objective.batch)}, "
+            f"as if the data had a noise variance of {balance.s:.3g}.",
             "error" if harmed else "warning",
             0.99,
             objective.likelihood_at if heavy else objective.regulariser_at,
