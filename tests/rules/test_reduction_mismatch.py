@@ -10,9 +10,13 @@ from whyvae.rules.objective.reduction_mismatch import ReductionMismatch
 from whyvae.verdict import Healthy
 
 
-def check(reconstruction=1.0, regulariser=1.0, **changes):
+def check(reconstruction=1.0, regulariser=1.0, power=0, **changes):
+    """`power`: s grows with the batch size to this power."""
     s = changes.get("s", BALANCE.s)
-    objective = replace(OBJECTIVE, reductions=Reductions(reconstruction, regulariser), noise_variance=s)
+    objective = replace(
+        OBJECTIVE, reductions=Reductions(reconstruction, regulariser), noise_variance=s,
+        noise_variance_half_batch=s * 0.5**power,
+    )  # fmt: skip
     return ReductionMismatch.check(objective, replace(BALANCE, **changes))
 
 
@@ -53,3 +57,14 @@ def test_latents_averaged_pixels_summed():
     verdict = check(1.0, 64.0, s=0.5 / 64, fitting=0.5, prior_excess=12.0)
     finding = found(verdict, "KL is averaged where the reconstruction is summed", "64 times less", at=KL_AT)
     assert [e.measured for e in finding.evidence] == [64.0, 12.0]
+
+
+def test_a_batch_alone_is_another_diagnosis():
+    assert isinstance(check(64.0, power=1, s=32.0), Healthy)
+    assert isinstance(check(1.0, 64.0, power=-1, s=0.5 / 64, fitting=0.5, prior_excess=12.0), Healthy)
+
+
+def test_averaged_over_everything_against_summed_over_everything():
+    finding = found(check(784.0 * 64, power=1, s=25088.0), "5.018e+04 times more", "64 of it for the examples in a batch",
+                    at=LIKELIHOOD_AT)  # fmt: skip
+    assert finding.evidence[0].measured == 784.0
