@@ -240,6 +240,15 @@ def test_quality_falls_with_severity(halves):
     assert quality[-1] < 0.1
 
 
+def test_plausible_rows_make_up_precision(halves):
+    reference, rows = halves
+    half_noise = torch.cat([rows[1000:1250], torch.rand(250, 64, generator=torch.Generator().manual_seed(0))])
+    plausible = reference.plausible(half_noise)
+    assert float(plausible.mean()) == pytest.approx(reference.score(half_noise).precision.value, abs=1e-9)
+    assert float(plausible[:250].mean()) > 0.9
+    assert float(plausible[250:].max()) == 0
+
+
 def test_copies_are_seen_and_unseen_rows_are_not(halves):
     reference, rows = halves
     copies = reference.score(rows[:400] + 0.01 * normal(400, 64, 2))

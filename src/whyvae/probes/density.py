@@ -32,14 +32,13 @@ class Density:
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n draws, [n, units]; `sample` of sklearn would redraw the same for every n."""
         which = torch.multinomial(torch.as_tensor(self.mixture.weights_), n, replacement=True, generator=generator)
-        means = torch.as_tensor(self.mixture.means_)[which]
-        roots = torch.as_tensor(self.mixture.covariances_)
-        noise = torch.randn(means.shape, generator=generator, dtype=torch.float64)
-        if roots.dim() == 2:
-            drawn = means + noise * roots[which].sqrt()
-        else:
-            drawn = means + (torch.linalg.cholesky(roots)[which] @ noise[..., None])[..., 0]
-        return drawn * self.spread + self.centre
+        means, covariances = torch.as_tensor(self.mixture.means_), torch.as_tensor(self.mixture.covariances_)
+        noise = torch.randn(n, means.shape[1], generator=generator, dtype=torch.float64)
+        for k in which.unique().tolist():
+            mine, covariance = which == k, covariances[k]
+            full = covariance.dim() == 2
+            noise[mine] = noise[mine] @ torch.linalg.cholesky(covariance).T if full else noise[mine] * covariance.sqrt()
+        return (means[which] + noise) * self.spread + self.centre
 
     def log(self, z: Tensor) -> Tensor:
         """Log density of rows [n, units] in nats, [n]."""

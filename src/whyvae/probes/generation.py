@@ -21,6 +21,8 @@ from whyvae.score import FEWEST, Reference, Score
 from whyvae.watch.tape import Op
 
 MOST = 1024  # real examples; half as many are generated on each rung
+ENOUGH = 16 * FEWEST  # held-out examples: fewer say less than those of training
+REPEATED = 1.5  # examples looked at for each different one wanted
 MOST_NUMBERS = 40_000_000  # in the examples of one rung, and as many multiplications times LABOUR for all rungs
 LABOUR = 500
 DRAWS = 4  # from each unseen posterior: the 1 % quantile of few encodings is a guess
@@ -66,8 +68,11 @@ class Ladder(Probe):
 
     @classmethod
     def _measured(cls, subject: Any) -> Self:
-        if subject.lineage.eps < 0:
+        lineage = subject.lineage
+        if lineage.eps < 0:
             raise CannotMeasure("does not apply: no noise makes z, so no prior is matched")
+        if lineage.target is None:
+            raise CannotMeasure("what the loss compares the output with was not found")
         generator = torch.Generator().manual_seed(23)
         feeds, held_out = _examples(subject)
         real, reconstructed = _reconstructed(subject, feeds, generator)
@@ -120,23 +125,23 @@ def in_hole(near: Density, unseen: Tensor, draws: Tensor) -> Tensor:
     return near.log(draws) < near.log(unseen).quantile(RARE)
 
 
-def _examples(subject: Any) -> tuple[Feeds | None, bool]:
+def _examples(subject: Any) -> tuple[Feeds, bool]:
     """(feeds of held-out examples, True) where they are enough and nothing but the example itself enters the model."""
     feeds: Feeds = subject.held_out
-    if len(feeds) * subject.batch < 8 * FEWEST:
-        return None, False
+    seen: Feeds = subject.train or [{}]
+    if len(feeds) * subject.batch < ENOUGH:
+        return seen, False
     known = {subject.lineage.eps, *feeds[0]}
-    entering = {slot for feed in subject.train for slot in feed} - known
+    entering = {slot for feed in seen for slot in feed} - known
     beside = entering & subject.deps.ancestors([subject.lineage.output], stop=known)  # labels, say
-    return (None, False) if beside else (feeds, True)
+    return (seen, False) if beside else (feeds, True)
 
 
-def _reconstructed(subject: Any, feeds: Feeds | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _reconstructed(subject: Any, feeds: Feeds, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """(different examples, their reconstructions), [n, ...] in the shape of the data, shuffled."""
-    outputs, targets = reconstructions(subject, feeds)
-    if encodings(subject, feeds)[0].shape[0] != targets.shape[0]:
-        raise CannotMeasure("does not apply: examples and latents do not come one to one")
-    order = _distinct(targets, generator)[: 2 * _affordable(subject, targets.shape[1])]
+    wanted = 2 * _affordable(subject)
+    outputs, targets = reconstructions(subject, feeds[-math.ceil(REPEATED * wanted / subject.batch) :])
+    order = _distinct(targets, generator)[:wanted]
     if order.numel() < 2 * FEWEST:
         raise CannotMeasure(f"needs {2 * FEWEST} different examples to score samples, saw {order.numel()}")
     shape = _shape(subject)
@@ -182,10 +187,12 @@ def _sampled(mu: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
     return mu + sigma * torch.randn(mu.shape, generator=generator, dtype=torch.float64)
 
 
-def _affordable(subject: Any, features: int) -> int:
+def _affordable(subject: Any) -> int:
     """Samples a rung can have, from the size of an example and the decoder's multiplications."""
-    labour = sum(_multiplications(subject, op) for op in subject.tape.ops) / max(1, subject.batch)
-    most = min(MOST_NUMBERS / features, LABOUR * MOST_NUMBERS / max(1.0, labour))
+    size = max(1, subject.batch)
+    features = subject.tape.slots[subject.lineage.target].numel / size
+    labour = sum(_multiplications(subject, op) for op in subject.tape.ops) / size
+    most = min(MOST_NUMBERS / max(1.0, features), LABOUR * MOST_NUMBERS / max(1.0, labour))
     return max(4 * FEWEST, min(MOST // 2, int(most)))
 
 
