@@ -142,8 +142,9 @@ def _linked(found: list[Found]) -> list[Found]:
 
 
 def _ranked(found: list[Found]) -> tuple[Found, ...]:
-    def key(f: Found) -> tuple[bool, int, int, str]:
-        return f.kind == "symptom", f.stage, SEVERITIES.index(f.finding.severity), f.code
+    def key(f: Found) -> tuple[bool, int, int, float, str]:
+        """Of equals, what costs more first."""
+        return f.kind == "symptom", f.stage, SEVERITIES.index(f.finding.severity), -(f.finding.nats or 0.0), f.code
 
     return tuple(sorted(found, key=key))
 

@@ -1,0 +1,111 @@
+"""What larger parts would gain: the user's VAE trained on with side networks, against the same without."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.objective import Objective
+from whyvae.probes.sides import Parts, Score, Trials
+
+STEPS, LEAST_STEPS = 200, 60
+WORK = 8e9  # floating-point operations a trial may cost: about two seconds of one core
+NOTHING = 0.05  # of the rate: a total gain below it is not attributed
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Nats per held-out example, in one currency. `encoder` and `decoder` share what both gain together as Shapley
+    values do: the mean of what each adds alone and what it adds to the other.
+    """
+
+    continued: float  # by training on unchanged
+    encoder: float
+    decoder: float
+    total: float  # the sum of the two; where it is nothing, they are not measured and stand at 0
+
+
+@dataclass(frozen=True)
+class WiderBlocks(Probe):
+    """Gains of side networks of two layers beside the encoder and the decoder.
+
+    All trials start at the trained model's function and train everything for the same steps with the same noise, on
+    three of four recorded examples; gains are measured on the fourth, over what training on unchanged gains.
+    `own`: in the user's objective, the KL with weight 1. `calibrated`: of a Gaussian likelihood at its best variance,
+    (D/2) log(MSE0 / MSE1) - (KL1 - KL0); else at weight 1.
+    """
+
+    own: Gains
+    calibrated: Gains
+    error: float  # standard error of own.total
+    rate: float  # nats the code carries
+    rows: int
+    steps: int
+
+    @classmethod
+    def measure(cls, subject: Any, objective: Objective) -> Self:
+        _judgeable(subject, objective)
+        trials = Trials(subject, objective)
+        steps = _affordable(trials)
+        before = trials.before()
+        scores = {"continued": trials.after(Parts(), steps), "both": trials.after(Parts(True, True), steps)}
+        rate = float(before.kl.mean())
+        gained = {k: _own(trials, before, s) for k, s in scores.items()}
+        if gained["both"] - max(0.0, gained["continued"]) > NOTHING * rate:
+            for name, parts in (("encoder", Parts(encoder=True)), ("decoder", Parts(decoder=True))):
+                scores[name] = trials.after(parts, steps)
+        gains = [_gains({k: gain(trials, before, s) for k, s in scores.items()}) for gain in (_own, _calibrated)]
+        if not all(math.isfinite(v) for g in gains for v in vars(g).values()):
+            raise CannotMeasure("trained on, the model gives numbers that are not finite")
+        return cls(gains[0], gains[1], _error(trials, scores), rate, before.kl.numel(), steps)
+
+
+def _judgeable(subject: Any, objective: Objective) -> None:
+    if subject.broken:
+        raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
+    if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
+        raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
+    if not (objective.gaussian or objective.bernoulli):
+        raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
+
+
+def _affordable(trials: Trials) -> int:
+    steps = min(STEPS, int(WORK / max(1.0, trials.flops())))
+    if steps < LEAST_STEPS:
+        raise CannotMeasure(
+            f"a step of this model is too costly to train larger parts beside it ({trials.flops() / 1e9:.2g} GFLOP)"
+        )
+    return steps
+
+
+def _own(trials: Trials, before: Score, after: Score) -> float:
+    loss = trials.game.loss
+    return float((loss(before.reconstruction, before.kl) - loss(after.reconstruction, after.kl)).mean())
+
+
+def _calibrated(trials: Trials, before: Score, after: Score) -> float:
+    kl = float((after.kl - before.kl).mean())
+    old, new = float(before.reconstruction.mean()), float(after.reconstruction.mean())
+    if trials.objective.gaussian:
+        return trials.objective.features / 2 * math.log(max(old, 1e-300) / max(new, 1e-300)) - kl
+    return old - new - kl
+
+
+def _error(trials: Trials, scores: dict[str, Score]) -> float:
+    """Of the difference of both parts enlarged and none, paired by example."""
+    loss = trials.game.loss
+    none, both = (loss(scores[k].reconstruction, scores[k].kl) for k in ("continued", "both"))
+    return float((none - both).std()) / math.sqrt(none.numel())
+
+
+def _gains(gain: dict[str, float]) -> Gains:
+    """From what each trial gained over the start. A larger part need not be used: it gains at least what less gains."""
+    continued = gain["continued"]
+    base = max(0.0, continued)
+    if "encoder" not in gain:
+        return Gains(continued, 0.0, 0.0, gain["both"] - base)
+    encoder, decoder = (max(0.0, gain[part] - base) for part in ("encoder", "decoder"))
+    both = max(gain["both"] - base, encoder, decoder)
+    return Gains(continued, 0.5 * (encoder + both - decoder), 0.5 * (decoder + both - encoder), both)

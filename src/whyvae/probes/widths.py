@@ -1,0 +1,72 @@
+"""The narrowest place between the data and the heads, and between z and the output, read off the tape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.verdict import Where
+from whyvae.watch.tape import Op
+
+
+@dataclass(frozen=True)
+class Widths(Probe):
+    """Numbers that the narrowest hidden layer of each part makes of one example; 0 where no layer is hidden.
+
+    `.._at`: the line that calls this layer, or the part's only layer.
+    """
+
+    encoder: int
+    encoder_at: Where | None
+    decoder: int
+    decoder_at: Where | None
+    latents: int
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        deps, lineage = subject.deps, subject.lineage
+        if lineage.output < 0 or not lineage.heads:
+            raise CannotMeasure("the encoder's and the decoder's layers were not found")
+        start = [lineage.data] if lineage.data >= 0 else []
+        seen = deps.descendants(start) if start else set(range(len(subject.tape.slots)))
+        encoder = _narrowest(subject, seen & deps.ancestors(lineage.heads))
+        decoder = _narrowest(subject, deps.descendants([lineage.z]) & deps.ancestors([lineage.output]))
+        return cls(*encoder, *decoder, lineage.latents)
+
+
+def said(width: int, part: str) -> str:
+    """`width` in words, for a summary."""
+    if width == 0:
+        return f"the {part} has no hidden layer"
+    return f"the narrowest layer of the {part} makes {width} number{'s' if width > 1 else ''} of an example"
+
+
+def _narrowest(subject: Any, between: set[int]) -> tuple[int, Where | None]:
+    """(numbers per example, line) of the narrowest layer among those that another layer follows."""
+    deps, tape = subject.deps, subject.tape
+    layers = [
+        op for op in tape.ops
+        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) and not between.isdisjoint(op.outs)
+    ]  # fmt: skip
+    read = {r for op in layers for r in op.reads}
+    hidden = [op for op in layers if _followed(subject, op, read)]
+    batch = max(1, subject.batch)
+    sizes = [(_made(subject, op, between) // batch, op) for op in hidden]
+    if not sizes:
+        return 0, _place(layers[0]) if layers else None
+    width, op = min(sizes, key=lambda pair: pair[0])
+    return max(1, width), _place(op)
+
+
+def _followed(subject: Any, op: Op, read: set[int]) -> bool:
+    return not subject.deps.descendants(op.outs).isdisjoint(read)
+
+
+def _made(subject: Any, op: Op, between: set[int]) -> int:
+    """Numbers that go on from `op` (a recurrent layer also makes some that do not)."""
+    return min(int(subject.tape.slots[o].numel) for o in op.outs if o in between)
+
+
+def _place(op: Op) -> Where | None:
+    return Where(*op.place) if op.place else None

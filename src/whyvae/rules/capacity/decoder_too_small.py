@@ -1,0 +1,33 @@
+"""CAP02: see the page of the same name."""
+
+from __future__ import annotations
+
+from whyvae.probes.wider import WiderBlocks
+from whyvae.probes.widths import Widths
+from whyvae.rule import EARLIER, Rule
+from whyvae.rules.capacity.blocks import fitting, judged
+from whyvae.testing import Patient, digits
+from whyvae.verdict import Remedy, Verdict
+from whyvae.watch.subject import Subject
+
+WIDEN = Remedy(
+    "widen the decoder",
+    "several times more hidden units, or one more layer, between z and the output; no layer narrower than the code",
+    "architecture",
+)
+
+
+class DecoderTooSmall(Rule):
+    """Even the best latent code reconstructs badly."""
+
+    code = "CAP02"
+    stage = 50
+    requires = EARLIER
+
+    @staticmethod
+    def check(wider: WiderBlocks, widths: Widths) -> Verdict:
+        return judged("decoder", wider, widths, WIDEN)
+
+    @staticmethod
+    def specimen() -> Subject:
+        return Patient(data=digits(), latents=8, hidden=128, decoder_hidden=3, loss=fitting, steps=1800).train()

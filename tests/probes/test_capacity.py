@@ -1,0 +1,176 @@
+"""The probes of capacity against closed forms: the linear VAE, and a bent line that a linear decoder cannot draw."""
+
+import math
+
+import pytest
+import torch
+from linear import EIGENVALUES, ROWS, Linear, LinearVAE, rows_of
+from torch import nn
+
+from whyvae.probe import Bench, CannotMeasure
+from whyvae.probes.floor import LinearFloor
+from whyvae.probes.floor import LinearVAE as Optimum
+from whyvae.probes.objective import Objective
+from whyvae.probes.sides import Parts, Trials
+from whyvae.probes.wider import WiderBlocks, _gains
+from whyvae.probes.widths import Widths
+from whyvae.watch.direct import watch_model
+
+D, LATENTS, S = len(EIGENVALUES), 4, 0.25
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tracebacks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHYVAE_DEBUG", "1")
+        yield
+
+
+# ------------------------------------------------------------------ the linear floor
+@pytest.mark.parametrize("s", [0.05, 0.5, 3.0, 9.0])
+def test_the_optimum_on_its_own_rows_is_reverse_water_filling(s):
+    rows = rows_of(Linear.optimum(s, LATENTS).C, 400)
+    error, kl = Optimum.fitted(rows, s, LATENTS).terms(rows)
+    kept = [v for v in EIGENVALUES[:LATENTS] if v > s]
+    assert float(error.mean()) == pytest.approx(len(kept) * s + sum(EIGENVALUES) - sum(kept), rel=1e-6)
+    assert float(kl.mean()) == pytest.approx(sum(0.5 * math.log(v / s) for v in kept), rel=1e-6, abs=1e-9)
+
+
+def test_more_features_than_rows_give_the_same_optimum():
+    rows = rows_of(Linear.optimum(S, LATENTS).C, 40)
+    wide = torch.cat([rows, torch.zeros(40, 50, dtype=torch.float64)], 1)
+    for one, two in zip(Optimum.fitted(rows, S, 3).terms(rows), Optimum.fitted(wide, S, 3).terms(wide), strict=True):
+        assert torch.allclose(one, two)
+
+
+def test_the_linear_optimum_stands_on_the_floor():
+    floor = Linear.optimum(S, LATENTS).bench().get(LinearFloor)
+    assert abs(floor.own) < 4 * floor.error + 0.1  # the floor's own fit to 3 of 4 examples costs it a little
+    assert floor.active == LATENTS
+
+
+def test_a_shrunk_decoder_falls_below_the_floor_by_what_it_loses():
+    best, shrunk = Linear.optimum(S, LATENTS), Linear.optimum(S, LATENTS)
+    shrunk.W = 0.5 * shrunk.W
+    floor = shrunk.bench().get(LinearFloor)
+    assert floor.own == pytest.approx((shrunk.sse - best.sse) / (2 * S), rel=0.15)
+    assert floor.calibrated == pytest.approx(D / 2 * math.log(shrunk.sse / best.sse), rel=0.15)
+
+
+# ------------------------------------------------------------------ widths
+def step(encoder, decoder, latents=2, features=6):
+    """A step `(model, x) -> loss` of plain layers of these hidden widths."""
+    sizes = [features, *encoder], [latents, *decoder, features]
+    enc = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(sizes[0], sizes[0][1:], strict=False)))
+    heads = nn.Linear(sizes[0][-1], 2 * latents)
+    dec = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(sizes[1], sizes[1][1:], strict=False)))
+    model = nn.ModuleList([enc, heads, dec]).double()
+
+    def loss(_, x):
+        mu, logvar = heads(enc(x)).chunk(2, 1)
+        z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
+        kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()
+        return (0.5 * (dec(z) - x).square().sum() + kl) / len(x)
+
+    return model, loss
+
+
+def widths(encoder, decoder):
+    model, loss = step(encoder, decoder)
+    rows = torch.randn(256, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return Bench(watch_model(model, rows, loss)).get(Widths)
+
+
+def test_the_narrowest_hidden_layer_of_each_part():
+    found = widths((9, 3, 12), (8, 5))
+    assert (found.encoder, found.decoder, found.latents) == (3, 5, 2)
+    assert found.encoder_at is not None
+    assert found.encoder_at.file == found.decoder_at.file == __file__
+    assert found.encoder_at.line < found.decoder_at.line
+
+
+def test_heads_and_output_are_no_hidden_layers():
+    found = widths((), ())
+    assert (found.encoder, found.decoder) == (0, 0)
+    assert found.decoder_at is not None
+
+
+# ------------------------------------------------------------------ wider parts
+class Curve(nn.Module):
+    """x = a z u + b (z^2 - 1) v + noise, decoded by the best line; the encoder is told z by the first direction."""
+
+    A, B, NOISE = 3.0, 0.8, 0.2
+
+    def __init__(self):
+        super().__init__()
+        self.vae = LinearVAE(3, 1)
+        precision = 1 + self.A**2 / self.s
+        with torch.no_grad():
+            self.vae.decoder.weight[0, 0] = self.A
+            self.vae.mu.weight[0, 0] = self.A / self.s / precision
+            self.vae.logvar.bias.fill_(-math.log(precision))
+
+    s = NOISE**2
+
+    @classmethod
+    def rows(cls, n=ROWS):
+        generator = torch.Generator().manual_seed(0)
+        z, noise = (torch.randn(n, k, generator=generator, dtype=torch.float64) for k in (1, 3))
+        return torch.cat([cls.A * z, cls.B * (z**2 - 1), 0 * z], 1) + cls.NOISE * noise
+
+    def forward(self, x):
+        output, mu, logvar = self.vae(x)
+        kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()
+        return ((output - x).square().sum() / (2 * self.s) + kl) / len(x)
+
+
+@pytest.fixture(scope="module")
+def curve():
+    return Bench(watch_model(Curve(), Curve.rows(), lambda model, x: model(x)))
+
+
+def test_a_bent_line_is_the_decoders_to_gain(curve):
+    """E[r | z] = b (z^2 - 1): variance 2 b^2 (theory: Hermite polynomials), which is what a decoder can gain at most."""
+    found = curve.get(WiderBlocks)
+    most = 2 * Curve.B**2 / (2 * Curve.s)
+    assert 0.5 * most < found.own.decoder < most + 2 * found.error
+    assert abs(found.own.encoder) < 0.1 * most
+    assert found.own.continued < 0.1 * most
+    assert found.calibrated.decoder == pytest.approx(
+        3 / 2 * math.log(1 + found.own.decoder * 2 * Curve.s / (3 * Curve.s)), rel=0.3
+    )
+
+
+def test_the_linear_optimum_on_gaussian_data_has_nothing_to_gain():
+    found = Linear.optimum(S, LATENTS).bench().get(WiderBlocks)
+    assert abs(found.own.total) < 0.1
+    assert (found.own.encoder, found.own.decoder) == (0, 0)
+    assert found.rate == pytest.approx(float(Linear.optimum(S, LATENTS).kl.sum()), rel=0.1)
+
+
+def test_a_trial_begins_at_the_models_own_function_and_leaves_it(curve):
+    subject = curve._subject
+    trials = Trials(subject, curve.get(Objective))
+    before = trials.before()
+    parameters = {i: p.detach().clone() for i, p in subject.replay.parameters.items()}
+    none = trials.after(Parts(True, True), 0)
+    assert torch.allclose(none.reconstruction, before.reconstruction)
+    assert torch.allclose(none.kl, before.kl)
+    trials.after(Parts(True, True), 3)
+    assert all(torch.equal(p, parameters[i]) for i, p in subject.replay.parameters.items())
+
+
+def test_what_two_parts_gain_is_shared_without_rest():
+    shared = _gains({"continued": 1.0, "encoder": 2.0, "decoder": 5.0, "both": 11.0})
+    assert (shared.encoder, shared.decoder, shared.total) == (3.5, 6.5, 10.0)
+
+
+def test_a_part_that_only_hurts_gains_nothing():
+    shared = _gains({"continued": -3.0, "encoder": -9.0, "decoder": 5.0, "both": 4.0})
+    assert (shared.encoder, shared.decoder, shared.total) == (0.0, 5.0, 5.0)
+
+
+def test_few_examples_are_too_few():
+    bench = Linear.optimum(S, LATENTS).bench(48)
+    with pytest.raises(CannotMeasure, match="different examples"):
+        bench.get(WiderBlocks)

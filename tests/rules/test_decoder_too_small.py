@@ -1,0 +1,73 @@
+"""CAP02 on literal numbers, on both sides of each limit."""
+
+import math
+
+import pytest
+
+from whyvae.probes.wider import Gains, WiderBlocks
+from whyvae.probes.widths import Widths
+from whyvae.rules.capacity.decoder_too_small import DecoderTooSmall
+from whyvae.verdict import Finding, Healthy, Where
+
+LINE = Where("train.py", 42)
+NARROW = Widths(256, Where("train.py", 33), 16, LINE, 16)
+RATE = 40.0
+
+
+def wider(own, calibrated=None, continued=0.5, encoder=0.0, error=0.3):
+    calibrated = own if calibrated is None else calibrated
+    total = own + encoder
+    return WiderBlocks(
+        Gains(continued, encoder, own, total), Gains(continued, encoder, calibrated, total), error, RATE, 256, 200
+    )  # fmt: skip
+
+
+def check(*args, widths=NARROW, **kwargs):
+    return DecoderTooSmall.check(wider(*args, **kwargs), widths)
+
+
+def test_a_fifth_of_the_code_is_the_limit():
+    assert isinstance(check(0.19 * RATE), Healthy)
+    found = check(0.21 * RATE)
+    assert isinstance(found, Finding)
+    assert (found.severity, found.where, found.nats) == ("warning", LINE, pytest.approx(0.21 * RATE))
+    assert "16 numbers" in found.summary
+
+
+def test_half_of_the_code_is_an_error():
+    assert check(0.49 * RATE).severity == "warning"
+    assert check(0.51 * RATE).severity == "error"
+
+
+def test_half_a_nat_at_the_best_noise_variance_is_the_limit():
+    assert isinstance(check(20.0, calibrated=0.49), Healthy)
+    assert isinstance(check(20.0, calibrated=0.51), Finding)
+
+
+def test_where_training_on_gains_more_it_is_not_the_width():
+    assert isinstance(check(20.0, continued=20.1), Healthy)
+    assert isinstance(check(20.0, continued=19.9), Finding)
+
+
+def test_the_gain_of_the_encoder_is_not_the_decoders():
+    assert isinstance(check(0.0, encoder=30.0), Healthy)
+
+
+def test_a_quarter_of_the_joint_gain_is_the_limit():
+    assert isinstance(check(10.0, encoder=31.0), Healthy)
+    assert isinstance(check(10.0, encoder=29.0), Finding)
+
+
+def test_confidence_follows_the_standard_error():
+    assert check(8.0 + 0.3, error=0.3).confidence == pytest.approx(0.8413, abs=1e-3)
+    assert check(20.0, error=0.3).confidence == 0.99
+
+
+def test_no_hidden_layer_is_said_so():
+    assert "no hidden layer" in check(20.0, widths=Widths(256, None, 0, None, 16)).summary
+
+
+def test_an_empty_code_does_not_divide_by_zero():
+    empty = WiderBlocks(Gains(0.0, 0.0, 0.0, 0.0), Gains(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, 64, 200)
+    assert isinstance(DecoderTooSmall.check(empty, NARROW), Healthy)
+    assert math.isfinite(DecoderTooSmall.check(empty, NARROW).evidence[1].measured)
