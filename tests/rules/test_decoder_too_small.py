@@ -44,9 +44,9 @@ def test_half_a_nat_at_the_best_noise_variance_is_the_limit():
     assert isinstance(check(20.0, calibrated=0.51), Finding)
 
 
-def test_where_training_on_gains_more_it_is_not_the_width():
-    assert isinstance(check(20.0, continued=20.1), Healthy)
-    assert isinstance(check(20.0, continued=19.9), Finding)
+def test_where_training_on_gains_half_as_much_it_may_be_training_that_is_short():
+    assert isinstance(check(20.0, continued=10.1), Healthy)
+    assert isinstance(check(20.0, continued=9.9), Finding)
 
 
 def test_the_gain_of_the_encoder_is_not_the_decoders():
