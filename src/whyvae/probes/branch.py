@@ -27,6 +27,7 @@ FACTORS = (0.1, 1.0, 3.0)
 FURTHER = (10.0, 30.0, 100.0, 300.0, 1000.0)  # tried in turn, while each gains more than the one before
 CHEAP = 0.01  # seconds: a gradient of this cost leaves time to judge with two draws of noise
 FEWEST_BATCHES = 4
+ENOUGH_BATCHES = 5
 CHECKS = 3  # times an arm is judged, evenly spaced
 
 
@@ -38,6 +39,7 @@ class Arm:
     rate: float
     gains: tuple[float, ...]
     error: float  # standard error of the last one, over batches
+    least: float = -math.inf  # the smallest last gain of a batch
 
     @property
     def gain(self) -> float:
@@ -45,8 +47,14 @@ class Arm:
 
     @property
     def sure(self) -> float:
-        """What the arm gained at least: two standard errors below its last gain."""
-        return self.gain - 2 * self.error if math.isfinite(self.gain) else self.gain
+        """What the arm gained at least: two standard errors below its last gain, or what every batch gained.
+
+        The second is for losses of a ruined model, which a few examples rule: of 5 batches all exceed the median
+        once in 32 times.
+        """
+        if not math.isfinite(self.gain):
+            return self.gain
+        return max(self.gain - 2 * self.error, self.least)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class BranchTest(Probe):
     rate: float  # the largest that the run had
     last_rate: float
     at: Where | None  # where the optimiser steps
+    reason: str = ""  # why there are no arms
 
     @property
     def slower(self) -> Arm:
@@ -85,48 +94,45 @@ class BranchTest(Probe):
         return max(self.arms[1:], key=lambda arm: arm.sure)
 
     def share(self, arm: Arm) -> float:
-        """Of what the outputs would be worth after `arm`, how much it added: between 0 and 1; NaN if not known."""
-        sure = max(0.0, arm.sure)
-        return sure / max(self.achieved + sure, sure, 1e-300) if sure else 0.0
+        return share_of(self.achieved, arm)
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
-        _possible(subject)
-        course, feeds = Course(subject), subject.train
-        if course.rate <= 0:
-            raise CannotMeasure("the learning rate was not seen")
-        fit, judge = _split(feeds)
+        course = Course(subject)
+        first = subject.optimizers[0] if subject.optimizers else None
+        place = Where(*first.stepped_at) if first and first.stepped_at else None
+        rates = (course.rate, first.lr if first else course.rate)
+        reason = _impossible(subject, course)
+        if reason:
+            return cls((), 0, subject.count, math.nan, "", 0, 0, *rates, place, reason)
+        fit, judge = split(subject.train)
         try:
             with course.alone(fit[0]):
                 begin = time.perf_counter()
                 course.prime(fit)
                 steps, noises = _afforded((time.perf_counter() - begin) / len(fit), len(judge))
                 court = Court(course, objective, judge, noises)
-                arms = tuple(_arms(court, fit, steps))
-                achieved = court.achieved()
+                arms, achieved = tuple(_arms(court, fit, steps)), court.achieved()
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
-        first = subject.optimizers[0] if subject.optimizers else None
-        place = first.stepped_at if first else None
-        return cls(
-            arms, steps, subject.count, achieved, court.unit, len(fit), len(judge),
-            course.rate, first.lr if first else course.rate, Where(*place) if place else None,
-        )  # fmt: skip
+        return cls(arms, steps, subject.count, achieved, court.unit, len(fit), len(judge), *rates, place)
 
 
-def _possible(subject: Any) -> None:
-    if subject.broken:
-        raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to train on from")
-    if subject.count == 0:
-        raise CannotMeasure("does not apply: a trained model was given, no training was seen")
-    if len(subject.train) < FEWEST_BATCHES:
-        raise CannotMeasure(f"needs {FEWEST_BATCHES} recorded batches to train on from here, got {len(subject.train)}")
+def _impossible(subject: Any, course: Course) -> str:
+    """Why no training can be branched off here; empty if it can."""
     count = sum(p.numel() for p in subject.replay.parameters.values())
+    if subject.count == 0:
+        return "does not apply: a trained model was given, no training was seen"
+    if subject.broken:
+        return "explained by TRN01: the trained parameters are no numbers to train on from"
+    if len(subject.train) < FEWEST_BATCHES:
+        return f"needs {FEWEST_BATCHES} recorded batches to train on from here, got {len(subject.train)}"
     if count > MOST_PARAMETERS:
-        raise CannotMeasure(f"a model of {count:.1g} parameters takes too long to train on in an examination")
+        return f"a model of {count:.1g} parameters takes too long to train on in an examination"
+    return "" if course.rate > 0 else "the learning rate was not seen"
 
 
-def _split(feeds: list[Feed]) -> tuple[list[Feed], list[Feed]]:
+def split(feeds: list[Feed]) -> tuple[list[Feed], list[Feed]]:
     """Every third batch is kept to judge by."""
     return [f for i, f in enumerate(feeds) if i % 3 != 1], feeds[1::3]
 
@@ -140,26 +146,41 @@ def _afforded(each: float, judged: int) -> tuple[int, int]:
 
 
 def _arms(court: Court, fit: list[Feed], steps: int) -> Iterator[Arm]:
+    begin = time.perf_counter()
     arms = [_arm(court, fit, factor, steps) for factor in FACTORS]
     yield from arms
     for factor in FURTHER:
-        if not 2 * arms[-2].error < arms[-1].sure > arms[-2].gain:
+        late = time.perf_counter() - begin > MOST_SECONDS
+        if late or not 2 * arms[-2].error < arms[-1].sure > arms[-2].gain:
             return
         arms.append(_arm(court, fit, factor, steps))
         yield arms[-1]
 
 
 def _arm(court: Court, fit: list[Feed], factor: float, steps: int) -> Arm:
-    course, gains, error = court.course, [], math.nan
+    with court.course.branched():
+        return judged_course(court, fit, factor, steps)
+
+
+def judged_course(court: Court, fit: list[Feed], factor: float, steps: int) -> Arm:
+    """The arm of a course at `factor` times the rates, from the parameters the replay holds."""
+    gains: list[float] = []
+    gain = torch.zeros(0)
     checks = {math.ceil(steps * (k + 1) / CHECKS) for k in range(CHECKS)}
-    with course.branched():
-        for step in course.train(fit, factor):
-            if step not in checks:
-                continue
-            gain = court.gained()
-            finite = bool(torch.isfinite(gain).all())
-            gains.append(float(gain.mean()) if finite else -math.inf)
-            error = float(gain.std() / math.sqrt(len(gain)))
-            if step >= steps or not finite:
-                break
-    return Arm(factor, factor * course.rate, tuple(gains), error)
+    for step in court.course.train(fit, factor):
+        if step not in checks:
+            continue
+        gain = court.gained()
+        finite = bool(torch.isfinite(gain).all())
+        gains.append(float(gain.mean()) if finite else -math.inf)
+        if step >= steps or not finite:
+            break
+    error = float(gain.std() / math.sqrt(len(gain))) if len(gain) > 1 else abs(gains[-1]) / 4
+    least = float(gain.min()) if len(gain) >= ENOUGH_BATCHES else -math.inf
+    return Arm(factor, factor * court.course.rate, tuple(gains), error, least)
+
+
+def share_of(achieved: float, arm: Arm) -> float:
+    """Of what the outputs would be worth after `arm`, how much it added: between 0 and 1; NaN if that is not known."""
+    sure = max(0.0, arm.sure)
+    return sure / max(achieved + sure, sure, 1e-300) if sure else 0.0

@@ -57,10 +57,11 @@ class Course:
             torch.set_num_threads(threads)
 
     @contextmanager
-    def branched(self) -> Iterator[None]:
-        """Inside, parameters are copies that may be trained; afterwards they are what they were."""
+    def branched(self, start: Feed | None = None) -> Iterator[None]:
+        """Inside, parameters are copies (of `start`) that may be trained; afterwards they are what they were."""
         saved = self.replay.parameters
-        self.replay.parameters = {i: p.detach().clone().requires_grad_() for i, p in saved.items()}
+        values = {**saved, **(start or {})}
+        self.replay.parameters = {i: p.detach().double().clone().requires_grad_() for i, p in values.items()}
         try:
             yield
         finally:
@@ -89,7 +90,10 @@ class Course:
         self._moments = [(column.mean(0), column.square().mean(0)) for column in columns]
 
     def train(self, feeds: Sequence[Feed], factor: float) -> Iterator[int]:
-        """Trains in place at `factor` times the rates, the batches in turn; yields after each step."""
+        """Trains in place at `factor` times the rates, the batches in turn; yields after each step.
+
+        Without `prime`, from moments of 0 and with gradients as long as they are: the start of a run.
+        """
         optimizer = self._started(factor)
         parameters = [self.replay.parameters[i] for i in self.slots]
         step, order = 0, torch.Generator().manual_seed(1)
@@ -107,7 +111,7 @@ class Course:
         values = self.replay.parameters
         groups = [{"params": [values[i] for i in slots], "lr": factor * rate} for slots, rate in self.groups]
         optimizer = self.optimizer(groups, **self.settings)
-        for i, (mean, square) in zip(self.slots, self._moments, strict=True):
+        for i, (mean, square) in zip(self.slots, self._moments, strict=False):
             optimizer.state[values[i]].update(self._state(mean.clone(), square.clone()))
         return optimizer
 

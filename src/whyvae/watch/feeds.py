@@ -73,6 +73,21 @@ def fresh_slots(tape: Tape) -> list[int]:
     ]  # fmt: skip
 
 
+def earliest_parameters(tape: Tape, steps: list[Step]) -> dict[int, Tensor] | None:
+    """Slot of `tape` -> value, of the first step that kept finite values of all its parameters."""
+    mine = {id(s.value): s.index for s in tape.slots if s.trainable and s.value is not None}
+    key = tape.shape_key()
+    for step in steps:
+        theirs = {mine[id(s.value)]: s.index for s in step.tape.slots if id(s.value) in mine}
+        if len(theirs) < len(mine) and step.tape.shape_key() == key:  # made anew in each step
+            matching = _matching(tape, step.tape)
+            theirs = {s: matching[s] for s in mine.values() if s in matching}
+        values = {s: step.parameters[other] for s, other in theirs.items() if other in step.parameters}
+        if len(values) == len(mine) and all(bool(torch.isfinite(v).all()) for v in values.values()):
+            return values
+    return None
+
+
 def _matching(mine: Tape, other: Tape) -> dict[int, int]:
     """Slot of `mine` -> slot of `other`, for two tapes of the same program."""
     found: dict[int, int] = {}

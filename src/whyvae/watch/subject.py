@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whyvae.watch import lineage as lineages
-from whyvae.watch.feeds import feeds_of
+from whyvae.watch.feeds import earliest_parameters, feeds_of
 from whyvae.watch.lineage import Dependencies, Lineage
 from whyvae.watch.names import Named
 from whyvae.watch.onlooker import entries
@@ -76,7 +76,7 @@ class Subject:
     @cached_property
     def replay(self) -> Replay:
         """The main step at the parameters the run ended with; at the earliest ones known if it broke."""
-        return Replay(self.tape, self._before_breaking if self.broken else None)
+        return Replay(self.tape, (self.earliest or lineages.sane_parameters(self.tape)) if self.broken else None)
 
     @cached_property
     def broken(self) -> bool:
@@ -84,18 +84,9 @@ class Subject:
         return lineages.sane_parameters(self.tape) is not None
 
     @cached_property
-    def _before_breaking(self) -> dict[int, Tensor] | None:
-        """Slot of the main tape -> the earliest value kept (the audit holds at any parameters)."""
-        mine = {id(s.value): s.index for s in self.tape.slots if s.trainable and s.value is not None}
-        for step in self.steps:
-            values = {
-                mine[id(slot.value)]: step.parameters[slot.index]
-                for slot in step.tape.slots
-                if slot.index in step.parameters and id(slot.value) in mine
-            }
-            if len(values) == len(mine) and all(bool(torch.isfinite(v).all()) for v in values.values()):
-                return values
-        return lineages.sane_parameters(self.tape)
+    def earliest(self) -> dict[int, Tensor] | None:
+        """Slot of the main tape -> the earliest value kept of that parameter; None where none were kept."""
+        return earliest_parameters(self.tape, self.steps)
 
     # ------------------------------------------------------------------ data
     @cached_property

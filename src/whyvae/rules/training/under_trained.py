@@ -52,12 +52,14 @@ class UnderTrained(Rule):
     """Stopped, or slowed to nothing, while still improving."""
 
     code = "TRN03"
-    stage = 40
+    stage = 41  # a run ruined by large steps may still be recovering
     requires = EARLIER
     explains = ("POS01",)
 
     @staticmethod
     def check(branch: BranchTest) -> Verdict:
+        if branch.reason:
+            return Skipped(branch.reason)
         arm = branch.onward
         share = branch.share(arm)
         if isnan(share):
