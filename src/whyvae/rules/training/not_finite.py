@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from whyvae.probes.finite import Finiteness
 from whyvae.rule import Rule
 from whyvae.testing import Patient, elbo
@@ -17,6 +19,7 @@ class NotFinite(Rule):
     code = "TRN01"
     kind = "symptom"
     stage = 80
+    beside: ClassVar = {"TRN02": "numbers that stop being finite need a cause; the smallest is a large step"}
 
     @staticmethod
     def check(numbers: Finiteness) -> Verdict:
