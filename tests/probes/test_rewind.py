@@ -40,7 +40,7 @@ def test_earliest_parameters_of_code_that_makes_them_anew():
         model = Model()
         history = []
         for _ in range(12):
-            history.append(sorted(float(p.sum()) for p in model.parameters()))
+            history.append(sorted(float(p.detach().sum()) for p in model.parameters()))
             x = DATA[torch.randint(400, (16,))]
             values = list(model.parameters())
             grads = torch.autograd.grad(loss(model, x), values)
