@@ -91,7 +91,8 @@ def found(verdict, *words, at=None, severity="error"):
     assert isinstance(verdict, Finding), verdict
     assert [word for word in words if word not in verdict.summary] == [], verdict.summary
     assert (verdict.where, verdict.severity) == (at, severity)
-    assert any(e.incriminating for e in verdict.evidence)
+    assert verdict.evidence
+    assert all(e.incriminating for e in verdict.evidence)
     assert verdict.remedies
     assert all(remedy.name and remedy.how for remedy in verdict.remedies)
     return verdict

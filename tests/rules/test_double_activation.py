@@ -38,6 +38,16 @@ def test_limit_of_what_two_activations_may_narrow(low, ill):
         found(verdict, "`relu` is followed by `sigmoid`", at=OUTPUT_AT)
 
 
+@pytest.mark.parametrize(("high", "ill"), [(0.9, False), (0.89, True)])
+def test_the_upper_end_counts_as_well(high, ill):
+    assert (not isinstance(check(("sigmoid", "tanh"), 0.0, high), Healthy)) is ill
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-1.001, 1.001)])
+def test_tanh_before_a_loss_with_a_sigmoid(low, high):
+    found(check(("tanh",), low, high, LOGITS), "`tanh` is followed by the loss", at=OUTPUT_AT)
+
+
 @pytest.mark.parametrize(
     ("activations", "low", "high", "family"),
     [
@@ -47,6 +57,10 @@ def test_limit_of_what_two_activations_may_narrow(low, ill):
         (("tanh",), -1.01, 1.01, LOGITS),  # scaled afterwards
         (("leaky_relu", "sigmoid"), 0.3, 1.0, "gaussian"),  # only one of them squashes
         (("sigmoid", "sigmoid_"), 0.0, 1.0, "gaussian"),
+        (("sigmoid",), 0.3, 1.0, "gaussian"),  # one activation, then arithmetic
+        (("tanh",), -1.0, 1.01, LOGITS),
+        (("sigmoid",), 0.0, 1.0, "categorical"),
+        (("softmax",), 0.0, 1.0, "gaussian"),
     ],
 )
 def test_healthy(activations, low, high, family):

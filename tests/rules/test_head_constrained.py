@@ -46,6 +46,10 @@ def test_relu_on_the_log_variance():
     assert [e.limit for e in finding.evidence] == [NARROW]
 
 
+def test_limit_of_the_smallest_sigma():
+    assert [e.limit for e in found(check(log_sigma_low=log(0.2) + 1e-9), at=SIGMA_AT).evidence] == [NARROW]
+
+
 def test_sigma_that_never_reaches_the_priors():
     finding = found(check(log_sigma_low=-inf, log_sigma_high=log(0.94)), "sigma to [0, 0.94]", at=SIGMA_AT)
     assert [e.limit for e in finding.evidence] == [WIDE]

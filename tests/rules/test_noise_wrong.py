@@ -41,6 +41,8 @@ def test_noise_shared_over_the_batch():
 def test_a_negative_scale(share, ill):
     verdict = check(usage=replace(USAGE, negative_sigma=share))
     assert (not isinstance(verdict, Healthy)) is ill
+    if ill:
+        found(verdict, "something that can be negative, as a log-variance is", at=Z_AT)
 
 
 def test_variance_in_place_of_standard_deviation():

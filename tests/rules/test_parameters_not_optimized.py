@@ -20,7 +20,8 @@ def test_any_parameter_that_nobody_steps():
 
 
 def test_a_long_list_is_cut():
-    found(check(unstepped=tuple("abcdef"), unstepped_share=0.5), "6 parameters", "a, b, c, d, ... get", at=STEP_AT)
+    found(check(unstepped=tuple("abcde"), unstepped_share=0.5), "5 parameters", "a, b, c, d, ... get", at=STEP_AT)
+    found(check(unstepped=tuple("abcd"), unstepped_share=0.5), "4 parameters", "a, b, c, d get", at=STEP_AT)
 
 
 @pytest.mark.parametrize(("share", "ill"), [(0.01, False), (0.011, True)])

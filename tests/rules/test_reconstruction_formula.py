@@ -24,6 +24,10 @@ def test_a_pull_away():
     assert [(e.measured, e.limit.value) for e in finding.evidence] == [(-0.01, 0)]
 
 
+def test_a_negative_weight_on_the_likelihood():
+    assert "its sign is wrong" in check(sign=-1, pull=0.5).summary
+
+
 def test_exchanged_arguments():
     finding = found(
         check(family="swapped bernoulli", pull=0.4), "exchanged in the binary cross-entropy", at=LIKELIHOOD_AT

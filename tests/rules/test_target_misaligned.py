@@ -35,6 +35,16 @@ def test_a_reordered_input():
     found(verdict, "the features are in another order", at=LIKELIHOOD_AT)
 
 
+def test_reordered_examples():
+    """Features in place, from one origin: the rows were permuted."""
+    verdict = check(**OTHERS | {"same_origin": True, "reordered": True, "own_feature": 0.5})
+    found(verdict, "it belongs to another example", at=LIKELIHOOD_AT)
+
+
+def test_features_of_another_tensor_say_nothing_of_order():
+    found(check(**OTHERS | {"own_feature": 0.1}), "it belongs to another example", at=LIKELIHOOD_AT)
+
+
 def test_noise_on_the_input_is_no_misalignment():
     """A denoising VAE's input hardly resembles its own target, but both come from the same tensor."""
     assert isinstance(check(**OTHERS | {"same_origin": True}), Healthy)
