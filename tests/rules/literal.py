@@ -7,7 +7,6 @@ from math import inf
 
 from whyvae.audit.reductions import Reductions
 from whyvae.audit.regulariser import Regulariser
-from whyvae.probes.amortisation import Amortisation
 from whyvae.probes.balance import Balance
 from whyvae.probes.data import Data
 from whyvae.probes.finite import Finiteness
@@ -80,9 +79,6 @@ WIRING = Wiring(
 )  # fmt: skip
 NUMBERS = Finiteness(
     step=None, parameters_finite=True, op="", at=None, steps=900, lr=1e-3, largest_loss=300.0, first_loss=300.0
-)
-AMORTISATION = Amortisation(
-    gap=1.0, error=0.1, gap_held_out=1.2, after_training=1.0, rate=12.0, rows=256, own=1.0, own_after_training=1.0
 )
 
 

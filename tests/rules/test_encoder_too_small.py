@@ -1,39 +1,44 @@
-"""CAP01 on literal measurements."""
-
-from dataclasses import replace
-from math import nan
+"""CAP01 on literal measurements; what it shares with CAP02 is tested there too."""
 
 import pytest
-from literal import AMORTISATION, found
 
+from whyvae.probes.wider import Gains, WiderBlocks
+from whyvae.probes.widths import Widths
 from whyvae.rules.capacity.encoder_too_small import EncoderTooSmall
-from whyvae.verdict import Healthy
+from whyvae.verdict import Finding, Healthy, Where
+
+AT, RATE = Where("train.py", 33), 40.0
+WIDTHS = Widths(16, AT, 256, Where("train.py", 42), 16)
 
 
-def check(own, rate=4.0, left=nan):
-    return EncoderTooSmall.check(replace(AMORTISATION, own=own, rate=rate, own_after_training=left, gap=5.5))
+def check(own, calibrated=None, continued=0.5, decoder=0.0):
+    total = own + decoder
+    gains = Gains(continued, own, decoder, total)
+    best = Gains(continued, own if calibrated is None else calibrated, decoder, total)
+    return EncoderTooSmall.check(WiderBlocks(gains, best, 0.3, RATE, 256, 200), WIDTHS)
 
 
 @pytest.mark.parametrize(
-    ("own", "rate", "ill"), [(2.0, 1.0, False), (2.1, 1.0, True), (6.0, 12.0, False), (6.1, 12.0, True)]
+    ("ill", "healthy"),
+    [
+        ({"own": 0.21 * RATE}, {"own": 0.19 * RATE}),
+        ({"own": 20.0, "calibrated": 0.51}, {"own": 20.0, "calibrated": 0.49}),
+        ({"own": 20.0, "continued": 9.9}, {"own": 20.0, "continued": 10.1}),
+        ({"own": 10.0, "decoder": 29.0}, {"own": 10.0, "decoder": 31.0}),
+    ],
 )
-def test_both_limits_must_be_passed(own, rate, ill):
-    """2 nats, and half of the rate."""
-    assert (not isinstance(check(own, rate), Healthy)) is ill
+def test_all_four_limits_must_be_passed(ill, healthy):
+    assert isinstance(check(**ill), Finding)
+    assert isinstance(check(**healthy), Healthy)
 
 
-def test_says_what_the_best_posterior_gains():
-    finding = found(check(8.0, 9.0, left=7.0), "8 nats better", "carries 9")
-    assert [round(e.measured, 3) for e in finding.evidence] == [8.0, 0.889, 0.778]
-    assert finding.nats == 5.5
+def test_the_gain_of_the_decoder_is_not_the_encoders():
+    assert isinstance(check(0.0, decoder=30.0), Healthy)
 
 
-@pytest.mark.parametrize(("left", "ill"), [(2.0, False), (2.1, True)])
-def test_an_encoder_that_only_lags_is_not_too_small(left, ill):
-    assert (not isinstance(check(8.0, left=left), Healthy)) is ill
-
-
-def test_confidence_is_the_chance_that_the_limit_is_passed():
-    """2 standard errors above 2 nats."""
-    assert check(2.2, 1.0).confidence == pytest.approx(0.977, abs=1e-3)
-    assert check(20.0, 1.0).confidence == 0.99
+def test_says_what_a_wider_encoder_gains_and_how_narrow_it_is():
+    finding = check(25.0)
+    for words in ("The encoder is too small", "25 nats", "carries 40", "16 numbers of an example"):
+        assert words in finding.summary
+    assert (finding.where, finding.severity, finding.nats, finding.confidence) == (AT, "error", 25.0, 0.99)
+    assert "hidden units" in finding.remedies[0].how
