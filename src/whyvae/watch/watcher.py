@@ -341,11 +341,11 @@ class Watcher:
     def _quiet_loader(self) -> Callable[[], None]:
         """Collating and transforming examples is not part of the step."""
         original = _BaseDataLoaderIter.__next__
-        last: list[Any] = [None]
+        last = [0]  # id, not the iterator: kept alive it would keep its workers
 
         def fetch(loader: Any) -> Any:
-            if loader is not last[0] and torch.is_grad_enabled():
-                last[0] = loader
+            if id(loader) != last[0] and torch.is_grad_enabled():
+                last[0] = id(loader)
                 self._count_examples(loader)
             self.outside.onlooker.paused += 1
             try:

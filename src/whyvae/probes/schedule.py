@@ -1,0 +1,111 @@
+"""How the weight of the KL moves over the run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from whyvae.audit.likelihood import audit_likelihood
+from whyvae.audit.regulariser import audit_regulariser
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.objective import Objective, _noise_variance
+from whyvae.watch.lineage import NoVAE, find
+from whyvae.watch.replay import Replay, ReplayFailed
+
+STEADY = 1.02  # the noise variance of a constant weight repeats itself to 1e-6
+MORE = (0.0, 0.17, 0.33, 0.5, 0.83)  # of the run: looked at only where the weight moves at the end
+LATE, EARLIEST, LATEST = 2 / 3, 0.45, 0.9  # of the run: where the weight is compared with that at the end
+
+
+@dataclass(frozen=True)
+class Schedule(Probe):
+    """`points`: (steps done, noise variance s or effective beta), in order; the last recorded step stands last, and one
+    at two thirds of the run is among them. `count`: steps of the whole run.
+    """
+
+    points: tuple[tuple[int, float], ...]
+    count: int
+
+    @classmethod
+    def measure(cls, subject: Any, objective: Objective) -> Self:
+        if not objective.weight_known:
+            raise CannotMeasure(objective.not_auditable or "the weight of the KL is not known")
+        if objective.learned_scale:
+            raise CannotMeasure("does not apply: the likelihood learns its scale, and s moves with it")
+        key, main = subject.tape.shape_key(), subject.main
+        usual = [s for s in subject.steps if s.finite and s is not main and s.tape.shape_key() == key]
+        usual = [s for s in usual if s.index < main.index]
+        if len(usual) < 3:
+            raise CannotMeasure("does not apply: too few recorded steps to tell a schedule")
+        found = {main.index: objective.noise_variance}
+        late = _nearest(usual, LATE * main.index)
+        if main.index < subject.count / 2:
+            raise CannotMeasure("does not apply: the second half of the run was not recorded")
+        if not EARLIEST <= late.index / main.index <= LATEST:
+            raise CannotMeasure("does not apply: no step was recorded in the last third of the run but its end")
+        found[late.index] = _s(late)
+        if not 1 / STEADY < found[main.index] / max(found[late.index], 1e-300) < STEADY:
+            for share in MORE:
+                step = _nearest(usual, share * main.index)
+                found.setdefault(step.index, math.nan)
+                found[step.index] = _s(step) if math.isnan(found[step.index]) else found[step.index]
+        points = tuple((i, s) for i, s in sorted(found.items()) if not math.isnan(s))
+        if len(points) < 2:
+            raise CannotMeasure("the weight of the KL could not be read on further recorded steps")
+        return cls(points, subject.count)
+
+    @property
+    def last(self) -> float:
+        return self.points[-1][1]
+
+    @property
+    def late_change(self) -> float:
+        """Factor between two thirds of the run and its end; inf where it was 0 before."""
+        end = self.points[-1][0]
+        late = min(self.points[:-1], key=lambda p: abs(p[0] - LATE * end))[1]
+        return self.last / late if late > 0 else math.inf
+
+    @property
+    def highest(self) -> float:
+        return max(s for _, s in self.points)
+
+    @property
+    def lowest(self) -> float:
+        return min(s for _, s in self.points)
+
+    @property
+    def pace(self) -> float:
+        """Change of s a step, over the last third."""
+        end = self.points[-1]
+        late = min(self.points[:-1], key=lambda p: abs(p[0] - LATE * end[0]))
+        return (end[1] - late[1]) / max(1, end[0] - late[0])
+
+    @property
+    def at_end(self) -> float:
+        """S when the run ended, which may be some steps after the last recorded one, at this pace."""
+        return max(0.0, self.last + self.pace * max(0, self.count - self.points[-1][0]))
+
+    def steps_until(self, s: float) -> float:
+        """Steps from the end of the run until s is reached, at this pace (inf: never)."""
+        away = s - self.at_end
+        return away / self.pace if self.pace * away > 0 else math.inf
+
+
+def _nearest(steps: list[Any], index: float) -> Any:
+    return min(steps, key=lambda s: abs(s.index - index))
+
+
+def _s(step: Any) -> float:
+    """S of a recorded step at the parameters it had; 0 where no KL reaches the posterior, NaN where it is not known."""
+    try:
+        lineage = find(step.tape)
+        replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
+        likelihood, regulariser = audit_likelihood(lineage, replay), audit_regulariser(lineage, replay)
+    except (NoVAE, ReplayFailed):
+        return math.nan
+    if regulariser.form == "none":
+        return 0.0
+    if likelihood is None or regulariser.form not in {"exact", "learned prior", "free bits"}:
+        return math.nan
+    return _noise_variance(regulariser, likelihood)
