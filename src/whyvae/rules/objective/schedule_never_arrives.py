@@ -8,13 +8,13 @@ from math import isinf
 
 from torch import Tensor
 
-from whyvae.probes.balance import FAR, Balance
+from whyvae.probes.balance import Balance
 from whyvae.probes.objective import Objective
 from whyvae.probes.schedule import Schedule
 from whyvae.rule import EARLIER, Rule
-from whyvae.rules.objective.weight import harm_heavy
+from whyvae.rules.objective.weight import harm_heavy, harm_light
 from whyvae.testing import Patient, kl, squared_error
-from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
 
 MOVING = 1.1
@@ -24,7 +24,6 @@ RISING = Limit(
     "a schedule that has arrived keeps its weight; a straight ramp from 0 gains a factor 1.5 in its last third",
 )
 FALLING = Limit("<", 1 / MOVING, "a schedule that has arrived keeps its weight")
-UNCOVERED = Limit(">", 2.5, "distances between two halves of the data; healthy VAEs of the test panel stay below 2.5")
 
 
 class ScheduleNeverArrives(Rule):
@@ -48,16 +47,14 @@ class ScheduleNeverArrives(Rule):
             return Healthy((rising,))
         low = Evidence(
             "effective beta" if objective.own_variance else "noise variance the loss implies",
-            schedule.last,
+            schedule.at_end,
             Limit(
                 "<", balance.fitting / 2, "half of what fits (1 for BCE, the residual's variance for squared errors)"
             ),
         )
-        harm = Evidence(
-            "distance from the data that drawing from N(0, I), not from where encodings lie, adds to samples",
-            balance.prior_excess,
-            UNCOVERED,
-        )
+        if balance.excess_unknown:
+            return Skipped(balance.excess_unknown) if low.incriminating else Healthy((rising, low))
+        harm = harm_light(balance)
         if not (low.incriminating and harm.incriminating):
             return Healthy((rising, low, harm))
         return _found(schedule, objective, balance, (rising, low, harm), "rising", "light")
@@ -89,7 +86,7 @@ def _found(
         evidence,
         f"The KL weight is still {way} when the run ends, and too {still} for this data{pace}: the schedule is longer than "
         "the training.",
-        "error" if still == "heavy" or balance.prior_excess > FAR else "warning",
+        "error" if still == "heavy" or balance.licensed else "warning",
         0.9,
         objective.regulariser_at,
         nats=balance.nats_lost or None,
