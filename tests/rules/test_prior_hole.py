@@ -17,7 +17,9 @@ from whyvae.verdict import Finding, Healthy, Skipped
 check = PriorHole.check
 VECTOR = LatentUse((10,), places=1, share=0.16, drawn=0)
 MAP = LatentUse((4, 8, 8), places=64, share=1 / 48, drawn=0)
-PLAIN = SimpleNamespace(posterior="diagonal Gaussian", regulariser=SimpleNamespace(form="exact"))
+PLAIN = SimpleNamespace(
+    posterior="diagonal Gaussian", regulariser=SimpleNamespace(form="exact"), not_auditable=""
+)  # fmt: skip
 
 
 def scored(part, distance=0.01):
@@ -70,6 +72,13 @@ def test_where_nobody_draws_from_the_standard_normal(objective, use):
     verdict = check(objective, use, HOLE)
     assert isinstance(verdict, Skipped)
     assert verdict.reason.startswith("does not apply")
+
+
+def test_says_nothing_where_the_prior_is_not_known():
+    flow = SimpleNamespace(**{**vars(PLAIN), "not_auditable": "the sample passes a flow"})
+    verdict = check(flow, VECTOR, HOLE)
+    assert isinstance(verdict, Skipped)
+    assert verdict.reason.endswith("the sample passes a flow")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ NONE = Limit(">", RARE, "what encodings of other examples have, by construction"
 HALF = Limit(
     "<",
     0.5,
-    "half: then the place of the draws costs more than all other faults; healthy VAEs of the test panel keep 0.8 and more",
+    "half: then the place of the draws costs more than all other faults; of 45 healthy VAEs of the test panel 44 keep "
+    "0.8 and more, and the last has no hole",
 )
 FURTHER = Limit(
     ">", FAR, "a twentieth of the data's variance, 5 times what 500 real examples are apart from 500 others"
@@ -45,6 +46,8 @@ class PriorHole(Rule):
     def check(objective: Objective, use: LatentUse, ladder: Ladder) -> Verdict:
         if objective.posterior != "diagonal Gaussian" or objective.regulariser.form == "learned prior":
             return Skipped("does not apply: N(0, I) is not the prior of this model")
+        if objective.not_auditable:
+            return Skipped(f"it is not known whether N(0, I) is the prior: {objective.not_auditable}")
         if use.for_another_model:
             return Skipped("does not apply: a latent map this large is drawn by another model, not from N(0, I)")
         hole = Evidence(
