@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import whyvae
+from whyvae.watch.script import run_script
 
 SRC = Path(whyvae.__file__).parents[1]
 pytestmark = pytest.mark.slow  # one process a test
@@ -162,6 +163,22 @@ def test_a_script_that_raises_keeps_its_traceback_and_is_examined(run):
     assert "KeyError: 'epoch 7'" in ran.err
     assert "    end()\n" in ran.err
     assert "runpy" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        ("torch.distributions.Normal(torch.zeros(2), torch.zeros(2))", True),
+        ("assert torch.isfinite(torch.tensor(float('nan')))", True),
+        ("raise RuntimeError('loss became nan')", True),
+        ("raise ValueError('info file of the last run')", False),
+    ],
+)
+def test_an_error_about_numbers_is_told_from_others(tmp_path, line, is_one):
+    script = tmp_path / "train.py"
+    script.write_text((SCRIPT + f"train()\n{line}\n").replace("STEPS", "8"))
+    outcome = run_script(str(script), [])
+    assert (outcome.subject.raised != "") is is_one
 
 
 def test_a_script_that_raises_before_training(run):

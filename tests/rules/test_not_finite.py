@@ -24,5 +24,12 @@ def test_parameters_that_are_no_numbers():
     found(check(replace(NUMBERS, parameters_finite=False)), "parameters ended as NaN or Inf")
 
 
+def test_a_script_stopped_by_a_number_that_is_none():
+    raised = "ValueError: Expected parameter scale to satisfy the constraint GreaterThan(lower_bound=0.0)"
+    found(
+        check(replace(NUMBERS, raised=raised)), "after 900 steps the script stopped with ValueError: Expected parameter"
+    )
+
+
 def test_finite_is_healthy():
     assert isinstance(check(NUMBERS), Healthy)

@@ -16,7 +16,7 @@ from whyvae.watch.replay import Replay, ReplayFailed
 @dataclass(frozen=True)
 class Finiteness(Probe):
     """`step` is the first step whose loss was seen not to be finite (None: never); `op` the first function whose
-    result was not, on the last recorded step before or at it.
+    result was not, on the last recorded step before or at it. `raised`: an error about such numbers that ended the run.
     """
 
     step: int | None
@@ -27,6 +27,7 @@ class Finiteness(Probe):
     lr: float
     largest_loss: float
     first_loss: float
+    raised: str = ""
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
@@ -44,6 +45,7 @@ class Finiteness(Probe):
             lr,
             max(finite, default=0.0),
             finite[0] if finite else 0.0,
+            subject.raised,
         )
 
 

@@ -216,13 +216,18 @@ def find(tape: Tape) -> Lineage:
         NoVAE: no latent draw and no Gaussian regulariser was found.
     """
     deps = Dependencies(tape)
-    replay = Replay(tape, sane_parameters(tape))
-    draws = _draws(deps, replay, _torch_noise(deps)) or _draws(deps, replay, _foreign_noise(deps))
+    draws = _drawn(deps, Replay(tape, sane_parameters(tape)))
+    if not draws:  # a sigma that has come to 0 hides the noise it scales
+        draws = _drawn(deps, Replay(tape, small_parameters(tape)))
     if not draws:
         raise NoVAE("no random draw is scaled and shifted by an encoder and decoded")
     draw, notes = _choose(deps, draws)
     notes = _moved(deps, draw) or notes
     return _complete(deps, draw, notes, tuple(d.z for d in draws))
+
+
+def _drawn(deps: Dependencies, replay: Replay) -> list[_Draw]:
+    return _draws(deps, replay, _torch_noise(deps)) or _draws(deps, replay, _foreign_noise(deps))
 
 
 def find_deterministic(tape: Tape) -> Lineage:
@@ -300,12 +305,18 @@ HUGE = 1e4  # a weight above this is on its way to infinity
 
 
 def sane_parameters(tape: Tape) -> dict[int, Tensor] | None:
-    """None where the parameters are usable as they are; else small random ones (roles do not depend on values)."""
-    live = {s.index: s.value.detach() for s in tape.slots if s.trainable and s.value is not None}
-    if all(bool(torch.isfinite(v).all()) and float(v.abs().max() if v.numel() else 0) < HUGE for v in live.values()):
+    """None where the parameters are usable as they are; else small random ones."""
+    live = [s.value.detach() for s in tape.slots if s.trainable and s.value is not None]
+    if all(bool(torch.isfinite(v).all()) and float(v.abs().max() if v.numel() else 0) < HUGE for v in live):
         return None
+    return small_parameters(tape)
+
+
+def small_parameters(tape: Tape) -> dict[int, Tensor]:
+    """Random ones in place of the trained: which tensor is what does not depend on values."""
     generator = torch.Generator().manual_seed(3)
-    return {i: 0.05 * torch.randn(v.shape, generator=generator) for i, v in live.items()}
+    live = [s for s in tape.slots if s.trainable and s.value is not None]
+    return {s.index: 0.05 * torch.randn(s.shape, generator=generator) for s in live}
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ import builtins
 import io
 import os
 import random
+import re
 import runpy
 import sys
 import traceback
@@ -70,9 +71,26 @@ def run_script(
     try:
         with neutral():
             outcome.subject = Subject.of(watcher, target)
+            outcome.subject.raised = _numbers_ended(outcome.error)
     except NothingSeen as nothing:
         outcome.reason = str(nothing)
     return outcome
+
+
+_NO_NUMBER = re.compile(r"satisfy the constraint|\b(nan|inf|infinite|isnan|isfinite|isinf)\b", re.IGNORECASE)
+
+
+def _numbers_ended(error: BaseException | None) -> str:
+    """What a script stopped with, where it stopped because a number was none: `Normal` refusing a scale of 0 or NaN."""
+    if not isinstance(error, ValueError | ArithmeticError | AssertionError | RuntimeError):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    said = f"{error} {frames[-1].line if frames else ''}"
+    return (
+        f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else frames[-1].line}"
+        if _NO_NUMBER.search(said)
+        else ""
+    )
 
 
 def _seed(seed: int | None) -> None:

@@ -43,6 +43,7 @@ class Subject:
     script: str = ""
     cost: dict[str, float] = field(default_factory=dict)
     examples: int = 0  # in the largest data set that a DataLoader gave training batches from
+    raised: str = ""  # the error that ended the script, where it says that a number was none
 
     @classmethod
     def of(cls, watcher: object, script: str = "") -> Subject:

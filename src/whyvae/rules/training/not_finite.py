@@ -23,10 +23,12 @@ class NotFinite(Rule):
 
     @staticmethod
     def check(numbers: Finiteness) -> Verdict:
-        broken = numbers.step is not None or not numbers.parameters_finite
+        broken = numbers.step is not None or not numbers.parameters_finite or numbers.raised != ""
         when = (
             f"the loss was not finite at step {numbers.step} of {numbers.steps}"
             if numbers.step is not None
+            else f"after {numbers.steps} steps the script stopped with {numbers.raised}"
+            if numbers.raised
             else "parameters ended as NaN or Inf"
             if broken
             else "loss and parameters stayed finite"
