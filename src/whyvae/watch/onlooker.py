@@ -18,7 +18,8 @@ MOST_HELD_OUT = 2048  # examples
 MOST_BYTES = 64 * 2**20
 MOST_OPS = 4000  # recorded in one window
 MOST_CALLS = 256  # of the decoder, in one window
-MOST_NUMBERS = 2**16  # kept of one tensor that enters the decoder, or leaves torch
+MOST_NUMBERS = 2**16  # kept of one tensor that enters the decoder
+MOST_PIXELS = 2**18  # kept of one that leaves torch
 MOST_LEFT = 64  # tensors that leave torch, in one window
 MOST_WINDOWS = 24
 Marks = dict[int, "weakref.ref[Tensor]"]  # by id
@@ -115,9 +116,11 @@ class Onlooker(TorchFunctionMode):
         return [call for window in self.windows for call in window]
 
     def slot_of(self, value: Any) -> tuple[Tape, int] | None:
-        """Where on the window's tape a tensor stands that was made in it."""
-        slot = self._window.slot_of(value) if self._calls and isinstance(value, Tensor) else None
-        return None if slot is None else (self._window.tape, slot)
+        """The window's tape, and where on it `value` stands (-1: it is no tensor that was followed)."""
+        if not self._calls:
+            return None
+        slot = self._window.slot_of(value) if isinstance(value, Tensor) else None
+        return self._window.tape, -1 if slot is None else slot
 
     def __torch_function__(
         self,
@@ -185,7 +188,7 @@ class Onlooker(TorchFunctionMode):
             self.leaving()
             slot = self._window.slot_of(args[0])
             if slot is not None:
-                self._left.append(Left(slot, _few(args[0]), calling_place()))
+                self._left.append(Left(slot, _few(args[0], MOST_PIXELS), calling_place()))
         return out
 
     def _keep(self, weight: int, value: Tensor) -> None:
@@ -203,10 +206,10 @@ def _marked(marks: Marks, tensor: Tensor) -> bool:
     return mark is not None and mark() is tensor
 
 
-def _few(tensor: Tensor) -> Tensor:
+def _few(tensor: Tensor, numbers: int = MOST_NUMBERS) -> Tensor:
     """A copy of the first rows."""
     with torch._C.DisableTorchFunction(), torch.no_grad():  # noqa: SLF001 - as above
-        rows = max(1, MOST_NUMBERS // max(1, tensor[:1].numel())) if tensor.dim() else 0
+        rows = max(1, numbers // max(1, tensor[:1].numel())) if tensor.dim() else 0
         return (tensor[:rows] if rows else tensor).detach().clone()
 
 

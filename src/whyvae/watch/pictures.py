@@ -15,12 +15,13 @@ FUNCTIONS = (
     ("PIL.Image", "fromarray"), ("torchvision.utils", "save_image"), ("matplotlib.pyplot", "imshow"),
     ("matplotlib.pyplot", "imsave"), ("matplotlib.axes._axes", "Axes.imshow"), ("imageio", "imwrite"),
     ("imageio.v2", "imwrite"), ("imageio.v3", "imwrite"), ("cv2", "imwrite"), ("skimage.io", "imsave"),
+    ("numpy", "save"), ("numpy", "savez"), ("numpy", "savez_compressed"),
 )  # fmt: skip
 
 
 class Pictures:
     """`look` wraps those of FUNCTIONS whose modules are loaded; `undo` puts them back. `slot_of` finds a tensor on the
-    tape of what the script is doing.
+    tape of what the script is doing, if that has decoded anything.
     """
 
     def __init__(self, slot_of: Callable[[Any], tuple[Tape, int] | None]) -> None:

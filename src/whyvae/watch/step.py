@@ -102,8 +102,9 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture the script saved or displayed. `value` is a copy (None where it is large); `slot` its slot on `tape`
-    where it is a tensor that the onlooker followed; `options` are the keywords it was called with.
+    """A picture the script saved or displayed. `value` is a copy (None where it is large); `tape` is that of the window,
+    if the decoder was called in it, and `slot` its slot there, if it is a tensor that was followed (-1: it is not);
+    `options` are the keywords it was called with.
     """
 
     by: str
