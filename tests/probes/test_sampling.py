@@ -96,6 +96,16 @@ def test_equal_rows_are_counted():
     assert not only(lambda _: torch.randn(1, D)).identical
 
 
+def test_equal_latents_with_labels_are_no_mistake():
+    def by_class(model):
+        z = torch.randn(1, D).expand(16, D)
+        model.decoder[2](model.decoder[1](model.decoder[0](z)) + torch.eye(16, 64))
+
+    (place,) = seen(lambda model: by_class(model.eval()), norm=lambda _: nn.Identity()).get(Sampling).places
+    assert place.distinct == 1
+    assert not place.identical
+
+
 def test_one_number_for_all_units_is_seen():
     found = only(lambda _: torch.randn(16, 1) * torch.ones(D))
     assert (found.units, found.distinct_units) == (D, 1)

@@ -1,6 +1,7 @@
 """What is seen of a script outside training: when it is looked at, and what is taken for a new sample."""
 
 import functools
+import io
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def step(model, x, optimizer):
     optimizer.step()
 
 
-def watched(then, steps=20, model=None):
+def watched(then, steps=20, model=None, batch=lambda x: x, *, subject=False):
     """The decoded of a short training and what `then` does with its model afterwards; `then` is a function of (model, x)."""
     with torch.random.fork_rng(), Watcher() as watcher:
         torch.manual_seed(0)
@@ -47,11 +48,12 @@ def watched(then, steps=20, model=None):
         optimizer = torch.optim.Adam(model.parameters(), 1e-2)
         x = torch.randn(32, 8)
         for _ in range(steps):
-            step(model, x, optimizer)
+            step(model, batch(x), optimizer)
         then(model, x)
     assert watcher.error is None
     assert watcher.outside.onlooker.enabled
-    return Subject.of(watcher).decoded
+    seen = Subject.of(watcher)
+    return seen if subject else seen.decoded
 
 
 def bare(model, x):
@@ -118,6 +120,21 @@ def test_what_was_encoded_is_no_sample(use):
     assert watched(use) == []
 
 
+class NumpyNoise(VAE):
+    def forward(self, x):
+        mu, logvar = self.encode(x)
+        eps = torch.from_numpy(np.random.randn(*mu.shape).astype("float32"))  # noqa: NPY002 - what scripts call
+        return self.decoder(mu + eps * torch.exp(0.5 * logvar)), mu, logvar
+
+
+@pytest.mark.parametrize("how", [
+    {"batch": lambda x: x + 0.1 * torch.randn(32, 8)}, {"batch": lambda x: torch.randn(32, 8)}, {"model": NumpyNoise()},
+])  # fmt: skip
+def test_decoders_are_known_whatever_else_is_drawn_in_training(how):
+    assert [c.z.shape for c in watched(bare, **how)] == [(5, LATENT)]
+    assert watched(reconstructed, **how) == []
+
+
 def test_training_itself_is_no_sample():
     assert watched(lambda model, x: None) == []
 
@@ -142,16 +159,21 @@ def test_a_copy_of_the_decoder_is_recognised():
     assert len(watched(averaged)) == 1
 
 
-def test_what_leaves_torch_is_kept():
+def test_what_leaves_torch_is_kept_where_it_is_saved():
     def saved(model, x):
         with torch.no_grad():
             out = model.decoder(torch.randn(5, LATENT))
-        (out * 255).byte().numpy()
+        array = (out * 255).byte().numpy()
+        np.save(io.BytesIO(), array)
 
-    (call,) = watched(saved)
-    (left,) = call.left
-    assert left.value.dtype == torch.uint8
+    subject = watched(saved, subject=True)
+    (shown,) = subject.shown
+    (call,) = subject.decoded
+    assert shown.tape is call.tape
     assert [op.name for op in call.tape.ops][-2:] == ["mul", "byte"]
+    assert shown.left[0].slot == call.tape.ops[-1].outs[0]
+    assert np.array_equal(shown.value, shown.left[0].value)
+    assert shown.place.file == __file__
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,9 @@ def stages(way: Way, shown: Shown, feed: dict[int, Tensor]) -> list[Stage]:
     with torch.no_grad():
         values = Replay(tape).run([*(op.reads[0] for op, _ in points), way.end], feed=feed, training=False)
     found = [Stage(by, values[op.reads[0]], low, high, whole, op.place) for op, (by, low, high, whole) in points]
-    return [*found, *_shown_stages(way, shown, values[way.end])]
+    found += _shown_stages(way, shown, values[way.end])
+    # arrays that are stored for later are often 0 and 1 on purpose; only what was scaled to bytes was meant as such
+    return [s for s in found if not shown.by.startswith("numpy.") or _spread(s) > 2]
 
 
 def _lossy(op: Op, tape: Any) -> tuple[str, float, float, bool] | None:
@@ -116,6 +118,11 @@ def levels(stage: Stage) -> float:
     """How many whole numbers are left."""
     low, high = ends(stage.values.clamp(stage.low, stage.high))
     return math.floor(high) - math.floor(low) + 1
+
+
+def _spread(stage: Stage) -> float:
+    low, high = ends(stage.values)
+    return high - low
 
 
 def ends(values: Tensor) -> tuple[float, float]:

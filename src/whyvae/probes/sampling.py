@@ -147,7 +147,7 @@ class _Units:
         generator = torch.Generator().manual_seed(5)
         z = torch.randn(subject.tape.slots[lineage.z].shape, generator=generator, dtype=torch.float64)
         deps = subject.deps
-        first = {id(s.value) for s in subject.tape.slots if s.trainable} & entries(subject.tape)[1]
+        first = entries(subject.tape)[1]
         behind = deps.descendants([lineage.z])
         inputs = [
             next((r for r in op.reads if r in behind), -1) for op in subject.tape.ops
@@ -199,18 +199,28 @@ def _one(units: _Units, call: Decoded, prior: tuple[float, float], encoded: list
         _where(source.place if source is not None else call.place), source.name if source is not None else "",
         z.shape[0], _distinct(z), z.shape[1], int(max(row.unique().numel() for row in z[:8])), many.numel(), mean, sd,
         nats, min((moments(many, *e)[2] for e in encoded), default=math.inf),
-        chance(many, *usual) if source is None else 0.0, judged, _distinct(rest) > 1 or _draws_on(call), call.step,
+        chance(many, *usual) if source is None else 0.0, judged, _distinct(rest) > 1 or _varies_later(call), call.step,
     )  # fmt: skip
 
 
-def _draws_on(call: Decoded) -> bool:
-    """Does the decoder draw as well, as one that writes word by word does? Then equal latents give other samples."""
+def _varies_later(call: Decoded) -> bool:
+    """Does something else enter behind the first function: a draw, a label, the word that was picked last? Then equal
+    latents give other samples.
+    """
     tape, deps = call.tape, Dependencies(call.tape)
     behind = deps.descendants([call.slot])
     drawn = deps.descendants([s for op in tape.ops[call.op :] if op.random for s in (*op.outs, *op.writes)])
-    picked = {s.index for s in tape.slots if s.external and not s.dtype.is_floating_point}
-    return any(
-        not behind.isdisjoint(op.reads) and not (drawn | picked).isdisjoint(op.reads) for op in tape.ops[call.op :]
+    given = {s.index for s in tape.slots if s.external and s.index not in deps.parametric and _varied(s.value)}
+    joining = [op for op in tape.ops[call.op :] if not behind.isdisjoint(op.reads)]
+    return any(not (drawn | given).isdisjoint(set(op.reads) - {call.slot}) for op in joining)
+
+
+def _varied(value: Tensor | None) -> bool:
+    return (
+        value is not None
+        and value.dim() > 0
+        and value.shape[0] > 1
+        and _distinct(value.reshape(value.shape[0], -1)) > 1
     )
 
 

@@ -24,7 +24,6 @@ from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.step import Decoded, Shown
 from whyvae.watch.tape import Op
 
-MOST_PICTURES = 24
 _SQUASHING = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softmax", "hardsigmoid"}
 
 
@@ -58,8 +57,8 @@ class Showing(Probe):
             raise CannotMeasure("does not apply: no new latents were decoded while this watched")
         if subject.broken:
             raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
-        last = list({s.place: s for s in subject.shown if s.tape is not None}.values())[-MOST_PICTURES:]
-        found = [p for p in (_picture(subject, shown) for shown in last) if p is not None]
+        shown = [s for s in subject.shown if s.tape is not None]
+        found = [p for p in (_picture(subject, s) for s in shown) if p is not None]
         if not found:
             raise CannotMeasure(
                 "does not apply: nothing was seen that saves or shows new samples and could lose numbers"
@@ -125,7 +124,7 @@ def _candidates(calls: list[Decoded], shown: Shown) -> list[tuple[int, Recipe]]:
     value = shown.value if isinstance(shown.value, Tensor) else _tensor(shown.value)
     if value is None:
         return []
-    pairs = [(left.slot, recipe(left.value, value)) for left in reversed(calls[-1].left)]
+    pairs = [(left.slot, recipe(left.value, value)) for left in shown.left]
     return [(slot, how) for slot, how in pairs if how is not None]
 
 

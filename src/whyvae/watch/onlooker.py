@@ -20,7 +20,7 @@ MOST_OPS = 4000  # recorded in one window
 MOST_CALLS = 256  # of the decoder, in one window
 MOST_NUMBERS = 2**16  # kept of one tensor that enters the decoder
 MOST_PIXELS = 2**18  # kept of one that leaves torch
-MOST_LEFT = 64  # tensors that leave torch, in one window
+MOST_LEFT = 4  # tensors that left torch last
 MOST_WINDOWS = 24
 Marks = dict[int, "weakref.ref[Tensor]"]  # by id
 
@@ -28,38 +28,37 @@ Marks = dict[int, "weakref.ref[Tensor]"]  # by id
 def entries(tape: Tape) -> tuple[dict[int, int], frozenset[int]]:
     """({id of a weight through which data enters the encoder: slot that enters}, ids for the decoder)."""
     deps = Dependencies(tape)
-    noise = deps.descendants([s for op in tape.ops if op.random for s in (*op.outs, *op.writes)])
     encoder: dict[int, int] = {}
-    decoder: set[int] = set()
+    inner: dict[int, int] = {}  # weight -> slot that enters, of what was encoded
     for op in tape.ops:
         weights = [r for r in op.reads if tape.slots[r].trainable]
-        if not deps.is_mixing(op) or not weights:
-            continue
         inputs = [r for r in op.reads if r not in deps.parametric]
-        if not inputs:
-            continue
-        weight = id(tape.slots[weights[0]].value)
-        if inputs[0] not in deps.encoded and inputs[0] not in noise:
-            encoder.setdefault(weight, inputs[0])
-        elif inputs[0] in noise and not any(_mixed_since_noise(deps, inputs[0], noise)):
-            decoder.add(weight)
-    return encoder, frozenset(decoder)
+        if deps.is_mixing(op) and weights and inputs:
+            found = inner if inputs[0] in deps.encoded else encoder
+            found.setdefault(id(tape.slots[weights[0]].value), inputs[0])
+    drawn = {s for op in tape.ops if op.random for s in op.outs}
+    decoder = {w for w, slot in inner.items() if _reached(deps, slot, drawn)}
+    if not decoder:  # noise from outside torch: as large as what it is added to
+        given = {s.index for s in tape.slots if s.external and s.index not in deps.parametric} - set(encoder.values())
+        decoder = {w for w, slot in inner.items() if _reached(deps, slot, given, tape.slots[slot].shape)}
+    return {w: slot for w, slot in encoder.items() if w not in decoder}, frozenset(decoder)
 
 
-def _mixed_since_noise(deps: Dependencies, slot: int, noise: set[int]) -> list[bool]:
-    """For each op between the noise and `slot`: is it parametrised?"""
-    found, todo, seen = [], [slot], {slot}
+def _reached(deps: Dependencies, slot: int, sources: set[int], shape: tuple[int, ...] | None = None) -> bool:
+    """Does one of `sources` (of that shape) reach `slot` without passing a parametrised function?"""
+    todo, seen = [slot], {slot}
     while todo:
         position = deps.producer.get(todo.pop())
         if position is None:
             continue
         op = deps.tape.ops[position]
-        noisy = [r for r in op.reads if r in noise and r not in seen]
-        if any(r in noise for r in op.reads):
-            found.append(deps.is_mixing(op) and any(r in deps.parametric for r in op.reads))
-        seen.update(noisy)
-        todo.extend(noisy)
-    return found
+        if not (deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)):
+            new = [r for r in (*op.reads, *op.outs) if r not in seen]
+            if any(r in sources and shape in {None, deps.tape.slots[r].shape} for r in new):
+                return True
+            seen.update(new)
+            todo.extend(new)
+    return False
 
 
 class Onlooker(TorchFunctionMode):
@@ -92,7 +91,7 @@ class Onlooker(TorchFunctionMode):
         self.step = step
         self._window = Recorder(step)
         self._calls: list[Decoded] = []
-        self._left: list[Left] = []
+        self.left: tuple[Left, ...] = ()
         self._encoded: Marks = {}
         self._other: Marks = {}  # made in the window, with gradients, of neither
 
@@ -180,15 +179,15 @@ class Onlooker(TorchFunctionMode):
         tape = self._window.tape
         slot = self._window._slot(z)  # noqa: SLF001 - the window is ours
         value = _few(z)
-        self._calls.append(Decoded(value, slot, len(tape.ops), tape, self._left, self.step, calling_place()))
+        self._calls.append(Decoded(value, slot, len(tape.ops), tape, self.step, calling_place()))
 
     def _followed(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = self._window.__torch_function__(func, (), args, kwargs)
-        if name in {"numpy", "__array__", "tolist"} and self._calls and len(self._left) < MOST_LEFT:
+        if name in {"numpy", "__array__", "tolist"} and self._calls:
             self.leaving()
             slot = self._window.slot_of(args[0])
             if slot is not None:
-                self._left.append(Left(slot, _few(args[0], MOST_PIXELS), calling_place()))
+                self.left = (Left(slot, _few(args[0], MOST_PIXELS)), *self.left[: MOST_LEFT - 1])
         return out
 
     def _keep(self, weight: int, value: Tensor) -> None:

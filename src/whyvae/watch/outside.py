@@ -52,7 +52,7 @@ class Outside:
 
     def __init__(self) -> None:
         self.onlooker = Onlooker()
-        self.pictures = Pictures(self.onlooker.slot_of)
+        self.pictures = Pictures(self.onlooker.slot_of, lambda: self.onlooker.left)
         self.onlooker.leaving = self.pictures.look  # what shows pictures may have been imported since
         self.count = 0  # optimiser steps done
         self.in_step = 0  # depth of optimisers' own `step`

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from whyvae.watch.step import Shown
+from whyvae.watch.step import Left, Shown
 from whyvae.watch.tape import Place, Tape
 
-MOST_SHOWN = 96
+MOST_PLACES = 16
 MOST_NUMBERS = 2**18  # in the copy of one picture
 FUNCTIONS = (
     ("PIL.Image", "fromarray"), ("torchvision.utils", "save_image"), ("matplotlib.pyplot", "imshow"),
@@ -21,12 +21,12 @@ FUNCTIONS = (
 
 class Pictures:
     """`look` wraps those of FUNCTIONS whose modules are loaded; `undo` puts them back. `slot_of` finds a tensor on the
-    tape of what the script is doing, if that has decoded anything.
+    tape of what the script is doing, if that has decoded anything. Of each line of the source the last picture is kept.
     """
 
-    def __init__(self, slot_of: Callable[[Any], tuple[Tape, int] | None]) -> None:
-        self.shown: list[Shown] = []
-        self._slot_of = slot_of
+    def __init__(self, slot_of: Callable[[Any], tuple[Tape, int] | None], left: Callable[[], tuple[Left, ...]]) -> None:
+        self._shown: dict[Place, Shown] = {}
+        self._slot_of, self._left = slot_of, left
         self._modules = 0  # how many were loaded when we last looked
         self._patched: dict[str, Callable[[], None]] = {}
         self._inside = 0
@@ -71,22 +71,27 @@ class Pictures:
         spy.__wrapped__ = original  # type: ignore[attr-defined]
         return spy
 
+    @property
+    def shown(self) -> list[Shown]:
+        return list(self._shown.values())
+
     def _note(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The oldest few, and the newest: the end of a script shows what came of it."""
         try:
             picture = next((v for v in (*args, *kwargs.values()) if hasattr(v, "shape") and hasattr(v, "min")), None)
             if picture is None or 0 in picture.shape:
                 return
             tape, slot = self._slot_of(picture) or (None, -1)
             simple = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | float | str | tuple | type(None))}
-            self.shown.append(
-                Shown(key, tuple(picture.shape), str(picture.dtype), float(picture.min()), float(picture.max()), _caller(),
-                      _copy(picture), simple, tape, slot)
+            place = _caller()
+            self._shown.pop(place, None)
+            self._shown[place] = Shown(
+                key, tuple(picture.shape), str(picture.dtype), float(picture.min()), float(picture.max()), place,
+                _copy(picture), simple, tape, slot, self._left() if tape is not None else (),
             )  # fmt: skip
         except (TypeError, ValueError, RuntimeError, AttributeError):
             return
-        if len(self.shown) > MOST_SHOWN:
-            del self.shown[MOST_SHOWN // 4]
+        if len(self._shown) > MOST_PLACES:
+            del self._shown[next(iter(self._shown))]
 
 
 def _copy(picture: Any) -> Any:

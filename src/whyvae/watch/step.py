@@ -80,7 +80,6 @@ class Left:
 
     slot: int
     value: Tensor
-    place: Place | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +87,13 @@ class Decoded:
     """A call of the decoder outside training, on something that was not encoded from data.
 
     `tape` is the program from the draw to what was made of the output (shared by the calls of one window), `slot` what
-    entered the decoder on it, `op` the index of the function it entered; `left` grows until the window ends.
+    entered the decoder on it, `op` the index of the function it entered.
     """
 
     z: Tensor  # its first rows
     slot: int
     op: int
     tape: Tape
-    left: list[Left]
     step: int  # optimiser steps done before it
     place: Place | None
 
@@ -104,7 +102,7 @@ class Decoded:
 class Shown:
     """A picture the script saved or displayed. `value` is a copy (None where it is large); `tape` is that of the window,
     if the decoder was called in it, and `slot` its slot there, if it is a tensor that was followed (-1: it is not);
-    `options` are the keywords it was called with.
+    `left` had left torch last, newest first; `options` are the keywords it was called with.
     """
 
     by: str
@@ -117,3 +115,4 @@ class Shown:
     options: dict[str, Any] = field(default_factory=dict)
     tape: Tape | None = None
     slot: int = -1
+    left: tuple[Left, ...] = ()
