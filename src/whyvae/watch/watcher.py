@@ -30,7 +30,9 @@ from whyvae.watch.step import Log, Optimizer, Step
 from whyvae.watch.tape import Recorder, calling_place, see_custom_functions, tensors_in
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
-AGAIN = 1.5  # times as far as the last recorded step: here one is due whatever it costs, so that the end is never far off
+AGAIN = (
+    1.5  # times as far as the last recorded step: here one is due whatever it costs, so that the end is never far off
+)
 SUSTAINED = 0.2  # of that budget, once as many steps are kept as ever will be: new ones only replace old ones
 FREE_STEPS = 3  # recorded whatever they cost
 FREE_SECONDS = 0.05  # a short run may cost this much beyond its share

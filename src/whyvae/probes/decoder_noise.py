@@ -1,0 +1,106 @@
+"""The spread that the likelihood itself assumes around an output, against the residuals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor
+
+from whyvae.audit.likelihood import Likelihood
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.objective import Objective, audited_likelihood
+from whyvae.probes.reconstruction import Reconstruction
+from whyvae.verdict import Where
+from whyvae.watch.tape import tensors_in
+
+NORMALISER = 0.5 * math.log(2 * math.pi)  # of one number; a density has one of these for each
+UNIT = 1e-3  # how exactly a weight of 1 is one
+
+
+@dataclass(frozen=True)
+class DecoderNoise(Probe):
+    """`stated`: the loss is -log of a Gaussian density with a scale of its own, plus the KL once: s is that scale's square.
+
+    `ratio`: mean squared residual over the variance assumed for it (per number of the output, where each has its own);
+    1 at the optimum of the scale (Rybkin et al. 2021). `learned`: the scale depends on parameters, or on the residual.
+    """
+
+    stated: bool
+    learned: bool
+    per_element: bool
+    ratio: float
+    variance: float  # s; the mean precision's inverse where each number has its own
+    at: Where | None
+
+    @classmethod
+    def measure(cls, subject: Any, objective: Objective, reconstruction: Reconstruction) -> Self:
+        likelihood = audited_likelihood(subject)
+        if objective.family not in {"gaussian", "gaussian per element"} or likelihood is None:
+            raise CannotMeasure(f"does not apply: the likelihood has no scale of its own ({objective.likelihood_name})")
+        if not objective.weight_known:
+            raise CannotMeasure(objective.not_auditable or "the weight of the KL is not known")
+        own = objective.family == "gaussian per element"
+        s = objective.noise_variance
+        ratio = _standardised(likelihood, objective.regulariser.weight) if own else reconstruction.mse / s
+        learned = objective.learned_scale or own
+        stated = _whole(objective) and (learned or _density(subject))
+        return cls(stated, learned, own, ratio, s, objective.likelihood_at)
+
+
+def _standardised(likelihood: Likelihood, weight: float) -> float:
+    """Mean of residual^2 / variance: the gradient at the output is residual / variance, times the weight of a nat."""
+    if likelihood.gradient is None or likelihood.target is None:
+        return math.nan
+    residual = likelihood.output - likelihood.target.double().reshape(likelihood.output.shape)
+    return float((residual * likelihood.gradient).mean()) / weight
+
+
+def _whole(objective: Objective) -> bool:
+    """Does the KL count once for each nat: summed over units, and summed or averaged over examples as the density is?
+
+    The density's averaging is known up to the 1/2 of a square, which looks like an average over two.
+    """
+    weight = objective.regulariser.weight
+    alike = abs(math.log(objective.reductions.reconstruction * weight)) < math.log(2) + UNIT
+    return alike and any(abs(weight * n - 1) < UNIT for n in (1, objective.batch))
+
+
+def _density(subject: Any) -> bool:
+    """Is a normaliser of a Gaussian density added on the way from the output to the loss?"""
+    deps = subject.deps
+    after = deps.descendants([subject.lineage.output]) & deps.ancestors(subject.tape.roots)
+    for op in subject.tape.ops:
+        if after.isdisjoint(op.outs):
+            continue
+        if op.name == "gaussian_nll_loss":
+            return True
+        if any(_normaliser(v) for v in (*_numbers(op.args), *_scalars(subject, op))):
+            return True
+    return False
+
+
+def _normaliser(value: float) -> bool:
+    """Log sqrt(2 pi), log 2 pi, 2 pi itself, or as many of the first as there are numbers."""
+    count = abs(value) / NORMALISER
+    return (0.5 < count < 1e7 and abs(count - round(count)) < 1e-5 * count) or abs(value - 2 * math.pi) < 1e-5
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _numbers(item)
+
+
+def _scalars(subject: Any, op: Any) -> Iterator[float]:
+    for slot in op.reads:
+        value = subject.tape.slots[slot].value
+        if value is not None and value.numel() == 1 and value.is_floating_point():
+            yield float(value.detach())
+    for tensor in tensors_in(op.args):
+        if isinstance(tensor, Tensor) and tensor.numel() == 1:
+            yield float(tensor)

@@ -1,0 +1,98 @@
+"""OUT04: see the page of the same name."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from whyvae.probes import decoder_noise
+from whyvae.probes.balance import Balance
+from whyvae.probes.objective import Objective
+from whyvae.rule import EARLIER, Rule
+from whyvae.rules.objective.weight import harm_heavy, harm_light
+from whyvae.testing import Patient, kl
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
+from whyvae.watch.subject import Subject
+
+FOUR = 4.0
+REASON = "1 where the scale fits; a factor of 4 in variance, 2 in spread, costs a sixth of a nat for each number of the output"
+TOO_WIDE = Limit("<", 1 / FOUR, REASON)
+TOO_NARROW = Limit(">", FOUR, REASON)
+
+
+def _normal(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """-log N(x; output, 2^2)"""
+    nats = 0.5 * ((x - output) / 2.0).pow(2) + math.log(2.0) + 0.5 * math.log(2 * math.pi)
+    return (nats.sum() + kl(mu, logvar)) / x.shape[0]
+
+
+class DecoderNoise(Rule):
+    """The decoder's learned or fixed noise scale is far from the residual."""
+
+    code = "OUT04"
+    stage = 28
+    requires = EARLIER
+    explains = ("POS01",)
+
+    @staticmethod
+    def check(noise: decoder_noise.DecoderNoise, objective: Objective, balance: Balance) -> Verdict:
+        if not noise.stated:
+            return Skipped("does not apply: the loss states no scale of the decoder's noise")
+        wide = Evidence("mean squared residual over the variance the decoder claims", noise.ratio, TOO_WIDE)
+        narrow = Evidence(wide.what, noise.ratio, TOO_NARROW)
+        if math.isnan(noise.ratio):
+            return Skipped("the residual could not be compared with the scale")
+        if wide.incriminating:
+            return _wide(noise, objective, balance, wide)
+        if narrow.incriminating:
+            return _narrow(noise, balance, narrow)
+        return Healthy((wide, narrow))
+
+    @staticmethod
+    def specimen() -> Subject:
+        return Patient(loss=_normal).train()
+
+
+def _wide(noise: decoder_noise.DecoderNoise, objective: Objective, balance: Balance, evidence: Evidence) -> Verdict:
+    harmed = balance.too_heavy
+    if not harmed and not noise.learned:
+        return Healthy((evidence, harm_heavy(objective, balance)))
+    return _found(
+        noise,
+        (evidence, harm_heavy(objective, balance)) if harmed else (evidence,),
+        f"The decoder claims a noise of variance {noise.variance:.3g} around its outputs, and they are off by {1 / noise.ratio:.3g} "
+        "times less than that: differences between examples pass for noise, and z is not worth its KL.",
+        harmed=harmed,
+    )
+
+
+def _narrow(noise: decoder_noise.DecoderNoise, balance: Balance, evidence: Evidence) -> Verdict:
+    harmed = balance.too_light and not balance.excess_unknown
+    if not harmed and not noise.learned:
+        return Healthy((evidence,))
+    return _found(
+        noise,
+        (evidence, harm_light(balance)) if harmed else (evidence,),
+        f"The decoder claims a noise of variance {noise.variance:.3g} around its outputs, and they are off by {noise.ratio:.3g} "
+        "times more than that: the residual outweighs the KL, and N(0, I) is never covered.",
+        harmed=harmed,
+    )
+
+
+def _found(noise: decoder_noise.DecoderNoise, evidence: tuple[Evidence, ...], summary: str, *, harmed: bool) -> Finding:
+    stuck = " It can be learned, but did not get there: clamped, not stepped, or too slow." if noise.learned else ""
+    return Finding(
+        evidence,
+        summary + stuck,
+        "error" if harmed else "warning",
+        0.95 if harmed else 0.8,
+        noise.at,
+        remedies=(
+            Remedy(
+                "let the scale fit the residual",
+                "log_sigma = nn.Parameter(torch.zeros(())) among the optimised parameters, without a clamp that binds; or no "
+                "parameter at all: loss = D / 2 * log(mse) + kl, D numbers in an output",
+            ),
+        ),
+    )

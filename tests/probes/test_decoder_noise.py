@@ -1,0 +1,88 @@
+"""A decoder whose output is 0: the residual is the data, and the ratio is their mean square over the variance claimed."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributions import Normal
+
+from whyvae.probe import Bench
+from whyvae.probes.decoder_noise import DecoderNoise
+from whyvae.watch.direct import watch_model
+
+B, D, L = 32, 6, 2
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.heads, self.out = nn.Linear(D, 2 * L), nn.Linear(L, D)
+        self.log_sigma, self.each = nn.Parameter(torch.tensor(-1.0)), nn.Parameter(torch.linspace(-1, 1, D))
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.double()
+
+
+X = torch.randn(2 * B, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+MEAN_SQUARE = float(X.square().mean())
+
+
+def measured(nll, weight=1.0, reduce=lambda t: t.sum() / B):
+    def loss(m, x):
+        mu, logvar = m.heads(x).chunk(2, 1)
+        y = m.out(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+        return reduce(nll(m, y, x)) + weight * reduce(0.5 * (mu**2 + logvar.exp() - 1 - logvar))
+
+    return Bench(watch_model(Net(), [X[:B], X[B:]], loss)).get(DecoderNoise)
+
+
+def by_hand(m, y, x):
+    return 0.5 * ((x - y) / 0.5) ** 2 + math.log(0.5) + 0.5 * math.log(2 * math.pi)
+
+
+FIXED = {
+    "torch.distributions": (lambda m, y, x: -Normal(y, 0.5).log_prob(x), 0.25),
+    "gaussian_nll_loss": (lambda m, y, x: F.gaussian_nll_loss(y, x, torch.full_like(x, 0.25), reduction="none"), 0.25),
+    "by hand": (by_hand, 0.25),
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_fixed_scale_is_read(name):
+    nll, variance = FIXED[name]
+    found = measured(nll)
+    assert (found.stated, found.learned, found.per_element) == (True, False, False)
+    assert found.variance == pytest.approx(variance, rel=1e-5)
+    assert found.ratio == pytest.approx(MEAN_SQUARE / variance, rel=1e-5)
+
+
+def test_a_learned_scale():
+    found = measured(lambda m, y, x: -Normal(y, m.log_sigma.exp()).log_prob(x))
+    assert (found.stated, found.learned) == (True, True)
+    assert found.ratio == pytest.approx(MEAN_SQUARE / math.exp(-2), rel=1e-5)
+
+
+def test_a_scale_for_each_number():
+    """The mean of residual^2 / variance over one batch."""
+    found = measured(lambda m, y, x: -Normal(y, m.each.exp()).log_prob(x))
+    variances = torch.linspace(-1, 1, D, dtype=torch.float64).mul(2).exp()
+    assert (found.stated, found.per_element) == (True, True)
+    assert found.ratio == pytest.approx(float((X[B:].square() / variances).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("nll", "weight"),
+    [(lambda m, y, x: (x - y) ** 2 / (2 * 0.25), 1.0), (FIXED["by hand"][0], 0.3)],
+    ids=["no normaliser", "a weight"],
+)
+def test_a_loss_that_is_no_density_or_not_the_elbo_states_no_scale(nll, weight):
+    assert not measured(nll, weight).stated
+
+
+def test_the_scale_is_stated_however_both_terms_are_summed():
+    assert measured(FIXED["by hand"][0], reduce=lambda t: t.sum()).stated
+    assert measured(FIXED["by hand"][0], reduce=lambda t: t.sum(1).mean()).stated
+    assert not measured(FIXED["by hand"][0], reduce=lambda t: t.mean()).stated  # D / L times less of one

@@ -1,0 +1,54 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from whyvae.probes.balance import Balance
+from whyvae.probes.decoder_noise import DecoderNoise as Measured
+from whyvae.rules.output.decoder_noise import DecoderNoise
+from whyvae.verdict import Finding, Healthy, Skipped, Where
+
+AT = Where("train.py", 25)
+OBJECTIVE = SimpleNamespace(regulariser_at=AT, own_variance=False, bernoulli=False)
+
+
+def check(ratio, *, stated=True, learned=False, threshold=0.7, kept=0.8, excess=0.01):
+    """Verdict on a decoder that claims variance 1 and is off by `ratio`."""
+    noise = Measured(stated, learned, False, ratio, 1.0, AT)
+    balance = Balance(1.0, ratio, threshold, kept, 0, 14, excess, 10.0, 50.0)
+    return DecoderNoise.check(noise, OBJECTIVE, balance)
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(0.24, Finding), (0.26, Healthy)])
+def test_a_fixed_scale_too_wide(ratio, verdict):
+    found = check(ratio)
+    assert isinstance(found, verdict)
+    assert not isinstance(found, Finding) or (found.severity, found.where) == ("error", AT)
+
+
+def test_a_fixed_scale_too_wide_that_harms_nothing():
+    assert isinstance(check(0.1, threshold=1.5), Healthy)
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(0.06, Finding), (0.04, Healthy)])
+def test_a_fixed_scale_too_narrow(excess, verdict):
+    assert isinstance(check(30.0, excess=excess), verdict)
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(4.1, Finding), (3.9, Healthy), (0.24, Finding), (0.26, Healthy)])
+def test_a_scale_that_could_learn_and_did_not(ratio, verdict):
+    found = check(ratio, learned=True, threshold=1.5)
+    assert isinstance(found, verdict)
+    if isinstance(found, Finding):
+        assert found.severity == "warning"
+        assert "can be learned" in found.summary
+
+
+def test_what_states_no_scale_is_another_rules():
+    found = check(0.01, stated=False)
+    assert isinstance(found, Skipped)
+    assert found.reason.startswith("does not apply")
+
+
+def test_no_number_no_verdict():
+    assert isinstance(check(math.nan), Skipped)
