@@ -37,7 +37,7 @@ class Case:
 
 
 CASES = (
-    Case("encoder_too_small.py", "CAP01", "16 neurons are too few for this encoder"),
+    Case("sixteen_neurons.py", "CAP02", "16 neurons are too few for this encoder, and for this decoder"),
     Case("kl_weight_100.py", "OBJ01", "the loss weighs the KL 100 times"),
     Case(
         "sigmoid_on_pixels_0_255.py",

@@ -53,9 +53,9 @@ def test_the_gain_of_the_encoder_is_not_the_decoders():
     assert isinstance(check(0.0, encoder=30.0), Healthy)
 
 
-def test_a_quarter_of_the_joint_gain_is_the_limit():
-    assert isinstance(check(10.0, encoder=31.0), Healthy)
-    assert isinstance(check(10.0, encoder=29.0), Finding)
+def test_a_fifth_of_the_joint_gain_is_the_limit():
+    assert isinstance(check(10.0, encoder=41.0), Healthy)
+    assert isinstance(check(10.0, encoder=39.0), Finding)
 
 
 def test_confidence_follows_the_standard_error():

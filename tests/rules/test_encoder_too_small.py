@@ -24,7 +24,7 @@ def check(own, calibrated=None, continued=0.5, decoder=0.0):
         ({"own": 0.21 * RATE}, {"own": 0.19 * RATE}),
         ({"own": 20.0, "calibrated": 0.51}, {"own": 20.0, "calibrated": 0.49}),
         ({"own": 20.0, "continued": 9.9}, {"own": 20.0, "continued": 10.1}),
-        ({"own": 10.0, "decoder": 29.0}, {"own": 10.0, "decoder": 31.0}),
+        ({"own": 10.0, "decoder": 39.0}, {"own": 10.0, "decoder": 41.0}),
     ],
 )
 def test_all_four_limits_must_be_passed(ill, healthy):

@@ -99,12 +99,13 @@ class Trials:
         rows = target_rows(self.subject)
         self.basis, _ = _directions(rows, MOST_OUTPUTS)
         self.spread = float(rows.std(0).square().mean().sqrt()) if self.objective.gaussian else LOGITS
-        raw = []
+        raw: list[tuple[Feed, Tensor, Tensor]] = []
         for index, feed in enumerate(self.subject.train):  # a step that makes its own data makes others with each seed
             with torch.no_grad():
                 got = self.replay.run([slot, target], feed=feed, seed=index)
             pinned = {**feed, slot: got[slot], target: got[target]}
-            raw.append((pinned, *(_by_example(got[s].double(), self.subject.batch) for s in (slot, target))))
+            inputs, wanted = (_by_example(got[s].double(), self.subject.batch) for s in (slot, target))
+            raw.append((pinned, inputs, wanted))
         seen = torch.cat([inputs for _, inputs, _ in raw])
         mean, (inward, scale) = seen.mean(0), _directions(seen, MOST_INPUTS)
         known: set[int] = set()

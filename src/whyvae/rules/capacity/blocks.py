@@ -24,8 +24,8 @@ WASTED = Limit(
 )
 OTHERS = Limit(
     ">",
-    0.25,
-    "a quarter: a part that is large enough gains up to a sixth of what its too small neighbour gains, as the code is "
+    0.2,
+    "a fifth: a part that is large enough gets up to a sixth of it beside one that is too small, as the code is "
     "made anew for both",
 )
 FASTER = 2.0  # patients stopped at a tenth of their training gain up to 1.5 times as much with wider parts as without
