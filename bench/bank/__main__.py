@@ -44,7 +44,9 @@ def main() -> None:
 
     torch.set_num_threads(1)
     import whyvae.api
-    import whyvae.examine  # noqa: F401
+    from whyvae.rule import all_rules
+
+    all_rules()  # loaded once, before the forks
 
     begin, running = time.perf_counter(), []
     for worker in range(options.jobs):
