@@ -43,7 +43,6 @@ def main() -> None:
     import torch  # before the forks, so that they need not
 
     torch.set_num_threads(1)
-    import whyvae.api
     from whyvae.rule import all_rules
 
     all_rules()  # loaded once, before the forks
