@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -19,7 +17,6 @@ from bench.bank.families import load
 from bench.bank.plan import Spec
 from bench.bank.styles import Script, render
 
-LIMIT = 600  # seconds for one script
 DATA_SEEDS = 4  # other rows every so many seeds
 MAIN = "__main__"
 
@@ -54,24 +51,14 @@ def examined(spec: Spec, data_folder: Path, scratch: Path) -> dict[str, Any]:
 
 
 def _by_command(spec: Spec, script: Script, path: Path, data: Path) -> dict[str, Any]:
+    """`whyvae run`, the command itself; this process was forked for it, which spares a busy machine the import of torch."""
+    from whyvae.cli import main
+
     record = path.with_name("record.json")
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "whyvae",
-        "run",
-        "--json",
-        str(record),
-        "--out",
-        str(path.parent),
-        str(path),
-    ]
-    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=LIMIT, check=False)
+    status = main(["run", "--quiet", "--json", str(record), "--out", str(path.parent), str(path)])
     if not record.exists():
-        return {"verdict": "none", "error": done.stderr[-600:], "exit": done.returncode}
-    return {**judged(json.loads(record.read_text())), "exit": done.returncode}
+        return {"verdict": "none", "error": "no record", "exit": status}
+    return {**judged(json.loads(record.read_text())), "exit": status}
 
 
 def _in_process(spec: Spec, script: Script, path: Path, data: Path) -> dict[str, Any]:

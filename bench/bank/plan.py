@@ -31,7 +31,7 @@ COMBINATIONS = (
 
 @dataclass(frozen=True)
 class Spec:
-    """One patient. `form`: "process" (examined where it was trained) or "script" (`whyvae run` in a process)."""
+    """One patient. `form`: "process" (examined where it was trained) or "script" (by the command `whyvae run`)."""
 
     id: str
     base: Base
