@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from whyvae.watch.onlooker import Onlooker
 from whyvae.watch.subject import Subject
 from whyvae.watch.watcher import Watcher
 
@@ -133,6 +134,26 @@ class NumpyNoise(VAE):
 def test_decoders_are_known_whatever_else_is_drawn_in_training(how):
     assert [c.z.shape for c in watched(bare, **how)] == [(5, LATENT)]
     assert watched(reconstructed, **how) == []
+
+
+def test_clipping_at_every_step_is_soon_left_alone_and_sampling_is_not():
+    opened = []
+
+    def clipped(model, x):
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        begin = Onlooker.begin
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Onlooker, "begin", lambda self, step: (opened.append(step), begin(self, step)))
+            for _ in range(20):
+                y, mu, logvar = model(x)
+                ((y - x).square().sum() + (mu**2 + logvar.exp() - logvar).sum()).backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+            model(x)[0].sum().backward()  # the run ends between a backward and a step
+        without_gradients(model, x)
+
+    assert len(watched(clipped)) == 1
+    assert len(opened) == 3
 
 
 def test_training_itself_is_no_sample():

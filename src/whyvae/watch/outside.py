@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
@@ -17,7 +18,7 @@ from torch import nn
 from whyvae.watch.modes import compiler_called, put_on, take_off
 from whyvae.watch.onlooker import Onlooker
 from whyvae.watch.pictures import Pictures
-from whyvae.watch.tape import Tape
+from whyvae.watch.tape import Place, Tape, calling_place
 
 # What a sample may start with.
 DRAWING = (
@@ -26,6 +27,7 @@ DRAWING = (
 )  # fmt: skip
 COMPILERS = ((torch, "compile"), (torch.jit, "script"))
 MOST_PLACES = 4096
+BORED = 3  # windows in which nothing happened
 Call = tuple[int, int]  # id of a code object, position in it
 
 
@@ -56,9 +58,12 @@ class Outside:
         self.onlooker.leaving = self.pictures.look  # what shows pictures may have been imported since
         self.count = 0  # optimiser steps done
         self.in_step = 0  # depth of optimisers' own `step`
+        self.before_step = False  # after a backward: gradients are clipped and logged
         self._open = False
-        self._entering = False
+        self._switching = False
         self._depth = self._opened_at = 0  # of blocks without gradients
+        self._bored: Counter[Place | None] = Counter()  # lines that turn gradients off there
+        self._opened_by: Place | None = None
         self._places: dict[Call, CodeType] = {}  # where training draws; the code is held, as its id is the key
         self._new: list[Call] = []  # seen in this window
         self._undo: list[Callable[[], None]] = []
@@ -121,22 +126,29 @@ class Outside:
         first, last = cls.__enter__, cls.__exit__
 
         def entering(context: Any) -> Any:
-            self._entering = True  # it calls set_grad_enabled
+            self._switching = True  # it calls set_grad_enabled
             try:
                 result = first(context)
             finally:
-                self._entering = False
+                self._switching = False
             self._depth += 1
-            if not self._open:
-                self.open()
-                self._opened_at = self._depth
+            if not self._open and not self.in_step:
+                self._opened_by = calling_place() if self.before_step else None
+                if self._bored[self._opened_by] < BORED:
+                    self.open()
+                    self._opened_at = self._depth
             return result
 
         def leaving(context: Any, *exc: Any) -> Any:
             if self._open and self._opened_at == self._depth and not (self.onlooker.saw_decoding or self._new):
                 self.close()
+                self._bored[self._opened_by] += self._opened_by is not None
             self._depth = max(0, self._depth - 1)
-            return last(context, *exc)
+            self._switching = True
+            try:
+                return last(context, *exc)
+            finally:
+                self._switching = False
 
         cls.__enter__, cls.__exit__ = entering, leaving
 
@@ -152,7 +164,7 @@ class Outside:
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            if not self._open and not self._entering and not trains(*args, **kwargs):
+            if not self._open and not self._switching and not trains(*args, **kwargs):
                 self.open()
             return result
 

@@ -257,6 +257,7 @@ class Watcher:
 
     @_guarded
     def _after_backward(self) -> None:
+        self.outside.before_step = bool(self.optimizers)
         if not self.optimizers:  # parameters updated by hand: a backward is a step
             self.count += 1
             if self.stop_after is not None and self.count >= self.stop_after:
@@ -319,6 +320,7 @@ class Watcher:
     @_guarded
     def _after_step(self, optimizer: Any, *_: object) -> None:
         self.outside.in_step = max(0, self.outside.in_step - 1)
+        self.outside.before_step = False
         if self._recorder is not None and self._recorder.tape.roots:  # an LBFGS closure ran inside
             self._close(keep=True)
         known = self.optimizers[id(optimizer)]
