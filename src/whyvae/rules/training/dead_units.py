@@ -53,7 +53,7 @@ class DeadUnits(Rule):
 
     @staticmethod
     def specimen() -> Subject:
-        return Patient(activation=nn.ReLU, norm=_drowned, steps=300).train()
+        return Patient(activation=nn.ReLU, norm=_drowned).train()
 
 
 def _finding(hidden: HiddenUnits, worst: Layer, evidence: tuple[Evidence, ...]) -> Finding:
