@@ -172,3 +172,11 @@ def test_a_trained_model_alone_cannot_be_branched():
     nn.init.normal_(model.decoder.weight)
     subject = watch_model(model, torch.randn(1024, FEATURES, dtype=torch.float64), loss)
     assert Bench(subject).get(BranchTest).reason.startswith("does not apply")
+
+
+def test_offered_is_what_principal_components_leave():
+    _, subject = trained(MAKE["SGD"], steps=200, s=100.0)
+    court = Court(Course(subject), Bench(subject).get(Objective), subject.train, 1)
+    rows = torch.cat([batch(subject, feed) for feed in subject.train])
+    values = torch.linalg.svdvals(rows - rows.mean(0)).square() / len(rows)
+    assert court.offered() == pytest.approx(float(values[:2].sum()) / 200, rel=1e-4)

@@ -78,6 +78,7 @@ class BranchTest(Probe):
     last_rate: float
     at: Where | None  # where the optimiser steps
     reason: str = ""  # why there are no arms
+    offered: float = math.nan  # as `achieved`, of the best linear reconstruction
 
     @property
     def slower(self) -> Arm:
@@ -94,7 +95,7 @@ class BranchTest(Probe):
         return max(self.arms[1:], key=lambda arm: arm.sure)
 
     def share(self, arm: Arm) -> float:
-        return share_of(self.achieved, arm)
+        return share_of(worth(self.achieved, self.offered), arm)
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
@@ -112,10 +113,10 @@ class BranchTest(Probe):
                 course.prime(fit)
                 steps, noises = _afforded((time.perf_counter() - begin) / len(fit), len(judge))
                 court = Court(course, objective, judge, noises)
-                arms, achieved = tuple(_arms(court, fit, steps)), court.achieved()
+                arms, achieved, offered = tuple(_arms(court, fit, steps)), court.achieved(), court.offered()
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
-        return cls(arms, steps, subject.count, achieved, court.unit, len(fit), len(judge), *rates, place)
+        return cls(arms, steps, subject.count, achieved, court.unit, len(fit), len(judge), *rates, place, "", offered)
 
 
 def _impossible(subject: Any, course: Course) -> str:
@@ -178,6 +179,11 @@ def judged_course(court: Court, fit: list[Feed], factor: float, steps: int) -> A
     error = float(gain.std() / math.sqrt(len(gain))) if len(gain) > 1 else abs(gains[-1]) / 4
     least = float(gain.min()) if len(gain) >= ENOUGH_BATCHES else -math.inf
     return Arm(factor, factor * court.course.rate, tuple(gains), error, least)
+
+
+def worth(achieved: float, offered: float) -> float:
+    """What gains are weighed against; NaN if what was achieved is not known."""
+    return achieved if math.isnan(offered) else max(achieved, offered)
 
 
 def share_of(achieved: float, arm: Arm) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 from whyvae.probes.course import Course, Feed
 from whyvae.probes.objective import Objective, audited_likelihood
 
+OVERSAMPLED = 8  # directions beyond those wanted: the last ones of a randomised SVD are inexact
 FIRST_NOISE = 50_000  # numbers of noise draws that no course trains with
 
 
@@ -32,9 +33,13 @@ class Court:
         self.likelihood = audited_likelihood(course.subject)
         self._start = self._asked({})
 
+    def costs(self) -> Tensor:
+        """The loss of each batch now, [feeds]."""
+        return self._cost(self._asked({}))
+
     def gained(self) -> Tensor:
-        """Of each batch: value now minus value at the start, [feeds]."""
-        return self._difference(self._start, self._asked({}))
+        """Of each batch: loss at the start minus loss now, [feeds]."""
+        return self._cost(self._start) - self.costs()
 
     def achieved(self) -> float:
         """The loss with the best constant output minus the loss, both at the start; NaN where none is known."""
@@ -44,13 +49,39 @@ class Court:
         without = self._asked({self.course.subject.lineage.output: constant})
         if math.isfinite(self.variance) and self.objective.learned_scale:  # it would have learned another scale
             return float((without[1] / self._start[1]).log().mean()) * self.objective.features / 2
-        return float(self._difference(without, self._start).mean())
+        return float((self._cost(without) - self._cost(self._start)).mean())
 
-    def _difference(self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> Tensor:
-        own = (before[0] - after[0]) * self.scale
+    def offered(self) -> float:
+        """As `achieved`, of the best linear reconstruction with as many latents; NaN where none is known.
+
+        What the data are worth to any decoder that is not too small: a poor model's slow drift is much of what it
+        has, and little of this.
+        """
+        constant, targets = self._constant(), self._targets()
+        if constant is None or targets is None or targets.numel() != constant.numel() * len(self.feeds):
+            return math.nan
+        rows = targets.flatten(0, 1).flatten(1)
+        rank = min(self.course.subject.lineage.latents, rows.shape[0] // 4, rows.shape[1])
+        if rank < 1 or targets.shape[1] != self.batch:
+            return math.nan
+        mean = rows.mean(0)
+        wide = min(rank + OVERSAMPLED, *rows.shape)
+        basis = torch.svd_lowrank(rows - mean, q=wide, niter=4)[2][:, :rank]
+        linear = (mean + (rows - mean) @ basis @ basis.T).reshape(len(self.feeds), *constant.shape)
+        if self.objective.bernoulli:
+            linear = linear.clamp(1e-3, 1 - 1e-3)
+            linear = linear.logit() if self.objective.family == "bernoulli logits" else linear
+        output = self.course.subject.lineage.output
+        without, best = self._asked({output: constant}), self._asked([{output: one} for one in linear])
+        if math.isfinite(self.variance) and self.objective.learned_scale:
+            return float((without[1] / best[1]).log().mean()) * self.objective.features / 2
+        return float((self._cost(without) - self._cost(best)).mean())
+
+    def _cost(self, asked: tuple[Tensor, Tensor]) -> Tensor:
+        loss, sse = asked
         if self.objective.family != "gaussian" or self.objective.learned_scale or math.isnan(self.variance):
-            return own
-        return own - (before[1] - after[1]) / (2 * self.variance) + self._nats(before[1]) - self._nats(after[1])
+            return loss * self.scale
+        return loss * self.scale - sse / (2 * self.variance) + self._nats(sse)
 
     def _nats(self, sse: Tensor) -> Tensor:
         """min over v >= s of D/2 log v + SSE / 2v, up to a constant."""
@@ -58,11 +89,12 @@ class Court:
         ratio = sse / d / self.variance
         return d / 2 * torch.where(ratio > 1, 1 + ratio.clamp_min(1e-300).log(), ratio)
 
-    def _asked(self, also: Feed) -> tuple[Tensor, Tensor]:
+    def _asked(self, also: Feed | Sequence[Feed]) -> tuple[Tensor, Tensor]:
         """(loss, squared error of one example), of each batch, [feeds], with `also` fed besides."""
+        extra = [also] * len(self.feeds) if isinstance(also, dict) else also
         with torch.no_grad():
             rows = [
-                [self._one({**feed, **also}, FIRST_NOISE + self.noises * i + n) for n in range(self.noises)]
+                [self._one({**feed, **extra[i]}, FIRST_NOISE + self.noises * i + n) for n in range(self.noises)]
                 for i, feed in enumerate(self.feeds)
             ]
         table = torch.tensor(rows, dtype=torch.float64).mean(1)
@@ -82,12 +114,10 @@ class Court:
 
     def _constant(self) -> Tensor | None:
         """The best output that does not depend on the example, in the output's shape."""
-        likelihood, lineage = self.likelihood, self.course.subject.lineage
-        if likelihood is None or likelihood.target is None or lineage.target is None:
+        likelihood = self.likelihood
+        targets = self._targets()
+        if likelihood is None or likelihood.target is None or targets is None:
             return None
-        with torch.no_grad():
-            run = self.course.replay.run
-            targets = torch.stack([run([lineage.target], feed=feed)[lineage.target].double() for feed in self.feeds])
         late = targets.shape[1] != self.batch and targets.dim() > 3 and targets.shape[2] == self.batch  # time first
         mean = targets.mean((0, 2 if late else 1), keepdim=True)[0]
         probability, shape = mean.clamp(1e-4, 1 - 1e-4), likelihood.output.shape
@@ -97,3 +127,11 @@ class Court:
             return (whole.reshape(shape) if whole.numel() == likelihood.output.numel() else whole.expand(shape)).clone()
         except RuntimeError:  # of another size in a way that we do not know
             return None
+
+    def _targets(self) -> Tensor | None:
+        """[feeds, ...] what the loss compares with."""
+        target, run = self.course.subject.lineage.target, self.course.replay.run
+        if target is None or target < 0:
+            return None
+        with torch.no_grad():
+            return torch.stack([run([target], feed=feed)[target].double() for feed in self.feeds])

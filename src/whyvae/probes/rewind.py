@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.branch import MOST_PARAMETERS, Arm, judged_course, share_of, split
+from whyvae.probes.branch import MOST_PARAMETERS, Arm, judged_course, share_of, split, worth
 from whyvae.probes.course import Course, Feed
 from whyvae.probes.court import Court
 from whyvae.probes.objective import Objective
@@ -41,6 +41,7 @@ class Rewind(Probe):
     rate: float
     at: Where | None
     reason: str = ""  # why there are no arms
+    offered: float = math.nan  # as in `BranchTest`
 
     @property
     def best(self) -> Arm:
@@ -48,7 +49,7 @@ class Rewind(Probe):
 
     def share(self, arm: Arm) -> float:
         """Of what the outputs would be worth after `arm`, how much is missing at the end of the run."""
-        return share_of(self.achieved, arm)
+        return share_of(worth(self.achieved, self.offered), arm)
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
@@ -64,11 +65,12 @@ class Rewind(Probe):
                 steps = _afforded(course, fit[0])
                 court = Court(course, objective, judge, 1)
                 achieved = math.nan if subject.broken else court.achieved()
+                offered = math.nan if subject.broken else court.offered()
                 arms = tuple(_arms(court, fit, steps, start, achieved))
                 users = _arm(court, fit, 1.0, steps, start) if subject.broken else None
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
-        return cls(arms, users, steps, subject.count, achieved, court.unit, course.rate, at)
+        return cls(arms, users, steps, subject.count, achieved, court.unit, course.rate, at, "", offered)
 
 
 def _impossible(subject: Any, course: Course, start: Feed | None) -> str:

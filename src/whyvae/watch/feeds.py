@@ -50,17 +50,28 @@ def _without_parameters(tape: Tape) -> Tape:
 
 def _data(deps: Dependencies) -> list[int]:
     """Slots that depend on what a step brings with it, and on neither parameters nor draws."""
-    tape = deps.tape
-    fresh = fresh_slots(tape)
-    moved = deps.descendants([s.index for s in tape.slots if s.trainable or s.parameter or s.live is not None])
-    drawn = deps.descendants([s for op in tape.ops if op.random for s in (*op.outs, *op.writes)])
-    brought = deps.descendants(fresh) | set(fresh)
-    entering = [
-        r for op in tape.ops for r in op.reads
-        if r in brought and r not in moved and r not in drawn and not moved.isdisjoint((*op.outs, *op.writes))
-    ]  # fmt: skip
-    largest = max((tape.slots[s].numel for s in entering), default=0) * MOST_FED
-    return sorted(s for s in brought - moved - drawn if s in entering or 1 < tape.slots[s].numel <= largest)
+    brought, entering, slots = _brought(deps), entering_slots(deps), deps.tape.slots
+    largest = max((slots[s].numel for s in entering), default=0) * MOST_FED
+    return sorted(s for s in brought if s in entering or 1 < slots[s].numel <= largest)
+
+
+def entering_slots(deps: Dependencies) -> set[int]:
+    """Where a step's data meets parameters, or what was made of them."""
+    brought, moved = _brought(deps), _moved(deps)
+    return {
+        r for op in deps.tape.ops for r in op.reads if r in brought and not moved.isdisjoint((*op.outs, *op.writes))
+    }
+
+
+def _brought(deps: Dependencies) -> set[int]:
+    fresh = fresh_slots(deps.tape)
+    drawn = deps.descendants([s for op in deps.tape.ops if op.random for s in (*op.outs, *op.writes)])
+    return (deps.descendants(fresh) | set(fresh)) - _moved(deps) - drawn
+
+
+def _moved(deps: Dependencies) -> set[int]:
+    """What changes when parameters do."""
+    return deps.descendants([s.index for s in deps.tape.slots if s.trainable or s.parameter or s.live is not None])
 
 
 def fresh_slots(tape: Tape) -> list[int]:

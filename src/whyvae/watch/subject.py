@@ -20,6 +20,7 @@ from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Tape
 
 Feed = dict[int, Tensor]
+UNSEEN = 0.95  # of what is evaluated: held-out data may share an example or two with what was trained on
 
 
 class NothingSeen(Exception):
@@ -103,8 +104,10 @@ class Subject:
         for slot, rows in self._evaluated().items():
             if target is None or not self._target_is_input(slot):
                 return []
-            known = self._rows_of_training(slot)
-            rows = rows[[i for i in range(rows.shape[0]) if _row_key(rows[i]) not in known]]
+            known, count = self._rows_of_training(slot), rows.shape[0]
+            rows = rows[[i for i in range(count) if _row_key(rows[i]) not in known]]
+            if rows.shape[0] < UNSEEN * count:
+                continue  # it evaluates on what it trains on: the rest was trained on in steps not recorded
             size = slots[slot].shape[0]
             for start in range(0, rows.shape[0] - size + 1, size):
                 batch = rows[start : start + size].double()

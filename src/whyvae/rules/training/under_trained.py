@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isnan
 from statistics import NormalDist
 
-from whyvae.probes.branch import Arm, BranchTest
+from whyvae.probes.branch import Arm, BranchTest, worth
 from whyvae.rule import EARLIER, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
@@ -23,9 +23,14 @@ BARELY = 3  # times the rate: more than that is worth a word
 DECAYED = 0.3  # of the largest rate: below it a schedule ended the training, not the last step
 
 
+def _decisive(branch: BranchTest) -> Arm:
+    """The best at the same rate, or far above it: a rate within a factor of 3 of a good one is no fault."""
+    return max((a for a in branch.arms[1:] if a.factor == 1 or a.factor > BARELY), key=lambda a: a.sure)
+
+
 def _sure(branch: BranchTest, arm: Arm) -> float:
     """Probability that the gain exceeds its limits, from its standard error."""
-    needed = SHARE.value / (1 - SHARE.value) * max(0.0, branch.achieved)
+    needed = SHARE.value / (1 - SHARE.value) * max(0.0, worth(branch.achieved, branch.offered))
     limit = max(needed, MATERIAL.value) if branch.unit == "nats" else needed
     return min(0.97, NormalDist().cdf((arm.gain - limit) / max(arm.error, 0.05 * abs(arm.gain), 1e-12)))
 
@@ -60,7 +65,7 @@ class UnderTrained(Rule):
     def check(branch: BranchTest) -> Verdict:
         if branch.reason:
             return Skipped(branch.reason)
-        arm = branch.onward
+        arm = _decisive(branch)
         share = branch.share(arm)
         if isnan(share):
             return Skipped("what the outputs are worth is not known for this likelihood, so no gain can be weighed")
@@ -71,9 +76,9 @@ class UnderTrained(Rule):
             MATERIAL,
             unit="nats",
         )
-        part = Evidence("that gain, as a share of what the outputs would then be worth", share, SHARE)
+        part = Evidence("that gain, as a share of what outputs are worth here", share, SHARE)
         evidence = (nats, part) if branch.unit == "nats" else (part,)
-        slower = branch.slower.gain > arm.gain  # smaller steps do it: not a matter of more of them (TRN02)
+        slower = branch.slower.gain > branch.onward.gain  # smaller steps do it: not a matter of more of them (TRN02)
         if slower or not all(e.incriminating for e in evidence):
             return Healthy(evidence)
         summary, remedy = _told(branch, arm)
