@@ -3,7 +3,8 @@
     python -m bench.bank.fit --out FOLDER
 
 Logistic regression (Platt 1999) of "right" on the margin, one slope for all codes (not below 0: more evidence never makes
-less sure), one offset a code, drawn to the common offset as if by PRIOR patients, so that a code seen twice is not sure.
+less sure), one offset a code, drawn to the common offset, and all to a prior, so that a code seen twice is not sure.
+Symptoms keep what their rule says: that a unit is silent or a code empty is measured, not inferred.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from whyvae.rule import all_rules
 
 TABLE = Path(__file__).resolve().parents[2] / "src" / "whyvae" / "confidence.json"
 PRIOR = 1.0  # precision of the offsets around the common one: about two patients' worth
+FEWEST = 30  # findings of statistical causes: with fewer there is no table, and rules keep what they say themselves
 FALLBACK = {"offset": 1.4, "slope": 0.5}  # before any patient: 80 % at the limit; drawn to it as by two patients
 
 
@@ -30,9 +32,11 @@ def fit(found: list[Claim]) -> dict[str, Any]:
     """Newton's method on the penalised likelihood; a handful of parameters."""
     import numpy as np
 
-    codes = sorted({c for c in all_rules() if c not in CERTIFICATES})
+    codes = sorted(c for c, rule in all_rules().items() if c not in CERTIFICATES and rule.kind == "cause")
     index = {code: k for k, code in enumerate(codes)}
     used = [c for c in found if c.code in index]
+    if len(used) < FEWEST:
+        return {"slope": 0.0, "offset": {}}
     n = len(codes)
     design = np.zeros((len(used), n + 2))  # offsets, common offset, slope
     for row, claim in zip(design, used, strict=True):
@@ -74,7 +78,7 @@ def main() -> None:
     source = {
         "patients": len(known), "findings": dict(sorted(counts.items())), "families": sorted({row["family"] for row in known}),
         "commits": sorted({row["commit"] for row in known}), "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
-        "command": "python -m bench.bank.fit", "few": "codes with few findings lie near the common offset",
+        "command": "python -m bench.bank.fit", "few": f"below {FEWEST} findings of statistical causes nothing is fitted, and a rule keeps the confidence it gives itself",
     }  # fmt: skip
     TABLE.write_text(json.dumps({**table, "from": source}, indent=1) + "\n")
     print(f"{len(found)} findings of {len(known)} patients; slope {table['slope']}")

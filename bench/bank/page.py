@@ -14,7 +14,7 @@ from statistics import mean, median
 from typing import Any
 
 from bench.bank import fit
-from bench.bank.plan import EXAM_FAMILIES, EXAM_SEED
+from bench.bank.plan import EXAM_FAMILIES, EXAM_SEED, plan
 from bench.bank.results import (
     CERTIFICATES,
     HARM,
@@ -42,6 +42,7 @@ from bench.bank.results import (
 from whyvae.confidence import probability
 from whyvae.rule import all_rules
 
+ENOUGH = 400  # patients: about ten a code
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "calibration.md"
 
 
@@ -78,7 +79,7 @@ def _head(rows: list[Row], exam: list[Row]) -> str:
     return (
         "# Calibration\n\nHow often the diagnosis is right, measured on VAEs with a fault injected on purpose. This page is "
         "written by `python -m bench.bank.page` from what `python -m bench.bank` measured; nobody edits it.\n\n"
-        f"- {len(rows)} patients ({len(sick(rows))} ill, {len(well(rows))} healthy; "
+        f"- {len(rows)} patients of the {len(plan())} planned, a prefix of a stratified order ({len(sick(rows))} ill, {len(well(rows))} healthy; "
         f"{sum(r['form'] == 'script' for r in rows)} as scripts under `whyvae run`), {dt.datetime.now(tz=dt.UTC).date()}, "
         f"commit {commits}, {len(all_rules())} rules.\n"
         f"- The exam: {len(exam)} of them, from data families ({', '.join(EXAM_FAMILIES)}) and seeds (from {EXAM_SEED} on) that were used "
@@ -86,7 +87,18 @@ def _head(rows: list[Row], exam: list[Row]) -> str:
         "the data and the seeds, not the kinds of fault.\n"
         "- *First cause right*: the first finding is the injected code, or another code for the same mistake (declared beside the fault). "
         "A certificate is a check that is exact; the others are statistical.\n"
+        f"- {_power(len(rows))}\n"
         "- Intervals are 95 %: Wilson for shares, bootstrap for the calibration error."
+    )
+
+
+def _power(n: int) -> str:
+    if n >= ENOUGH:
+        return "Enough patients for shares of a few per cent; per code, read the intervals."
+    return (
+        f"**Too few to judge a code by**: fewer than {ENOUGH} patients were reached in the time there was. Read the intervals, not the "
+        "shares; run `python -m bench.bank --out FOLDER` again to go on where it stopped. Rows measured at an earlier commit may "
+        "lack rules that were added since."
     )
 
 
@@ -168,6 +180,8 @@ def _confidence(exam: list[Row], known: list[Row]) -> str:
             (probability(table, c.code, c.margin), c.right) for c in claims(exam) if c.code in table["offset"]
         ],
         "development, each family by a table fitted without it": fit.left_out(claims(known)),
+        "exam, statistical causes, as the rules say": [(c.confidence, c.right) for c in claims(exam, _statistical)],
+        "development, the same": [(c.confidence, c.right) for c in claims(known, _statistical)],
         "exam, certificates (typed 0.99)": [
             (c.confidence, c.right) for c in claims(exam, lambda code: code in CERTIFICATES)
         ],
@@ -182,7 +196,16 @@ def _confidence(exam: list[Row], known: list[Row]) -> str:
         "The confidence of a statistical finding comes from `src/whyvae/confidence.json`: a logistic curve over the margin (how far past "
         "its limit the weakest number lies), one offset a code, drawn to a common one where patients are few."
     )
+    if not table["offset"]:
+        text += (
+            f" **Not fitted yet**: development patients gave fewer than {fit.FEWEST} findings of statistical causes, so rules keep the "
+            "confidence they give themselves, which is typed, not measured."
+        )
     return text + "\n\n" + _table(["findings of", "n", "mean confidence", "right", "expected calibration error"], lines)
+
+
+def _statistical(code: str) -> bool:
+    return code not in CERTIFICATES and code in all_rules() and all_rules()[code].kind == "cause"
 
 
 def _by_kind(rows: list[Row]) -> str:

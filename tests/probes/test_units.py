@@ -109,6 +109,7 @@ def test_channels_of_convolutions_over_all_positions():
     kill(decoder[2], 4)
     found = measured(model, rows(shape=(1, 4, 4)))
     assert counts(found) == [("encoder", "relu", 5, 2), ("decoder", "relu", 7, 4)]
+    assert [(layer.positions, layer.alive) for layer in found.layers] == [(4, 12), (16, 48)]
     assert all(layer.at.file == __file__ for layer in found.layers)
 
 

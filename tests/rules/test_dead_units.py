@@ -10,8 +10,11 @@ from whyvae.verdict import Healthy, Where
 AT = Where("train.py", 21)
 
 
-def check(dead, units=100, latents=4, part="decoder"):
-    layers = (Layer("encoder", "relu", 100, 10, Where("train.py", 20)), Layer(part, "relu", units, dead, AT))
+def check(dead, units=100, latents=4, part="decoder", positions=1):
+    layers = (
+        Layer("encoder", "relu", 100, 10, 1, Where("train.py", 20)),
+        Layer(part, "relu", units, dead, positions, AT),
+    )
     return DeadUnits.check(HiddenUnits(layers, examples=1000, latents=latents))
 
 
@@ -32,6 +35,12 @@ def test_limit_of_the_share(dead, ill):
 )
 def test_limit_of_the_units_that_are_left(dead, units, latents, ill):
     assert (not isinstance(check(dead, units, latents), Healthy)) is ill
+
+
+@pytest.mark.parametrize(("positions", "ill"), [(1, True), (2, False)])
+def test_a_channel_is_as_many_numbers_as_it_has_positions(positions, ill):
+    """8 of 32 channels left, 16 latents."""
+    assert (not isinstance(check(24, 32, 16, positions=positions), Healthy)) is ill
 
 
 def test_says_how_many_where_and_how_sure():

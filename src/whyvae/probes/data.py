@@ -15,7 +15,7 @@ from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
 
 MOST_ROWS = 4096
-MOST_NUMBERS = 40_000_000
+MOST_NUMBERS = 2**24  # 128 MiB: 4096 examples of 64 x 64, 85 of 256 x 256 pixels in colour
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Spectrum(Probe):
         if rows.shape[0] < 8:
             raise CannotMeasure(f"needs 8 finite examples for a spectrum, got {rows.shape[0]}")
         centred = rows - rows.mean(0)
-        values = torch.linalg.svdvals(centred) ** 2 / (rows.shape[0] - 1)
+        values = eigenvalues(centred)
         likelihood = audited_likelihood(subject)
         bernoulli = _standardised(rows, likelihood.family if likelihood is not None else "")
         return cls(
@@ -116,7 +116,16 @@ def _standardised(rows: Tensor, family: str) -> Tensor | None:
     p = p[live]
     variance = p if poisson else _continuous_variance(p) if family.startswith("continuous") else p * (1 - p)
     scaled = (rows[:, live] - p) / variance.sqrt()
-    result: Tensor = torch.linalg.svdvals(scaled) ** 2 / (rows.shape[0] - 1)
+    return eigenvalues(scaled)
+
+
+def eigenvalues(centred: Tensor) -> Tensor:
+    """Of the covariance of rows [n, D] of mean 0, largest first, [min(n, D)]; those of 0 come out as rounding, up to 1e-15
+    of the largest. The smaller of the two products is taken: an image of 256 x 256 has more numbers than there are rows.
+    """
+    n, features = centred.shape
+    product = centred @ centred.T if n < features else centred.T @ centred
+    result: Tensor = torch.linalg.eigvalsh(product).flip(0).clamp_min(0) / (n - 1)
     return result
 
 
@@ -135,7 +144,7 @@ def input_rows(subject: Any) -> Tensor:
     """What the encoder was shown, [n, ...] flattened to [n, D], over the recorded steps."""
     if subject.lineage.data < 0:
         raise CannotMeasure("what the encoder is shown was not found on the recorded step")
-    return _rows(subject, subject.lineage.data, [*subject.train])
+    return _rows(subject, subject.lineage.data)
 
 
 def target_rows(subject: Any) -> Tensor:
@@ -145,20 +154,30 @@ def target_rows(subject: Any) -> Tensor:
         raise CannotMeasure("what the loss compares the output with was not found")
     if not subject.tape.slots[target].dtype.is_floating_point:
         raise CannotMeasure("does not apply: the targets are classes, not numbers")
-    return _rows(subject, target, [*subject.train])
+    return _rows(subject, target)
 
 
-def _rows(subject: Any, slot: int, feeds: list[dict[int, Tensor]]) -> Tensor:
+def feeds_looked_at(subject: Any) -> list[dict[int, Tensor]]:
+    """The feeds whose examples are kept in memory at once: the recorded steps', up to MOST_NUMBERS of their targets.
+
+    All steps for tables and small images; fewer examples (`Data.rows` says how many) where one of them is large, and
+    then what is averaged over examples is known less precisely.
+    """
+    slots, lineage = subject.tape.slots, subject.lineage
+    size = max(slots[s].numel for s in (lineage.target, lineage.data) if s is not None and s >= 0)
+    found: list[dict[int, Tensor]] = (subject.train or [{}])[: max(1, MOST_NUMBERS // max(1, size))]
+    return found
+
+
+def _rows(subject: Any, slot: int) -> Tensor:
     batch = subject.batch
     values = []
-    for feed in feeds or [{}]:
+    for feed in feeds_looked_at(subject):
         with torch.no_grad():
             value = subject.replay.run([slot], feed=feed)[slot].double()
         if value.numel() % batch:
             batch = value.shape[0]
         values.append(_by_example(value, batch))
-        if sum(v.numel() for v in values) > MOST_NUMBERS:
-            break
     return torch.cat(values)[:MOST_ROWS]
 
 

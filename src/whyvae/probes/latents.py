@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whyvae.audit.cut import posterior
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import feeds_looked_at
 
 PER_UNIT = 5  # encodings: the logarithm of a determinant known from fewer is off by a tenth of a nat a unit
 ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Var(mu) = 0.01 (theory.md 1.5)
@@ -65,7 +66,7 @@ def encodings(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> tup
     kept = subject.__dict__.setdefault("_encodings", {})
     key = "train" if feeds is None else id(feeds)
     if key not in kept:
-        kept[key] = _encoded(subject, subject.train if feeds is None else feeds)
+        kept[key] = _encoded(subject, feeds_looked_at(subject) if feeds is None else feeds)
     found: tuple[Tensor, Tensor] = kept[key]
     return found
 

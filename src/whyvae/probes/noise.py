@@ -11,6 +11,7 @@ from torch import Tensor
 
 from whyvae.probe import Probe
 from whyvae.verdict import Where
+from whyvae.watch.lineage import SHAPED_LIKE
 
 CRITICAL = 2.694  # sqrt(n) times the distance that honest noise exceeds once in a million (Kolmogorov 1933)
 
@@ -51,7 +52,15 @@ def _draws(subject: Any) -> list[Tensor]:
     lineage = subject.lineage
     if lineage.noise_op < 0:
         return [feed[lineage.eps] for feed in subject.train if lineage.eps in feed]
-    return [subject.replay.run([lineage.eps], seed=seed)[lineage.eps] for seed in range(16)]
+    shapes = _shapes(subject)
+    return [subject.replay.run([lineage.eps], feed=shapes, seed=seed)[lineage.eps] for seed in range(16)]
+
+
+def _shapes(subject: Any) -> dict[int, Tensor]:
+    """What lends the draw its shape and no more, as zeros: to draw `randn_like(mu)` again, no encoder has to run."""
+    above, slots = subject.deps.ancestors([subject.lineage.eps]), subject.tape.slots
+    lenders = [op.reads[0] for op in subject.tape.ops if op.name in SHAPED_LIKE and op.reads and above & set(op.outs)]
+    return {s: torch.zeros(slots[s].shape, dtype=torch.float64) for s in lenders if s not in above}
 
 
 def _distance(draws: Tensor) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.data import feeds_looked_at
 from whyvae.probes.reconstruction import reconstructions
 from whyvae.verdict import Where
 from whyvae.watch.replay import NORMALISING, Replay
@@ -90,7 +91,7 @@ def moments(subject: Any, ops: list[Op], replay: Replay | None = None) -> Moment
 
     With `replay`: those of its own step's batch alone.
     """
-    feeds = (subject.train or [{}]) if replay is None else [{}]
+    feeds = feeds_looked_at(subject) if replay is None else [{}]
     sums: Moments = {}
     for i, feed in enumerate(feeds):
         fed = dict(feed)

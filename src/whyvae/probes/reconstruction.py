@@ -12,7 +12,7 @@ from torch import Tensor
 from whyvae.audit.cut import noise_like
 from whyvae.audit.likelihood import in_data_space
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.data import _by_example, target_rows
+from whyvae.probes.data import _by_example, feeds_looked_at, target_rows
 from whyvae.probes.objective import audited_likelihood
 
 
@@ -65,7 +65,7 @@ def reconstructions(
         raise CannotMeasure("the output was not found")
     target_rows(subject)  # numbers, or CannotMeasure
     outputs, targets = [], []
-    for i, feed in enumerate((subject.train if feeds is None else feeds) or [{}]):
+    for i, feed in enumerate(feeds or feeds_looked_at(subject)):
         fed = {**feed, **(statistics or {})}
         if lineage.eps >= 0:
             fed[lineage.eps] = noise_like(lineage, i)

@@ -16,7 +16,7 @@ from whyvae.verdict import Where
 from whyvae.watch.lineage import Dependencies
 from whyvae.watch.tape import Op
 
-MOST = 1024  # examples
+MOST = 512  # examples
 FEWEST = 30  # examples: below, a unit that fires for one in ten may be missed
 FLAT = 1e-3  # slope of an activation below which a unit passes nothing on, neither values nor gradients
 
@@ -59,11 +59,17 @@ class Layer:
     activation: str
     units: int
     dead: int  # slope below FLAT for every example
+    positions: int  # numbers of one unit in one example: pixels of a channel, steps of a sequence
     at: Where | None
 
     @property
     def share(self) -> float:
         return self.dead / self.units
+
+    @property
+    def alive(self) -> int:
+        """Numbers of one example that can move."""
+        return (self.units - self.dead) * self.positions
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,15 @@ class HiddenUnits(Probe):
         alive, examples = _alive(subject, hidden)
         if examples < FEWEST:
             raise CannotMeasure(f"needs {FEWEST} examples to call a unit dead, got {examples}")
-        layers = tuple(
-            Layer(part, op.name.rstrip("_"), mask.numel(), int((~mask).sum()), Where(*op.place) if op.place else None)
-            for (op, part, _), mask in zip(hidden, alive, strict=True)
-        )
+        layers = tuple(_layer(subject, op, part, mask) for (op, part, _), mask in zip(hidden, alive, strict=True))
         return cls(layers, examples, subject.lineage.latents)
+
+
+def _layer(subject: Any, op: Op, part: str, alive: Tensor) -> Layer:
+    size = subject.tape.slots[(op.outs or op.writes)[0]].numel
+    units, at = alive.numel(), Where(*op.place) if op.place else None
+    positions = max(1, size // max(1, subject.batch) // units)
+    return Layer(part, op.name.rstrip("_"), units, int((~alive).sum()), positions, at)
 
 
 def hidden_activations(subject: Any) -> list[Hidden]:

@@ -73,7 +73,7 @@ _COMPARING = {
 }
 
 
-_SHAPED_LIKE = {
+SHAPED_LIKE = {
     "zeros_like", "ones_like", "full_like", "empty_like", "randn_like", "rand_like", "randint_like", "new_zeros",
     "new_ones", "new_full", "new_empty", "new_tensor", "new",
 }  # fmt: skip
@@ -206,7 +206,7 @@ class Dependencies:
 
 def _uses(op: Op) -> tuple[int, ...]:
     """The slots whose values matter to `op`: `zeros_like(t)` reads the shape of t alone."""
-    return op.reads[1:] if op.name in _SHAPED_LIKE else op.reads
+    return op.reads[1:] if op.name in SHAPED_LIKE else op.reads
 
 
 def find(tape: Tape) -> Lineage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ _MODED = {  # functions that behave differently in training and evaluation, and 
     "feature_alpha_dropout": 2, "batch_norm": 5, "instance_norm": 5, "rrelu": 3,
 }  # fmt: skip
 NORMALISING = {"batch_norm", "instance_norm"}  # by statistics of the batch, or by running ones
+_PICKING = {"__getitem__", "index_select", "narrow", "select"}  # a part of the first argument, its numbers unchanged
+LARGE = 2**20  # numbers: of an external tensor of more, parts are widened, not the whole (a data set, a batch of it)
 
 
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
@@ -50,7 +53,7 @@ class Replay:
         for slot in tape.slots:
             if slot.trainable and slot.value is not None:
                 value = given.get(slot.index, slot.value)
-                self.parameters[slot.index] = _double(value.detach()).clone().requires_grad_()
+                self.parameters[slot.index] = _own(value.detach()).requires_grad_()
 
     def run(
         self,
@@ -83,7 +86,8 @@ class Replay:
                 in_cut = op.index in cut_ops
                 lookup = self._lookup(env, inside, in_cut=in_cut)
                 mode = None if batch_statistics and op.name in NORMALISING else training
-                result = _call(op, lookup, mode, attached=attached)
+                picked = self._picked(op, env, lookup)
+                result = _call(op, lookup, mode, attached=attached) if picked is None else picked
                 for slot, value in _results(op, result, lookup):
                     if slot in feed:
                         continue
@@ -109,11 +113,31 @@ class Replay:
         """What a slot from outside the tape holds, as float64 where it is floating."""
         if index in self.parameters:
             return self.parameters[index]
+        return _own(self._held(index))
+
+    def _held(self, index: int) -> Tensor:
+        """The user's own tensor."""
         slot = self.tape.slots[index]
         value = slot.live if slot.live is not None and self.current else slot.value
         if value is None:
             raise ReplayFailed(f"tensor {index} of the recorded step was not kept")
-        return _double(value.detach()).clone()
+        return value.detach()
+
+    def _picked(self, op: Op, env: Mapping[int, Tensor], lookup: Callable[[int], Tensor]) -> Tensor | None:
+        """The result of `x[rows]` where x is a large tensor from outside; None for any other op."""
+        if op.name not in _PICKING or not op.args or not isinstance(op.args[0], Ref):
+            return None
+        slot = self.tape.slots[op.args[0].slot]
+        fixed = slot.external and slot.index not in self.parameters and slot.storage not in self._written
+        if slot.numel <= LARGE or not fixed or slot.index in env:
+            return None
+        kept = self._held(slot.index)
+        result = _call(op, lambda s: kept if s == slot.index else lookup(s), None, attached=False)
+        return _own(result) if isinstance(result, Tensor) else None
+
+    @cached_property
+    def _written(self) -> set[int]:
+        return {self.tape.slots[s].storage for op in self.tape.ops for s in op.writes}
 
     def _needed(self, targets: list[int], given: frozenset[int]) -> list[int]:
         key = (tuple(targets), given)
@@ -212,6 +236,12 @@ def _in_mode(name: str, args: Any, kwargs: Any, *, training: bool) -> tuple[Any,
     if len(args) > position:
         return (*args[:position], training, *args[position + 1 :]), kwargs
     return args, {**kwargs, "use_input_stats" if name == "instance_norm" else "training": training}
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy, as float64 where it is floating."""
+    wide = _double(tensor)
+    return wide.clone() if wide is tensor else wide
 
 
 def _double(tensor: Tensor) -> Tensor:

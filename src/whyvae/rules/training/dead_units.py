@@ -23,7 +23,7 @@ USUAL = (
 
 
 def _narrow(latents: int) -> Limit:
-    return Limit("<", latents, "the number of latents: what they carry does not fit through fewer units")
+    return Limit("<", latents, "the number of latents: what they carry does not fit through fewer numbers")
 
 
 def _drowned(width: int) -> nn.Module:
@@ -46,7 +46,7 @@ class DeadUnits(Rule):
     def check(hidden: HiddenUnits) -> Verdict:
         worst = max(hidden.layers, key=lambda layer: layer.share)
         share = Evidence(f"share of dead units in the {worst.part}'s worst hidden layer", worst.share, MOST)
-        alive = Evidence("units of that layer that are alive", worst.units - worst.dead, _narrow(hidden.latents))
+        alive = Evidence("numbers of that layer that can move for an example", worst.alive, _narrow(hidden.latents))
         if worst.share <= USUAL or not (share.incriminating or alive.incriminating):
             return Healthy((share,))
         return _finding(hidden, worst, tuple(e for e in (share, alive) if e.incriminating))

@@ -1,0 +1,71 @@
+"""CAP03: see the page of the same name."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from whyvae.probes.more_latents import MoreLatents
+from whyvae.rule import EARLIER, Rule
+from whyvae.rules.capacity.blocks import MATERIAL, SHARE, severity
+from whyvae.testing import Patient, factors, kl
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.watch.subject import Subject
+
+SPARE = Limit("<", 1, "a unit that carries nothing is a spare one: z is large enough")
+WASTED = Limit(">", SHARE, "a fifth of what the code carries, as for the other parts")
+MISSED = Limit(
+    ">",
+    0.06,
+    "read out linearly, further units bring back 0.06 where training anew with as many brings back a tenth of the "
+    "variance or more (digits, 2 to 8 latents: 0.08, 0.06, 0.05 against 0.21, 0.10, 0.05)",
+)
+WIDER = Limit("<", SHARE, "a fifth: parts that are too small are repaired first, they leave residuals of their own")
+
+
+def _fitting(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return ((output - x).pow(2).sum() / (2 * 0.03) + kl(mu, logvar)) / x.shape[0]
+
+
+class LatentTooSmall(Rule):
+    """The data needs more dimensions than the latent has."""
+
+    code = "CAP03"
+    stage = 50
+    requires = EARLIER
+
+    @staticmethod
+    def check(more: MoreLatents) -> Verdict:
+        share = more.nats / max(more.rate, 1e-9)
+        missed = more.missed_before - more.missed_after
+        evidence = (
+            Evidence(f"share of the data's variance that {more.added} more latents would bring back", missed, MISSED),
+            Evidence(f"nats per example that {more.added} more latents would gain", more.nats, MATERIAL, "nats"),
+            Evidence("that gain, as a share of the nats the code carries", share, WASTED),
+            Evidence("what a wider encoder and decoder gain, as a share of it", more.wider, WIDER),
+            Evidence("latent units that carry nothing", more.units - more.active, SPARE),
+        )
+        if not all(e.incriminating for e in evidence):
+            return Healthy(evidence)
+        return Finding(
+            evidence,
+            f"The latent space is too small: all {more.units} units are in use, and reconstructions still miss "
+            f"{more.missed_before:.0%} of the data's variance along few directions; {more.added} more units would "
+            f"leave {more.missed_after:.0%}.",
+            severity(share),
+            0.9,
+            more.at,
+            nats=more.nats,
+            remedies=(
+                Remedy(
+                    "add latents",
+                    f"{2 * more.units} or more units of z, in both heads and in the decoder's first layer; those that "
+                    "are not needed stay empty",
+                    "architecture",
+                ),
+            ),
+        )
+
+    @staticmethod
+    def specimen() -> Subject:
+        data = factors(1536, latents=6)
+        return Patient(data=data, latents=2, hidden=128, decoder_hidden=128, loss=_fitting, steps=1500).train()

@@ -1,0 +1,45 @@
+"""CAP03 on literal numbers, on both sides of each limit."""
+
+from dataclasses import replace
+
+import pytest
+from literal import found
+
+from whyvae.probes.more_latents import MoreLatents
+from whyvae.rules.capacity.latent_too_small import LatentTooSmall
+from whyvae.verdict import Healthy, Where
+
+LINE = Where("train.py", 21)
+SMALL = MoreLatents(
+    nats=6.0, missed_before=0.45, missed_after=0.3, rate=8.0, wider=0.02, units=2, active=2, added=2, rows=300, at=LINE
+)
+
+
+def check(**changes):
+    return LatentTooSmall.check(replace(SMALL, **changes))
+
+
+def test_says_how_many_and_what_they_bring():
+    finding = found(check(), "all 2 units are in use", "miss 45%", "2 more units would leave 30%", at=LINE)
+    assert finding.nats == 6.0
+    assert finding.severity == "error"
+    assert "4 or more units" in finding.remedies[0].how
+
+
+@pytest.mark.parametrize(
+    ("field", "healthy", "ill"),
+    [
+        ("missed_after", 0.45 - 0.059, 0.45 - 0.061),
+        ("nats", 0.2 * 8 - 0.01, 0.2 * 8 + 0.01),
+        ("wider", 0.21, 0.19),
+        ("active", 1, 2),
+    ],
+)
+def test_both_sides_of_each_limit(field, healthy, ill):
+    assert isinstance(check(**{field: healthy}), Healthy)
+    found(check(**{field: ill}), "too small", at=LINE, severity="warning" if field == "nats" else "error")
+
+
+def test_half_a_nat_is_nothing_whatever_the_rate():
+    assert isinstance(check(nats=0.49, rate=1.0), Healthy)
+    found(check(nats=0.51, rate=1.0), "too small", at=LINE)
