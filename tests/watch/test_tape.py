@@ -369,3 +369,32 @@ def test_a_step_of_integers_is_widened_where_it_becomes_floating():
     w = nn.Parameter(torch.ones(d))
     tape, (loss,) = record(lambda x: (x.float() * w).sum() + (x.to(torch.float32) * w).sum(), torch.arange(d))
     assert float(Replay(tape).run(tape.roots)[tape.roots[0]].detach()) == float(loss.detach())
+
+
+def in_place():
+    """The tape of noise that is scaled and shifted in place, with the slots of the draw, of a copy and of the sum."""
+    recorder = Recorder()
+    with recorder:
+        noise = torch.randn(5, 3)
+        copy = noise.clone()
+        noise.mul_(torch.full((5, 3), 7.0)).add_(1.0)
+        total = noise.sum() + 0 * copy.mean()
+    recorder.tape.roots.append(recorder.slot_of(total))
+    tape = recorder.finished()
+    return tape, *(next(op.outs[0] for op in tape.ops if op.name == name) for name in ("randn", "clone", "sum"))
+
+
+def test_a_slot_is_what_it_was_before_it_was_changed_in_place():
+    tape, noise, copy, total = in_place()
+    got = Replay(tape).run([noise, copy, total])
+    torch.testing.assert_close(got[noise], got[copy])
+    assert float(got[total]) == pytest.approx(float((got[copy] * 7 + 1).sum()))
+
+
+def test_what_is_fed_is_not_changed_in_place():
+    tape, noise, _, total = in_place()
+    fed = torch.ones(5, 3, dtype=torch.float64, requires_grad=True)
+    got = Replay(tape).run([total], feed={noise: fed})
+    (slope,) = torch.autograd.grad(got[total], fed)
+    assert float(fed.sum()) == 15
+    torch.testing.assert_close(slope, torch.full_like(fed, 7))

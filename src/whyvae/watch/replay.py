@@ -80,11 +80,15 @@ class Replay:
         env: dict[int, Tensor] = dict(feed)
         inside: dict[int, Tensor] = dict(cut[1]) if cut else {}
         cut_ops = cut[0] if cut else frozenset()
+        before: dict[int, Tensor] = {}
         with _quiet_streams(seed), _default_float64():
             for position in self._needed(targets, frozenset(feed)):
                 op = self.tape.ops[position]
                 in_cut = op.index in cut_ops
                 lookup = self._lookup(env, inside, in_cut=in_cut)
+                if op.writes:
+                    handed = ((env, feed), (inside, cut[1] if cut else {}))
+                    _unharmed(op, targets, handed, lookup, before)
                 mode = None if batch_statistics and op.name in NORMALISING else training
                 picked = self._picked(op, env, lookup)
                 result = _call(op, lookup, mode, attached=attached) if picked is None else picked
@@ -94,7 +98,7 @@ class Replay:
                     made = edit[slot](value) if slot in edit else value
                     (inside if in_cut else env)[slot] = made
             outside = self._lookup(env, inside, in_cut=False)
-            return {slot: outside(slot) for slot in targets}
+            return {slot: before[slot] if slot in before else outside(slot) for slot in targets}
 
     def _lookup(self, env: dict[int, Tensor], inside: dict[int, Tensor], *, in_cut: bool) -> Callable[[int], Tensor]:
         def look(slot: int) -> Tensor:
@@ -166,6 +170,21 @@ def _results(op: Op, result: Any, lookup: Callable[[int], Tensor]) -> Iterator[t
         for slot, before in zip(op.writes, old, strict=False):
             if slot not in given:
                 yield slot, lookup(before)
+
+
+def _unharmed(
+    op: Op, targets: list[int], handed: Iterable[tuple[dict[int, Tensor], Mapping[int, Tensor]]],
+    lookup: Callable[[int], Tensor], before: dict[int, Tensor],
+) -> None:  # fmt: skip
+    """Before `op` changes a tensor in place: a copy into `before` for who asked for its old value; and what was handed
+    in (the noise of a probe, a leaf that gradients are wanted for) is changed as a copy only.
+    """
+    for slot in _written_reads(op):
+        if slot in targets:
+            before[slot] = lookup(slot).clone()
+        for values, given in handed:
+            if slot in given:
+                values[slot] = values[slot].clone()
 
 
 def _written_reads(op: Op) -> list[int]:
