@@ -1,4 +1,4 @@
-"""What others watch: the loss curve and the gradients (as AutoTrainer, Zhang et al. 2021, does), and a KL near zero."""
+"""What others watch, rebuilt here in a few rules of our own (no other tool is run): loss, gradients, and a KL near zero."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from typing import Any, Self
 
 EVERY = 20  # steps between looks
-VANISHED, EXPLODED = 1e-7, 70.0  # ratio of gradient norms, first to last layer; AutoTrainer's defaults are 1e-3, 70
-DEAD = 0.7  # share of ReLU outputs that are zero for all of a batch
+VANISHED, EXPLODED = 1e-7, 70.0  # ratio of gradient norms, first layer to largest; typed, not fitted
+DEAD = 0.7  # share of a layer's units that get no gradient from a batch
 SLOW = 0.01  # relative loss drop over the second half below which training is called stuck
 
 

@@ -67,6 +67,9 @@ def page(rows: list[Row], traincheck: dict[str, Any] | None = None) -> str:
         "## By form, severity, family and kind of model (all patients)", _by_kind(rows), "## What the faults cost", _cost(rows),
         "## Baselines (all patients trained in process)", _baselines(rows), _traincheck(rows, traincheck), _time(rows),
     ]  # fmt: skip
+    parts.append(
+        "## How this run came about\n\n" + str(traincheck["history"]) if traincheck and "history" in traincheck else ""
+    )
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -254,7 +257,7 @@ def _baselines(rows: list[Row]) -> str:
 
     lines = [
         line("whyvae (first cause)", lambda r: [*named(r)[:1], *(r["accept"] and [])]),
-        line("loss and gradient rules, as AutoTrainer watches", by_curve),
+        line("loss and gradient rules (our own rebuild of what such watchers look at)", by_curve),
         line(f"a callback that warns of a KL below {NO_KL} nats", by_kl),
         ["guessing by prevalence", f"{100 * by_chance(done):.0f} %", "-", "-"],
     ]
