@@ -200,6 +200,7 @@ def test_nats_lost_by_a_wrong_s(benches, s):
     at_best = D / 2 + D / 2 * math.log(reconstruction.mse)
     assert balance.nats_lost == pytest.approx(at_s - at_best, rel=1e-9)
     assert balance.fitting == reconstruction.mse
+    assert balance.reachable == pytest.approx(sum(EIGENVALUES[LATENTS:]) * UNBIASED / D, rel=1e-6)
     assert balance.rate == pytest.approx(sum(0.5 * math.log(v / s) for v in kept(s)), rel=1e-4)
 
 

@@ -68,3 +68,10 @@ def test_averaged_over_everything_against_summed_over_everything():
     finding = found(check(784.0 * 64, power=1, s=25088.0), "5.018e+04 times more", "64 of it for the examples in a batch",
                     at=LIKELIHOOD_AT)  # fmt: skip
     assert finding.evidence[0].measured == 784.0
+
+
+def test_the_error_of_a_model_that_the_kl_has_blurred_is_not_what_fits():
+    """s = 0.5 is the error it made itself; a linear model leaves 0.01, and alike reduced terms would say 0.0125."""
+    blurred = {"s": 0.5, "fitting": 0.5, "useful_now": 6}
+    assert isinstance(check(40.0, **blurred), Healthy)
+    found(check(40.0, **blurred, reachable=0.01), "40 times more", at=LIKELIHOOD_AT, severity="warning")

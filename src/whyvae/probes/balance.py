@@ -35,6 +35,7 @@ class Balance(Probe):
     nats_lost: float  # by a wrong s, networks frozen: D/2 (1/rho - 1 + log rho), rho = s / MSE (theory.md 1.4)
     excess_unknown: str = ""  # why prior_excess is NaN
     gap: float = math.nan  # nats from the encodings' mean and covariance to N(0, I)
+    reachable: float = math.nan  # `fitting`, or the residual of as many principal directions where that is smaller
 
     @classmethod
     def measure(
@@ -59,10 +60,12 @@ class Balance(Probe):
         fitting = 1.0 if bernoulli else reconstruction.mse
         rho = s / max(fitting, 1e-300)
         lost = 0.0 if bernoulli else reconstruction.features / 2 * (1 / rho - 1 + math.log(rho))
+        linear = (spectrum.total - sum(spectrum.eigenvalues[: usage.units])) / max(1, spectrum.features)
+        reachable = fitting if bernoulli else min(fitting, max(linear, 0.0) or fitting)
         return cls(
             s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
             spectrum.above(s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
-            excess.value, usage.rate, lost, excess.unknown, usage.gap,
+            excess.value, usage.rate, lost, excess.unknown, usage.gap, reachable,
         )  # fmt: skip
 
     @property

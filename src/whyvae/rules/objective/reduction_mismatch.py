@@ -47,7 +47,9 @@ class ReductionMismatch(Rule):
         off = max(ratio, 1 / ratio)
         mended = balance.s / whole  # both terms reduced alike, the user's own factor kept
         harmed = balance.too_heavy if heavy else balance.too_light
-        nearer = abs(math.log(balance.s / balance.fitting)) - abs(math.log(mended / balance.fitting))
+        # a heavy KL also raises the error of the model that it made: what a linear one reaches bounds it from above
+        fit = balance.fitting if math.isnan(balance.reachable) or not heavy else balance.reachable
+        nearer = abs(math.log(balance.s / fit)) - abs(math.log(mended / fit))
         counted = Evidence(
             "numbers the reconstruction is averaged over, against the KL"
             if heavy
