@@ -239,7 +239,7 @@ def test_rules_lists_pages(page, capsys):
 
 
 def test_demo_expects_the_four_cases():
-    assert {case.expected for case in CASES} == {"OBJ01", "OUT01", "CAP01", "healthy"}
+    assert {case.expected for case in CASES} == {"OBJ01", "OUT01", "CAP02", "healthy"}
     assert Outcome(Case("a.py", "OBJ01", ""), "OBJ01").as_expected
     assert not Outcome(Case("a.py", "healthy", ""), "inconclusive").as_expected
 

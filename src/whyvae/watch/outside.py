@@ -58,6 +58,7 @@ class Outside:
         self.onlooker.leaving = self.pictures.look  # what shows pictures may have been imported since
         self.count = 0  # optimiser steps done
         self.in_step = 0  # depth of optimisers' own `step`
+        self.ours = 0  # depth of the watcher's own events, which turn gradients off too
         self.before_step = False  # after a backward: gradients are clipped and logged
         self._open = False
         self._switching = False
@@ -132,7 +133,7 @@ class Outside:
             finally:
                 self._switching = False
             self._depth += 1
-            if not self._open and not self.in_step:
+            if not self._open and not self.in_step and not self.ours:
                 self._opened_by = calling_place() if self.before_step else None
                 if self._bored[self._opened_by] < BORED:
                     self.open()

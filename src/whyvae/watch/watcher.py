@@ -49,6 +49,7 @@ def _guarded(event: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(event)
     def guarded(self: Watcher, *args: Any, **kwargs: Any) -> None:
+        self.outside.ours += 1
         try:
             event(self, *args, **kwargs)
         except Exception as error:
@@ -56,6 +57,8 @@ def _guarded(event: Callable[..., None]) -> Callable[..., None]:
                 raise
             self.error, self.failures = error, self.failures + 1
             self._drop()
+        finally:
+            self.outside.ours -= 1
 
     return guarded
 

@@ -44,7 +44,7 @@ class DataDegenerate(Rule):
             variety.estimate / max(variety.available, 1) if variety.available else 1.0,
             SHARE,
         )
-        if shown.incriminating:
+        if shown.incriminating and not variety.binary:  # patterns of bits repeat among the examples at hand too
             return _unseen(variety, shown)
         return Healthy((moving, common, few, shown))
 
