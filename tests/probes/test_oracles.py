@@ -675,6 +675,14 @@ def test_share_without_gradient():
     assert len(wiring.without_gradient) == 1
 
 
+def test_a_gradient_of_zero_behind_dead_units_is_no_wiring():
+    def dead(y):
+        return torch.relu(y - 1e3)
+
+    wiring = Bench(trained(always(vae(output=dead)), lr=1e-3)).get(Wiring)
+    assert wiring.without_gradient == ()
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_detached_latent(cut):
     def sample(mu, sigma):

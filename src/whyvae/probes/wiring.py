@@ -85,7 +85,19 @@ def _without_gradient(subject: Any, slots: list[Any], stepped: frozenset[int] | 
     if not late or stepped is None:
         return []
     always = frozenset.intersection(*late)
-    return [s for s in slots if id(s.value) in always and id(s.value) in stepped]
+    idle = [s for s in slots if id(s.value) in always and id(s.value) in stepped]
+    return [s for s in idle if not _connected(subject, s)] if idle else []
+
+
+def _connected(subject: Any, slot: Any) -> bool:
+    """Has the loss a way to this parameter? Its gradient is then 0 because units are dead, which is no wiring."""
+    replay = subject.replay
+    try:
+        loss = sum(value.sum() for value in replay.run(subject.tape.roots).values())
+    except ReplayFailed:
+        return False
+    (found,) = torch.autograd.grad(loss, [replay.parameters[slot.index]], allow_unused=True)
+    return found is not None
 
 
 def _names(subject: Any, slots: list[Any]) -> tuple[str, ...]:

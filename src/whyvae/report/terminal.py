@@ -81,13 +81,19 @@ def _headline(record: JSON, lead: JSON | None) -> Panel:
 
 def _subject(subject: JSON) -> Text:
     first = [subject.get(key) for key in ("script", "model", "posterior", "likelihood")]
-    second = [_variance(subject.get("noise_variance")), _data(subject.get("data") or {})]
+    second = [_variance(subject), _data(subject.get("data") or {})]
     lines = (" · ".join(str(part) for part in parts if part) for parts in (first, second))
     return Text("\n".join(line for line in lines if line), style="dim")
 
 
-def _variance(value: Any) -> str:
-    return "" if value is None else f"noise variance the loss implies: s = {number(value)}"
+def _variance(subject: JSON) -> str:
+    """s is a variance for squared errors; where the likelihood sets its own variance it is the weight of the KL."""
+    value, likelihood = subject.get("noise_variance"), str(subject.get("likelihood", ""))
+    if value is None:
+        return ""
+    own = likelihood.startswith(("Bernoulli", "continuous Bernoulli", "Poisson"))
+    what = "weight of the KL per nat of likelihood: beta" if own else "noise variance the loss implies: s"
+    return f"{what} = {number(value)}"
 
 
 def _data(data: JSON) -> str:

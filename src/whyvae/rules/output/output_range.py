@@ -18,6 +18,11 @@ FLOOR = Limit(
 )
 
 
+def _scaled(output: outputs.OutputRange) -> str:
+    shifted = f"(x - {output.data_low:.4g})" if output.data_low else "x"
+    return f"x = {shifted} / {output.data_high - output.data_low:.4g}"
+
+
 class OutputRange(Rule):
     """The output activation cannot reach the data's values."""
 
@@ -50,7 +55,7 @@ class OutputRange(Rule):
             remedies=(
                 Remedy(
                     "scale the data into the range",
-                    f"x = (x - {output.data_low:.4g}) / {output.data_high - output.data_low:.4g} before training, and undo it after sampling",
+                    f"{_scaled(output)} before training, and undo it after sampling",
                 ),
                 Remedy(
                     "remove the activation",
