@@ -73,7 +73,7 @@ def test_one_screen_tells_what_why_where_and_what_to_do(tmp_path, monkeypatch):
     for part in (
         "SICK  repair OBJ02 reduction-mismatch first",
         "diagonal Gaussian, 20 units · Bernoulli (BCE)",
-        "s = 392 · data 1 x 28 x 28 in [0, 1]",
+        "beta = 392 · data 1 x 28 x 28 in [0, 1]",
         "confidence 99%, costs 34.1 nats per example",
         "> 5.31",
         "train.py:17    loss = bce + kl",

@@ -114,6 +114,15 @@ def outside(stage: Stage, hair: float = HAIR) -> float:
     return float(out.double().mean())
 
 
+def lost(stage: Stage) -> float:
+    """Squared distance that cutting off moves the numbers, as a share of their variance, 1 at most: faint noise below
+    black is nothing, half of standardised data is much.
+    """
+    moved = (stage.values - stage.values.clamp(stage.low, stage.high)).double().square().mean()
+    spread = stage.values.double().var(correction=0)
+    return min(1.0, float(moved / spread)) if float(spread) > 0 else float(moved > 0)
+
+
 def levels(stage: Stage) -> float:
     """How many whole numbers are left."""
     low, high = ends(stage.values.clamp(stage.low, stage.high))

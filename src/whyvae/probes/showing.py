@@ -13,7 +13,7 @@ from whyvae.audit.likelihood import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import target_rows
 from whyvae.probes.layout import scrambled
-from whyvae.probes.lossy import WHOLE, Stage, Way, called, contrast, ends, levels, outside, stages
+from whyvae.probes.lossy import WHOLE, Stage, Way, called, contrast, ends, levels, lost, outside, stages
 from whyvae.probes.objective import audited_likelihood
 from whyvae.probes.output import ACTIVATIONS
 from whyvae.probes.recipes import Recipe, recipe
@@ -35,7 +35,7 @@ class Picture:
 
     at: Where | None
     by: str  # what cuts, or shows
-    cut: float  # share of the numbers outside `allowed`
+    cut: float  # what cutting off at `allowed` moves, squared, as a share of the variance of the numbers
     given: tuple[float, float]
     allowed: tuple[float, float]
     levels: float  # different whole numbers the picture can have; inf where it is not made of whole numbers
@@ -78,12 +78,12 @@ def _picture(subject: Any, shown: Shown) -> Picture | None:
     except ReplayFailed:
         return None
     order = scrambled(subject, way.call.tape, way.start, way.end, fed, shown, way.recipe)
-    worst = max(ideal, key=outside, default=Stage(called(shown), torch.zeros(1), -math.inf, math.inf, False, None))
+    worst = max(ideal, key=lost, default=Stage(called(shown), torch.zeros(1), -math.inf, math.inf, False, None))
     if not ideal and not order:
         return None
     place = worst.place or shown.place
     return Picture(
-        Where(*place) if place else None, worst.by, outside(worst) if ideal else 0.0, ends(worst.values),
+        Where(*place) if place else None, worst.by, lost(worst) if ideal else 0.0, ends(worst.values),
         (worst.low, worst.high), min((levels(s) for s in ideal if s.whole), default=math.inf),
         max((outside(s, 1 / 255) for s in drawn if s.by == WHOLE), default=0.0),
         contrast(striped[-1], ends(meant)) if striped else math.nan, _left_out(subject, way), order,

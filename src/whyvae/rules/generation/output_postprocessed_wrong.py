@@ -13,7 +13,7 @@ from whyvae.testing import Model, Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
 
-CUT = Limit(">", 0.05, "a twentieth of the numbers would be lost even if the decoder made no error")
+CUT = Limit(">", 0.05, "a twentieth of the data's variance would be lost even if the decoder made no error")
 WRAPPED = Limit(
     ">",
     0.01,
@@ -22,7 +22,7 @@ WRAPPED = Limit(
 LEVELS = Limit("<", 3, "black and white at most, whatever the decoder puts out")
 FLAT = Limit("<", 0.6, "more than a third of the contrast of the data is gone")
 MOVED = Limit(">", 0, "a picture is its numbers in their places")
-BROKEN = 0.2  # share of lost numbers above which a picture is hardly one of the data
+BROKEN = 0.2  # share of what is lost above which a picture is hardly one of the data
 
 
 def _evidence(picture: Picture) -> tuple[Evidence, ...]:
@@ -34,7 +34,7 @@ def _evidence(picture: Picture) -> tuple[Evidence, ...]:
     ]
     if picture.levels < float("inf"):
         found.append(Evidence("different whole numbers that the picture can have", picture.levels, LEVELS))
-    found.append(Evidence(f"share of the numbers that {picture.by} cuts off", picture.cut, CUT))
+    found.append(Evidence(f"share of the variance that {picture.by} cuts off", picture.cut, CUT))
     found.append(
         Evidence(
             "share of the shown numbers outside 0 to 255 when they are made whole numbers", picture.wrapped, WRAPPED
@@ -59,7 +59,7 @@ def _summary(picture: Picture) -> str:
     if worst is LEVELS:
         return f"Samples lie between {given} when they are made whole numbers from 0 to 255: the pictures are black."
     if worst is CUT:
-        return f"{picture.by[0].upper() + picture.by[1:]} keeps {allowed} only, and perfect samples would arrive there between {given}: {picture.cut:.0%} of their numbers would be lost."
+        return f"{picture.by[0].upper() + picture.by[1:]} keeps {allowed} only, and perfect samples would arrive there between {given}: {picture.cut:.0%} of their variance would be lost."
     if worst is WRAPPED:
         return f"{picture.wrapped:.1%} of the samples' numbers lie outside 0 to 255 when they are made whole numbers, and begin again at the other end: specks."
     return f"The pictures have {picture.contrast:.0%} of the contrast of the data: samples are rescaled or squashed though they are in the data's range already."
