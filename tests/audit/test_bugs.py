@@ -492,6 +492,13 @@ def bce_arguments_exchanged(m, x):
     return F.binary_cross_entropy(x, y, reduction="sum") + kl_sum(mu, lv)
 
 
+@bug(family("swapped bernoulli"), model=probabilities)
+def bce_by_hand_with_exchanged_roles_and_clamps(m, x):
+    y, mu, lv = m(x)
+    a, b = y.clamp(1e-6, 1 - 1e-6), x.clamp(1e-6, 1 - 1e-6)
+    return -(a * torch.log(b) + (1 - a) * torch.log(1 - b)).sum() + kl_sum(mu, lv)
+
+
 def reconstruction_with_the_wrong_sign(a):
     assert a.likelihood.sign == -1
     assert not a.objective().weight_known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -149,6 +150,8 @@ def input_rows(subject: Any) -> Tensor:
 
 def target_rows(subject: Any) -> Tensor:
     """What the loss compares with, [n, D], over the recorded steps."""
+    with suppress(CannotMeasure):  # of several candidates it settles which the target is
+        audited_likelihood(subject)
     target = subject.lineage.target
     if target is None or target < 0:
         raise CannotMeasure("what the loss compares the output with was not found")
