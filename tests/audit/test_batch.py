@@ -63,3 +63,13 @@ def test_one_size_is_rewritten(loss, power):
 @pytest.mark.parametrize("loss", [halved, summed_kl])
 def test_a_size_hidden_in_a_factor_is_not_guessed(loss):
     assert math.isnan(Objective.measure(trained(loss, [64] * 4)).noise_variance_half_batch)
+
+
+def test_a_weight_that_moves_between_steps_is_no_batch_size():
+    weights = iter([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    subject = trained(lambda error, divergence, n: halved(error, next(weights) * divergence, n), [64, 64, 40, 64, 64])
+    assert math.isnan(_at_another_size(subject))
+
+
+def test_sizes_that_are_nearly_one_are_not_compared():
+    assert math.isnan(_at_another_size(trained(summed_error, [64, 64, 60, 64])))

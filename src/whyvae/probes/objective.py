@@ -15,6 +15,9 @@ from whyvae.verdict import Where
 from whyvae.watch.lineage import Dependencies, Lineage, NoVAE, find
 from whyvae.watch.replay import Replay, ReplayFailed
 
+APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s
+STEADY = 1e-4  # of log s between two steps of one size; rounding moves it by 1e-6
+
 
 @dataclass(frozen=True)
 class Objective(Probe):
@@ -211,14 +214,17 @@ def _at_another_size(subject: Any) -> float:
     for step in reversed(subject.steps):
         if not step.finite or len(step.tape.ops) != len(subject.tape.ops) or step.tape.shape_key() == mine:
             continue
-        near = min(usual, key=lambda other: abs(other.index - step.index), default=None)
-        if near is None:
-            break
+        around = sorted(usual, key=lambda other: abs(other.index - step.index))[:2]
         try:
-            (size, there), (other, here) = _size_and_s(step), _size_and_s(near)
+            size, there = _size_and_s(step)
+            pairs = [_size_and_s(other) for other in around]
         except (NoVAE, ReplayFailed):
             continue
-        if size != other and there > 0 and here > 0:
+        if len(pairs) < 2 or not there > 0 or not all(here > 0 for _, here in pairs):
+            continue
+        (other, here), (_, beside) = pairs
+        moves = abs(math.log(here / beside)) > STEADY  # the weight is annealed, or the scale is learned
+        if not moves and abs(math.log(size / other)) > APART:
             return math.log(there / here) / math.log(size / other)
     return math.nan
 
