@@ -30,7 +30,7 @@ class Audited:
 
     @property
     def s(self):
-        """The weight of the KL over the scale of the likelihood: theory.md 0.3."""
+        """The weight of the KL over the scale of the likelihood"""
         return self.regulariser.weight / self.likelihood.scale
 
     def subject(self):

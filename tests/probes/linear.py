@@ -1,4 +1,4 @@
-"""The linear VAE: its optimum, and what probes must say of it in closed form (theory.md 3.1, 3.2).
+"""The linear VAE: its optimum, and what probes must say of it in closed form.
 
 Data have the wanted covariance exactly, and a linear model's averages depend on nothing else.
 """
@@ -75,7 +75,7 @@ class Linear:
         return model
 
     def best(self):
-        """(A, T) of the best factorised posterior for this decoder: theory.md 3.2."""
+        """(A, T) of the best factorised posterior for this decoder"""
         precision = torch.eye(self.W.shape[1], dtype=torch.float64) + self.W.T @ self.W / self.s
         return torch.linalg.solve(precision, self.W.T) / self.s, 1 / precision.diagonal()
 

@@ -1,6 +1,6 @@
 """Every probe against numbers known beforehand: closed forms, exact counts, and second derivations.
 
-The linear VAE stands at its optimum without training; what it must measure is in theory.md 3.
+The linear VAE stands at its optimum without training; what it must measure is known in closed form (Lucas et al. 2019).
 """
 
 import math
@@ -121,7 +121,7 @@ def test_encodings_fill_the_prior_exactly(benches, s):
 
 
 def test_gap_of_scaled_and_shifted_encodings():
-    """Encodings N(m, c): KL per unit (c + m^2 - 1 - log c) / 2 (theory.md 3.6)."""
+    """Encodings N(m, c): KL per unit (c + m^2 - 1 - log c) / 2."""
     linear = Linear.optimum(0.25, 3, eigenvalues=(4.0, 2.0, 1.0, 0.1))
     linear.A, linear.T = linear.A * 2, linear.T * 4  # aggregated variance 4 each
     model = linear.model()
@@ -205,7 +205,7 @@ def test_nats_lost_by_a_wrong_s(benches, s):
 
 
 def test_fixed_point_of_s_is_the_discarded_variance():
-    """At s = mean of the dropped eigenvalues, s = MSE: nothing is lost (theory.md 3.1)."""
+    """At s = mean of the dropped eigenvalues, s = MSE: nothing is lost."""
     s = sum(EIGENVALUES[LATENTS:]) / (D - LATENTS)
     balance = Linear.optimum(s, LATENTS).bench().get(Balance)
     assert Linear.optimum(s, LATENTS).sse / D == pytest.approx(s, rel=1e-12)
@@ -219,7 +219,7 @@ def test_facts_quote_the_audit(benches):
     assert (facts.likelihood, facts.limits) == ("Gaussian (squared error)", ())
 
 
-# ------------------------------------------------------------------ BCE, as theory.md 3.5 has it
+# ---------------------------------------------------------------- BCE
 def equicorrelated(features, common, alone, copies):
     """Bits with mean 1/2 and correlation rho = 2 common / (2^D alone + 2 common), exactly."""
     patterns = torch.tensor(np.indices((2,) * features).reshape(features, -1).T).double()

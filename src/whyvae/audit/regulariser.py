@@ -16,7 +16,7 @@ from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # residual up to which a formula counts as met: rounding and guards (+1e-8) stay below 1e-6,
-# every wrong formula tried lies above 5e-3 (theory.md 0.2)
+# every wrong formula tried lies above 5e-3
 NOTHING = 1e-12  # a gradient this much smaller than the reconstruction's is none at all
 
 

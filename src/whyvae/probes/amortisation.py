@@ -14,7 +14,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
 from whyvae.probes.objective import Objective, audited_likelihood
 
-STEPS = 120  # of local optimisation (theory.md 1.6 uses 250)
+STEPS = 120  # of local optimisation
 ROUND = 8  # steps whose draws have mean 0 and covariance 1 together; sigma moves once in a round
 RATE = 0.15  # of mu at the start, decaying to 0
 AVERAGED = 24  # last steps, of which mu is the mean

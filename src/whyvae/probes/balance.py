@@ -15,7 +15,7 @@ from whyvae.probes.reconstruction import Reconstruction
 
 FAR = 0.05  # of the data's variance: 5 times what 500 examples are apart from 500 others; convicts with LICENCE only
 
-LICENCE = 0.04  # capacity faults inflate the residual too: they alone leave s / MSE at 0.07 to 0.5 (theory.md 7.4)
+LICENCE = 0.04  # capacity faults inflate the residual too: they alone leave s / MSE at 0.07 to 0.5
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Balance(Probe):
     useful_fitting: int  # and at the fitting s
     prior_excess: float  # squared distance from the data that draws from the prior add, in the data's variances
     rate: float
-    nats_lost: float  # by a wrong s, networks frozen: D/2 (1/rho - 1 + log rho), rho = s / MSE (theory.md 1.4)
+    nats_lost: float  # by a wrong s, networks frozen: D/2 (1/rho - 1 + log rho), rho = s / MSE
     excess_unknown: str = ""  # why prior_excess is NaN
     gap: float = math.nan  # nats from the encodings' mean and covariance to N(0, I)
     reachable: float = math.nan  # `fitting`, or the residual of as many principal directions where that is smaller

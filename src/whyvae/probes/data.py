@@ -71,7 +71,7 @@ class Data(Probe):
 class Spectrum(Probe):
     """Eigenvalues of the covariance of the target, largest first, and the collapse threshold they imply.
 
-    `threshold` is lambda_max(F^-1 J) at the best constant output (theory.md 0.4): lambda_1 for squared errors, the
+    `threshold` is lambda_max(F^-1 J) at the best constant output: lambda_1 for squared errors, the
     largest eigenvalue of P^-1/2 C P^-1/2 for BCE. A loss whose s (or effective beta) lies above it has its optimum at
     the collapsed model. `edge` is how far sampling noise may push it (Marchenko-Pastur).
     """

@@ -13,7 +13,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import feeds_looked_at
 
 PER_UNIT = 5  # encodings: the logarithm of a determinant known from fewer is off by a tenth of a nat a unit
-ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Var(mu) = 0.01 (theory.md 1.5)
+ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Var(mu) = 0.01
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ STEADY = 1e-4  # of log s between two steps of one size; rounding moves it by 1e
 @dataclass(frozen=True)
 class Objective(Probe):
     """The loss of one training step. `noise_variance` is s = w / c: for squared errors the observation variance
-    that makes the loss an ELBO, for BCE the effective beta (theory.md 0.3). Weights are per nat summed over the batch.
+    that makes the loss an ELBO, for BCE the effective beta. Weights are per nat summed over the batch.
     """
 
     posterior: str

@@ -46,7 +46,7 @@ class OutputActivation(Probe):
 class OutputRange(Probe):
     """How much of the data the output cannot reach, whatever the weights.
 
-    `unreachable` is sum_j dist(x_j, range)^2 per example: an exact lower bound on the squared error (theory.md 1.3).
+    `unreachable` is sum_j dist(x_j, range)^2 per example: an exact lower bound on the squared error.
     """
 
     activation: str  # "" where the output is a plain parametrised function
