@@ -168,12 +168,12 @@ def _forgotten(course: Course, objective: Objective, pool: Pool, achieved: float
     order = torch.randperm(pool.distinct, generator=generator)
     out, kept = order[: pool.distinct // 3], order[pool.distinct // 3 :]
     left, judged = (Court(course, objective, pool.batches(c, JUDGED, generator), 2) for c in (out, kept))
-    feeds, begin = pool.batches(kept, 48, generator), time.perf_counter()
+    feeds, begin = pool.batches(kept, 48, generator), time.process_time()
     forgotten, error = 0.0, math.nan
     with course.branched():
         course.prime(feeds[:16])
         for step in course.train(feeds, 1.0):
-            late = time.perf_counter() - begin > SECONDS or step >= MOST_STEPS
+            late = time.process_time() - begin > SECONDS or step >= MOST_STEPS
             if step % CHECK and not late:
                 continue
             rose = -left.gained()

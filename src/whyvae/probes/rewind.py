@@ -85,9 +85,9 @@ def _impossible(subject: Any, course: Course, start: Feed | None) -> str:
 
 
 def _afforded(course: Course, feed: Feed) -> int:
-    begin = time.perf_counter()
+    begin = time.process_time()
     course.gradients(feed, 0)
-    affordable = int(SECONDS / max(time.perf_counter() - begin, 1e-9))
+    affordable = int(SECONDS / max(time.process_time() - begin, 1e-9))
     return max(FEWEST_STEPS, min(MOST_STEPS, affordable, int(course.subject.count) // 2))
 
 
