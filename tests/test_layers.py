@@ -17,6 +17,7 @@ ROOMS = [
     {"examine"},
     {"report"},
     {"api"},
+    {"treat"},
     {"demo", "command_run"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,1 @@
+"""ACT: change one thing, retrain the user's own script, compare."""

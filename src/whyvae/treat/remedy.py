@@ -1,0 +1,98 @@
+"""What can be changed, and how: by an injection at run time, by an edit of the source, or by both."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from whyvae.verdict import Safety
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+    from whyvae.treat.injector import Injector
+
+JSON = dict[str, Any]
+
+
+class NoEdit(Exception):
+    """There is no safe edit; the message says why. `snippet` is to be pasted, at `where` ("file:line")."""
+
+    def __init__(self, reason: str, snippet: str = "", where: str = "") -> None:
+        super().__init__(reason)
+        self.snippet, self.where = snippet, where
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """One change to try: plain data, which crosses processes. `settings` are the remedy's own, as JSON knows them."""
+
+    remedy: str
+    says: str  # what it changes, in one sentence
+    codes: tuple[str, ...]  # the findings it answers
+    safety: Safety
+    settings: JSON
+
+    def to_dict(self) -> JSON:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        return cls(**{**entry, "codes": tuple(entry["codes"])})
+
+
+class Remedy(ABC):
+    """A change of one kind. `treats`: the codes of the findings it may answer."""
+
+    name: ClassVar[str]
+    treats: ClassVar[tuple[str, ...]]
+    safety: ClassVar[Safety] = "retrain"
+
+    @classmethod
+    @abstractmethod
+    def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        """What to try against the finding `code` of this case, most promising first; nothing where it cannot help."""
+
+    @classmethod
+    def inject(cls, settings: JSON, injector: Injector) -> bool:
+        """Sets the change up before the script runs; False: it has no form at run time."""
+        return False
+
+    @classmethod
+    def edit(cls, case: Case, settings: JSON) -> dict[str, str]:
+        """Path of each changed file -> its new text.
+
+        Raises:
+            NoEdit: no safe edit is known for this source.
+        """
+        raise NoEdit("this remedy has no source form")
+
+    @classmethod
+    def treatment(cls, code: str, says: str, **settings: Any) -> Treatment:
+        return Treatment(cls.name, says, (code,), cls.safety, settings)
+
+
+@cache
+def all_remedies() -> dict[str, type[Remedy]]:
+    """Every remedy of `treat/remedies/` by its name."""
+    from whyvae.treat import remedies
+
+    found: dict[str, type[Remedy]] = {}
+    for module in sorted(pkgutil.iter_modules(remedies.__path__), key=lambda m: m.name):
+        loaded = importlib.import_module(f"{remedies.__name__}.{module.name}")
+        for value in vars(loaded).values():
+            if isinstance(value, type) and issubclass(value, Remedy) and value is not Remedy:
+                found[value.name] = value
+    return found
+
+
+def proposals(case: Case) -> list[Treatment]:
+    """What to try against the first cause of a case, by remedies in the order of their names, each one's best first."""
+    cause = case.first_cause
+    if cause is None:
+        return []
+    return [t for r in all_remedies().values() if cause.code in r.treats for t in r.proposals(case, cause.code)]
