@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from whyvae.probe import Bench, CannotMeasure, Probe
 from whyvae.record import Examination, Found
+from whyvae.treat.source import read
 
 P = TypeVar("P", bound=Probe)
 
@@ -39,7 +40,7 @@ class Case:
             return None
 
     def source(self, file: str) -> str:
-        """The text of one of the user's files, read once."""
+        """The text of one of the user's files with its own line ends, read once."""
         if file not in self.sources:
-            self.sources[file] = Path(file).read_text(encoding="utf-8")
+            self.sources[file] = read(file)
         return self.sources[file]

@@ -12,8 +12,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 LARGEST_COPY = 32 * 2**20  # bytes: a data tensor above this is kept by reference, not copied
+MOST_FRAMES = 12  # of the user's, kept of a call
 MOST_OPS = 50_000  # a longer window is not a training step (a whole evaluation ran in it): given up
 
 
@@ -29,6 +32,22 @@ class Place(NamedTuple):
 
     file: str
     line: int
+
+
+class Frame(NamedTuple):
+    """Where in its source a running function was: `code.co_positions()` of the instruction, resolved when asked for."""
+
+    code: CodeType
+    instruction: int
+
+    @property
+    def span(self) -> tuple[int, int, int, int] | None:
+        """(line, end line, column, end column in bytes) of the expression it was evaluating."""
+        span = next(islice(self.code.co_positions(), self.instruction, None), (None,) * 4)
+        line, end, column, end_column = span
+        if line is None or end is None or column is None or end_column is None:
+            return None
+        return line, end, column, end_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,7 @@ class Op:
     grad: bool  # was autograd on?
     place: Place | None
     random: bool = False  # draws from a random stream
+    frames: tuple[Frame, ...] = ()  # of the user's code, from `place` outwards
 
 
 @dataclass(slots=True)
@@ -369,6 +389,7 @@ class Recorder(TorchFunctionMode):
             for tensor in written:  # a parameter stepped by hand: from here on it is another one
                 self._slot_of.pop(id(tensor), None)
             return
+        place, frames = calling_frames()
         writes = tuple(self._new_slot(t, external=False) for t in written)  # a new version of the tensor
         fresh = [t for t in results if not any(t is w for w in written) and not self._known(t)]
         for tensor in fresh:
@@ -387,8 +408,9 @@ class Recorder(TorchFunctionMode):
                 outs,
                 writes,
                 grad,
-                calling_place(),
+                place,
                 random,
+                frames,
             )
         )
 
@@ -396,7 +418,8 @@ class Recorder(TorchFunctionMode):
         """`torch.normal(mean, std)` as what it does: a standard draw, scaled and shifted, nothing differentiated."""
         mean = args[0] if args else kwargs.get("mean", 0.0)
         std = args[1] if len(args) > 1 else kwargs.get("std", 1.0)
-        eps, place, ops = len(self.tape.slots), calling_place(), self.tape.ops
+        eps, ops = len(self.tape.slots), self.tape.ops
+        place, frames = calling_frames()
         self.tape.slots.append(Slot(eps, tuple(out.shape), out.dtype, False, True, -1 - eps))
         ops.append(
             Op(
@@ -412,6 +435,7 @@ class Recorder(TorchFunctionMode):
                 False,
                 place,
                 True,
+                frames,
             )
         )
         made = self._new_slot(out, external=False)
@@ -429,6 +453,7 @@ class Recorder(TorchFunctionMode):
                 (),
                 False,
                 place,
+                frames=frames,
             )
         )
 
@@ -577,16 +602,28 @@ def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
 
 def calling_place() -> Place | None:
     """The innermost line that is neither ours nor torch's."""
+    return calling_frames()[0]
+
+
+def calling_frames() -> tuple[Place | None, tuple[Frame, ...]]:
+    """The innermost line that is neither ours nor torch's, and the user's frames from the innermost outwards."""
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - the documented way costs a list of all frames
     best: Place | None = None
+    found: list[Frame] = []
     while frame is not None:
-        file = frame.f_code.co_filename
-        if not (
-            file.startswith((_TORCH, _HERE, "<frozen")) or (file.startswith(_LIBRARY) and "site-packages" not in file)
-        ):
-            if best is None:
-                best = Place(file, frame.f_lineno)
-            if "site-packages" not in file:
-                return Place(file, frame.f_lineno)
+        code = frame.f_code
+        if not _foreign(code.co_filename):
+            if best is None or (not found and "site-packages" not in code.co_filename):
+                best = Place(code.co_filename, frame.f_lineno)
+            if "site-packages" not in code.co_filename:
+                found.append(Frame(code, frame.f_lasti // 2))
+                if code.co_name == "<module>" or len(found) == MOST_FRAMES:
+                    break
         frame = frame.f_back
-    return best
+    return best, tuple(found)
+
+
+@cache
+def _foreign(file: str) -> bool:
+    """Ours, torch's, or of the standard library."""
+    return file.startswith((_TORCH, _HERE, "<frozen")) or (file.startswith(_LIBRARY) and "site-packages" not in file)

@@ -1,0 +1,344 @@
+"""Where in the user's source the functions of the recorded step were called, and by which names the tensors go there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.source import Source
+from whyvae.watch.lineage import LOSSES, MIXING
+from whyvae.watch.tape import Frame, Op, Ref
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+REVERSED = {"__rsub__", "__rdiv__", "__rpow__", "__rtruediv__", "__radd__", "__rmul__", "__rmatmul__", "rsub"}
+COMMUTING = {"mul", "add", "__mul__", "__add__"}
+
+
+@dataclass(frozen=True, eq=False)
+class Spot:
+    """An expression of the user's."""
+
+    source: Source
+    node: cst.CSTNode
+
+    @property
+    def where(self) -> str:
+        return f"{self.source.path}:{self.source.line(self.node)}"
+
+    @property
+    def code(self) -> str:
+        return self.source.code(self.node)
+
+    @property
+    def simple(self) -> bool:
+        """A name, or attributes of one: may be written down again elsewhere in its function."""
+        return simple(self.node)
+
+
+class Sites:
+    """The recorded step of a case beside its source."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.subject = case, case.subject
+        self._sources: dict[str, Source] = {}
+
+    # ------------------------------------------------------------------ files
+    def source(self, file: str) -> Source:
+        """A file of the user's, and the edits collected for it.
+
+        Raises:
+            NoEdit: it is none of the user's.
+        """
+        if file not in self._sources:
+            if not Path(file).is_file() or "site-packages" in file:
+                raise NoEdit("the code is not in a file of yours")
+            self._sources[file] = Source(file, self.case.source(file))
+        return self._sources[file]
+
+    def script(self) -> Source:
+        return self.source(str(Path(self.case.script).resolve()))
+
+    def result(self) -> dict[str, str]:
+        """Path of each edited file -> its new text."""
+        edited = {file: s.result() for file, s in self._sources.items() if s.edited}
+        if not edited:
+            raise NoEdit("there was nothing to change")
+        return edited
+
+    # ------------------------------------------------------------------ from functions to expressions
+    def of_frame(self, frame: Frame) -> Spot | None:
+        if frame.span is None:
+            return None
+        try:
+            source = self.source(frame.code.co_filename)
+        except NoEdit:
+            return None
+        node = source.at(frame.span)
+        return None if node is None else Spot(source, node)
+
+    def of(self, op: Op, depth: int = 0) -> Spot | None:
+        """The expression that called `op`; `depth` > 0: that called the function it stands in, and so on."""
+        return self.of_frame(op.frames[depth]) if len(op.frames) > depth else None
+
+    def operands(self, op: Op) -> list[tuple[Any, Spot]]:
+        """(Ref or constant, its expression) of each argument of `op` that the source shows."""
+        spot = self.of(op)
+        if spot is None:
+            return []
+        pairs = _operands(op, spot, self._known(op))
+        return [(value, Spot(spot.source, node)) for value, node in pairs]
+
+    def _known(self, op: Op) -> dict[int, str]:
+        return self._named.get(op.frames[0].code, {}) if op.frames else {}
+
+    def operand(self, op: Op, slot: int) -> Spot | None:
+        return next((s for value, s in self.operands(op) if isinstance(value, Ref) and value.slot == slot), None)
+
+    def made_at(self, slot: int) -> Spot | None:
+        """The expression whose value the tensor is."""
+        position = self.subject.deps.producer.get(slot)
+        return None if position is None else self.of(self.subject.tape.ops[position])
+
+    # ------------------------------------------------------------------ names
+    @cached_property
+    def _named(self) -> dict[Any, dict[int, str]]:
+        """Function (its code object) -> slot -> the name it has there."""
+        found: dict[Any, dict[int, str]] = {}
+        self.__dict__["_named"] = found  # what is known so far helps to read the rest
+        returned: dict[tuple[Any, Frame], Op] = {}
+        for op in self.subject.tape.ops:
+            spot = self.of(op)
+            if spot is None:
+                continue
+            names = found.setdefault(op.frames[0].code, {})
+            for slot, name in (*_bound(op, spot), *self._passed(op)):
+                names.setdefault(slot, name)
+            for value, operand in self.operands(op):
+                if isinstance(value, Ref) and operand.simple:
+                    names.setdefault(value.slot, operand.code)
+            if len(op.frames) > 1:
+                returned[op.frames[0].code, op.frames[1]] = op
+        for op in returned.values():
+            for slot, name in self._returned(op):
+                found.setdefault(op.frames[1].code, {}).setdefault(slot, name)
+        return found
+
+    @cached_property
+    def _values(self) -> dict[int, int]:
+        """id of an expression -> the slot it made."""
+        spots = ((op, self.of(op)) for op in self.subject.tape.ops if len(op.outs) == 1)
+        return {id(spot.node): op.outs[0] for op, spot in spots if spot is not None}
+
+    def _returned(self, op: Op) -> Iterator[tuple[int, str]]:
+        """(slot, name) for what the function that called `op` gave back to names."""
+        spot, call = self.of(op), self.of(op, 1)
+        function = spot.source.enclosing(spot.node, cst.FunctionDef) if spot else None
+        target = _target(call) if call else None
+        if spot is None or target is None or function is None:
+            return
+        inner = {name: slot for slot, name in self.names(op).items()}
+        for statement in spot.source.nodes(cst.Return, function):
+            made, names = elements(statement.value), elements(target)
+            for value, name in zip(made, names, strict=False) if len(made) == len(names) else ():
+                slot = inner.get(dotted(value), self._values.get(id(value)))
+                if slot is not None and simple(name):
+                    yield slot, dotted(name)
+
+    def _passed(self, op: Op) -> Iterator[tuple[int, str]]:
+        """(slot, name of the parameter) for what the function that called `op` was given by name."""
+        call = self.of(op, 1)
+        if call is None or not isinstance(call.node, cst.Call):
+            return
+        spot = self.of(op)
+        function = spot.source.enclosing(spot.node, (cst.FunctionDef, cst.Lambda)) if spot else None
+        if function is None:
+            return
+        outer = {name: slot for slot, name in self._named.get(op.frames[1].code, {}).items()}
+        for parameter, value in arguments(function, call.node).items():
+            if simple(value) and (slot := outer.get(dotted(value))) is not None:
+                yield slot, parameter
+
+    def name(self, slot: int, where: Op) -> str | None:
+        """What the tensor is called in the function that called `where`."""
+        return self.names(where).get(slot)
+
+    def names(self, where: Op) -> dict[int, str]:
+        return self._named.get(where.frames[0].code, {}) if where.frames else {}
+
+
+def arguments(function: cst.CSTNode, call: cst.Call) -> dict[str, cst.BaseExpression]:
+    """Parameter -> what a call gives for it."""
+    parameters = [p.name.value for p in (*function.params.posonly_params, *function.params.params)]  # type: ignore[attr-defined]
+    if parameters[:1] in (["self"], ["cls"]):
+        parameters = parameters[1:]
+    given: dict[str, cst.BaseExpression] = {}
+    for position, argument in enumerate(call.args):
+        if argument.star:
+            break
+        if argument.keyword is not None:
+            given[argument.keyword.value] = argument.value
+        elif position < len(parameters):
+            given[parameters[position]] = argument.value
+    return given
+
+
+def simple(node: cst.CSTNode) -> bool:
+    while isinstance(node, cst.Attribute):
+        node = node.value
+    return isinstance(node, cst.Name)
+
+
+def dotted(node: cst.CSTNode) -> str:
+    """`a.b.c` of a name or an attribute; "" for anything else."""
+    if isinstance(node, cst.Name):
+        return str(node.value)
+    if isinstance(node, cst.Attribute):
+        left = dotted(node.value)
+        return f"{left}.{node.attr.value}" if left else ""
+    return ""
+
+
+def imported(source: Source) -> set[str]:
+    """Names that stand for modules, or for what was imported from one."""
+    kept: set[str] | None = source.__dict__.get("_imported")
+    if kept is None:
+        kept = set()
+        for node in source.nodes((cst.Import, cst.ImportFrom)):
+            names = node.names
+            for alias in () if isinstance(names, cst.ImportStar) else names:
+                kept.add(alias.evaluated_alias or dotted(alias.name).split(".")[0])
+        source.__dict__["_imported"] = kept
+    return kept
+
+
+def number(node: cst.CSTNode) -> float | None:
+    """The value of a literal number; None for anything else."""
+    if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Minus):
+        inner = number(node.expression)
+        return None if inner is None else -inner
+    if isinstance(node, cst.Integer | cst.Float):
+        return float(node.evaluated_value)
+    if isinstance(node, cst.BinaryOperation):
+        left, right = number(node.left), number(node.right)
+        if left is None or right is None:
+            return None
+        return _computed(node.operator, left, right)
+    return None
+
+
+def _computed(operator: cst.BaseBinaryOp, left: float, right: float) -> float | None:
+    try:
+        if isinstance(operator, cst.Power):
+            return float(left**right)
+        if isinstance(operator, cst.Multiply):
+            return left * right
+        return left / right if isinstance(operator, cst.Divide) else None
+    except (ArithmeticError, TypeError):
+        return None
+
+
+def _operands(op: Op, spot: Spot, known: dict[int, str]) -> list[tuple[Any, cst.CSTNode]]:
+    node, args = spot.node, list(op.args)
+    if isinstance(node, cst.BinaryOperation | cst.AugAssign):
+        sides = [node.left, node.right] if isinstance(node, cst.BinaryOperation) else [node.target, node.value]
+        if len(args) < 2:
+            return []
+        if op.name in REVERSED or (op.name in COMMUTING and _exchanged(args, sides, known)):
+            sides.reverse()
+        return list(zip(args[:2], sides, strict=True))
+    if isinstance(node, cst.UnaryOperation):
+        return [(args[0], node.expression)] if args else []
+    if isinstance(node, cst.Subscript | cst.Attribute):
+        return [(args[0], node.value)] if args else []
+    return _arguments(op, args, node, spot.source) if isinstance(node, cst.Call) else []
+
+
+def _exchanged(args: list[Any], sides: Sequence[cst.CSTNode], known: dict[int, str]) -> bool:
+    """`100 * kl` arrives as (kl, 100): which side is the tensor?"""
+    if isinstance(args[1], Ref) or not isinstance(args[0], Ref):
+        return False
+    left, right = (_certainly(side, float(args[1])) for side in sides)
+    if left != right:
+        return left
+    name = known.get(args[0].slot)
+    if name is not None and any(dotted(side) == name for side in sides):
+        return dotted(sides[1]) == name
+    return (
+        (not _looks_tensor(sides[0]) and _looks_tensor(sides[1]))
+        or (simple(sides[0]) and not simple(sides[1]))
+        or isinstance(sides[0], cst.Attribute)
+    )
+
+
+def _certainly(side: cst.CSTNode, value: float) -> bool:
+    literal = number(side)
+    return literal is not None and abs(literal - value) <= 1e-9 * abs(value)
+
+
+# Of the library's functions, those called through an object (`criterion(output, x)`) with their own first arguments.
+_THROUGH_OBJECTS = LOSSES | MIXING
+
+_PLAIN_CALLS = {"len", "min", "max", "float", "int", "math", "np", "round", "abs"}
+
+
+def _looks_tensor(side: cst.CSTNode) -> bool:
+    """Calls of tensors' functions and arithmetic with them; a number is a literal, `len(x)`, `min(1, ...)`."""
+    if isinstance(side, cst.Call):
+        return dotted(side.func).split(".")[0] not in _PLAIN_CALLS
+    if isinstance(side, cst.BinaryOperation):
+        return _looks_tensor(side.left) or _looks_tensor(side.right)
+    if isinstance(side, cst.UnaryOperation):
+        return _looks_tensor(side.expression)
+    return False
+
+
+def _arguments(op: Op, args: list[Any], node: cst.Call, source: Source) -> list[tuple[Any, cst.CSTNode]]:
+    given = [a.value for a in node.args if a.keyword is None and not a.star]
+    named = {a.keyword.value: a.value for a in node.args if a.keyword is not None}
+    function = node.func
+    own = isinstance(function, cst.Attribute) and function.attr.value == op.name
+    root = dotted(function).split(".")[0]
+    if own and isinstance(function, cst.Attribute) and root not in imported(source):
+        given = [function.value, *given]  # a method of the tensor
+    elif not own and dotted(function).split(".")[-1] != op.name and op.name not in _THROUGH_OBJECTS:
+        return []  # it was called inside of what stands there
+    pairs: list[tuple[Any, cst.CSTNode]] = list(zip(args, given, strict=False))
+    pairs += [(op.kwargs[k], v) for k, v in named.items() if k in op.kwargs]
+    order = _ORDER.get(op.name, ())
+    taken = len(given)
+    pairs += [(args[i], named[k]) for i, k in enumerate(order) if i >= taken and i < len(args) and k in named]
+    return pairs
+
+
+_ERRORS = ("mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss", "smooth_l1_loss")
+_ORDER = dict.fromkeys(_ERRORS, ("input", "target"))
+
+
+def _target(spot: Spot) -> cst.CSTNode | None:
+    """What the value of an expression is assigned to, if that is what is done with it."""
+    statement = spot.source.parent(spot.node)
+    if not isinstance(statement, cst.Assign) or statement.value is not spot.node or len(statement.targets) != 1:
+        return None
+    return statement.targets[0].target
+
+
+def elements(node: cst.CSTNode | None) -> list[cst.CSTNode]:
+    """Of a tuple its elements; of anything else the thing itself."""
+    if isinstance(node, cst.Tuple | cst.List):
+        return [e.value for e in node.elements]
+    return [] if node is None else [node]
+
+
+def _bound(op: Op, spot: Spot) -> Iterator[tuple[int, str]]:
+    """(slot, name) where the expression's value is given a name."""
+    names = elements(_target(spot))
+    if len(names) == len(op.outs):
+        yield from ((o, spot.source.code(n)) for o, n in zip(op.outs, names, strict=True) if simple(n))

@@ -1,0 +1,45 @@
+"""The weight of the KL term is changed where it is written down, else where the term is added."""
+
+from __future__ import annotations
+
+import pytest
+from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, difference, edited
+
+from whyvae.treat.remedy import NoEdit
+
+CASES = [
+    (TRAINER, ("beta: float = 1.0", "beta: float = 80.0"), "beta: float = 1.0"),
+    (TRAINER, ("Trainer(Config(),", "Trainer(Config(beta=80),"), "trainer = Trainer(Config(beta=1), (torch.rand(128, 20) > 0.5).float())"),
+    (TRAINER, ("rec + self.cfg.beta * kld", "rec + 80 * kld"), "loss = rec + 1 * kld"),
+    (TRAINER, ("rec + self.cfg.beta * kld", "rec + kld * 80"), "loss = rec + kld * 1"),
+    (TRAINER, ("rec + self.cfg.beta * kld", "0.0125 * rec + kld"), "loss = 0.0125 * rec + 0.0125 * kld"),
+    (FUNCTIONS, ("KL_WEIGHT = 1.0", "KL_WEIGHT = 80.0"), "KL_WEIGHT = 1.0"),
+    (FUNCTIONS, ("KL_WEIGHT * divergence(m, s).sum(1)", "divergence(m, s).sum(1) * min(80, 80 * (1 + step))"),
+     "loss = (fit + divergence(m, s).sum(1) * (0.0125 * min(80, 80 * (1 + step)))).mean()"),
+    (FUNCTIONS, ("fit + KL_WEIGHT *", "fit / 80 +"), "loss = (fit / 80 + 0.0125 * divergence(m, s).sum(1)).mean()"),
+    (DISTRIBUTIONS, ("data, weight=1.0)\n    print", "data, weight=80.0)\n    print"),
+     "train(Encoder(), decoder := nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30)), data, weight=1.0)"),
+    (DISTRIBUTIONS, ("log_px - weight * kl_divergence", "log_px - kl_divergence"),
+     "return -(log_px - 0.0125 * kl_divergence(posterior, prior)).mean()"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("patient", "mistake", "expected"), CASES)
+def test_the_weight_is_folded_or_written_where_the_term_is_added(tmp_path, patient, mistake, expected):
+    text = broken(patient, *mistake)
+    new = edited(tmp_path, text, "kl_weight", factor=1 / 80)
+    gone, came = difference(text, new)
+    assert came == [expected]
+    assert len(gone) == 1
+
+
+def test_a_name_that_is_used_for_more_than_the_weight_keeps_its_value(tmp_path):
+    text = broken(FUNCTIONS, "KL_WEIGHT = 1.0", "KL_WEIGHT = 80.0")
+    text = broken(text, "lr=2e-3", "lr=2e-5 * KL_WEIGHT")
+    _, came = difference(text, edited(tmp_path, text, "kl_weight", factor=1 / 80))
+    assert came == ["loss = (fit + 0.0125 * KL_WEIGHT * divergence(m, s).sum(1)).mean()"]
+
+
+def test_a_weight_that_is_right_is_left(tmp_path):
+    with pytest.raises(NoEdit, match="already"):
+        edited(tmp_path, FUNCTIONS, "kl_weight", factor=1.0)
