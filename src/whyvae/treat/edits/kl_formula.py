@@ -1,0 +1,107 @@
+"""The KL of the posterior that is sampled, KL(N(mu, sigma^2) || N(0, 1)), in place of what stands there, in the user's names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from whyvae.audit.cut import gradient, head_values, injected, posterior
+from whyvae.audit.regulariser import EXACT, least_squares
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.terms import Term, Terms
+from whyvae.watch.replay import ReplayFailed
+from whyvae.watch.tape import Op
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+TWICE = {  # twice the KL of one unit, its terms in the order people write them
+    "logvar": ("{m}**2", "{s}.exp()", "- {s}", "- 1"),
+    "std": ("{m}**2", "{s}**2", "- 2 * {s}.log()", "- 1"),
+    "logstd": ("{m}**2", "(2 * {s}).exp()", "- 2 * {s}", "- 1"),
+    "var": ("{m}**2", "{s}", "- {s}.log()", "- 1"),
+}
+NEGATIVE = {
+    "logvar": "1 + {s} - {m}**2 - {s}.exp()",
+    "std": "1 + 2 * {s}.log() - {m}**2 - {s}**2",
+    "logstd": "1 + 2 * {s} - {m}**2 - (2 * {s}).exp()",
+    "var": "1 + {s}.log() - {m}**2 - {s}",
+}
+SNIPPET = "kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)  # per example; logvar = log(sigma**2)\n"
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    sites = Sites(case)
+    terms = Terms(sites)
+    if len(terms.kl) != 1:
+        raise NoEdit("the KL is made of several parts that are added apart", SNIPPET, terms.spot(terms.kl[0]).where)
+    term = terms.kl[0]
+    try:
+        _replace(sites, terms, term)
+    except NoEdit as no:
+        raise NoEdit(str(no), SNIPPET, terms.spot(term).where) from no
+    return sites.result()
+
+
+def _replace(sites: Sites, terms: Terms, term: Term) -> None:
+    core, spot, op = _core(sites, terms, term)
+    names = sites.names(op)
+    roles = terms.roles(list(names))
+    spread = next((kind for kind in ("logvar", "logstd", "std", "var") if kind in roles), None)
+    if "mu" not in roles or spread is None:
+        raise NoEdit("mu and sigma have no names where the KL is computed")
+    sign, twice = _form(terms, core)
+    written = _written(spread, names[roles["mu"]], names[roles[spread]], sign=sign, twice=twice)
+    spot.source.replace(spot.node, written)
+
+
+def _written(spread: str, mu: str, sigma: str, *, sign: int, twice: bool) -> str:
+    if sign < 0:
+        text = NEGATIVE[spread].format(m=mu, s=sigma)
+    else:
+        first, second, *rest = (part.format(m=mu, s=sigma) for part in TWICE[spread])
+        text = " ".join([first, "+", second, *rest])
+    return text if twice else f"0.5 * ({text})"
+
+
+def _core(sites: Sites, terms: Terms, term: Term) -> tuple[int, Spot, Op]:
+    """(slot, its expression, its function): the last tensor on the way to the term with a number for each unit."""
+    slot, shape = term.slot, terms.tape.slots[terms.lineage.z].shape
+    for op in terms.chain(term.slot, terms.kl_side):
+        slot = next(r for r in op.reads if r in terms.kl_side)
+    position = terms.deps.producer.get(slot)
+    spot = sites.made_at(slot)
+    if position is None or spot is None or terms.tape.slots[slot].shape != shape:
+        raise NoEdit("the terms of the KL are not written as one sum over the latent units")
+    return slot, spot, terms.tape.ops[position]
+
+
+def _form(terms: Terms, core: int) -> tuple[int, bool]:
+    """How the core must be written: with which sign it enters the loss, and whether as twice the KL."""
+    lineage, replay = terms.lineage, terms.subject.replay
+    try:
+        held = replay.run([core])[core].detach().clone().requires_grad_()
+        loss = replay.run(list(terms.tape.roots), feed={core: held})
+        (slope,) = torch.autograd.grad(torch.stack([v.sum() for v in loss.values()]).sum(), held)
+        heads = [v.requires_grad_() for v in injected(head_values(lineage, replay), 1.0)]
+        feed = dict(zip(lineage.heads, heads, strict=True))
+        value = replay.run([core], feed=feed, attached=True)[core]
+        mu, sigma = posterior(lineage, replay, heads)
+    except (ReplayFailed, RuntimeError) as failed:
+        raise NoEdit("the KL could not be computed again") from failed
+    parts = ((mu**2).sum() / 2, (sigma**2).sum() / 2, -sigma.abs().log().sum(), mu.sum())
+    basis = torch.stack([gradient(p, heads) for p in parts], 1)
+    fitted, rest = least_squares(basis, gradient(value.sum(), heads))
+    sign = 1 if float(slope.mean()) > 0 else -1
+    c = fitted * sign
+    if rest < EXACT and bool(((c[:3] - c[0]).abs() < EXACT * c[0]).all()) and float(c[3].abs()) < EXACT * float(c[0]):
+        raise NoEdit("it says so already")
+    return sign, _typical(fitted) > 1.4
+
+
+def _typical(fitted: torch.Tensor) -> float:
+    """The usual size of the coefficients that are there: 2 where `1 + logvar - ...` is written, 1 with its 0.5 inside."""
+    sizes = fitted.abs()
+    return float(sizes[sizes > 0.2 * sizes.max()].median())
