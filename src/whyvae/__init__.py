@@ -16,13 +16,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from whyvae.api import assert_healthy, run
     from whyvae.api import examine_model as examine
+    from whyvae.estimator import VAE
     from whyvae.report import Report
     from whyvae.watch.watcher import watch
 
-__all__ = ["Report", "__version__", "assert_healthy", "examine", "run", "watch"]
+__all__ = ["VAE", "Report", "__version__", "assert_healthy", "examine", "run", "watch"]
 
 _LAZY = {
     "Report": "whyvae.report",
+    "VAE": "whyvae.estimator",
     "assert_healthy": "whyvae.api",
     "run": "whyvae.api",
 }

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from whyvae import __version__, pages
 from whyvae.command_run import FINDINGS, HEALTHY, NOT_EXAMINED, complain, run_command
+from whyvae.command_train import add_sample, add_train
 from whyvae.probe import debugging
 
 EXIT_STATUS = "exit status: 0 healthy, 1 findings, 2 could not examine (the reason on stderr)"
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"whyvae {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_run(commands)
+    add_train(commands, EXIT_STATUS)
+    add_sample(commands, EXIT_STATUS)
     command = commands.add_parser("rules", help="the catalogue of diagnoses")
     command.set_defaults(call=_rules)
     command = commands.add_parser("explain", help="the page of one diagnosis")

@@ -1,0 +1,1 @@
+"""What the training loop of `whyvae.train` is made of."""
