@@ -81,8 +81,6 @@ def _add_training(group: Any) -> None:
     add("--compile", action="store_true", help="torch.compile")
     often = "write a checkpoint no more often (%(default)s)"
     add("--checkpoint-seconds", metavar="X", type=float, default=15.0, help=often)
-    often = "write a checkpoint no more often (%(default)s)"
-    add("--checkpoint-seconds", metavar="X", type=float, default=15.0, help=often)
 
 
 def add_sample(commands: Commands, epilog: str) -> None:
