@@ -131,24 +131,27 @@ def train_command(options: argparse.Namespace) -> int:
             "checkpoint_seconds",
         )
         return _train(options, reading, model, TrainConfig(**{k: getattr(options, k) for k in settings}))
-    except (ValueError, OSError, RuntimeError) as error:
-        if _ours(error):
-            return complain(str(error))
-        raise
+    except _told_in_one_line() as error:
+        return complain(str(error))
 
 
-def _ours(error: Exception) -> bool:
-    """An error that says in one line what the user can do; DataError and BrokenCheckpoint are ValueErrors."""
+def _told_in_one_line() -> tuple[type[Exception], ...]:
+    """Errors that say what the user can do."""
+    from whyvae.data import DataError
+    from whyvae.models.build import Unfit
+    from whyvae.training.checkpoint import BrokenCheckpoint
     from whyvae.training.run import TrainingFailed
 
-    return isinstance(error, TrainingFailed | OSError) or (isinstance(error, ValueError) and bool(str(error)))
+    return DataError, Unfit, BrokenCheckpoint, TrainingFailed, OSError
 
 
 def _train(options: argparse.Namespace, reading: dict[str, Any], model: ModelConfig, config: TrainConfig) -> int:
+    from whyvae.models.build import resolved
     from whyvae.reference import new_folder, write_settings
     from whyvae.train import train
 
     data = _loaded(options, reading)
+    model = resolved(model, data)
     if _rank() > 0:
         train(data, model, config)
         return HEALTHY
@@ -252,7 +255,7 @@ def _progress(options: argparse.Namespace, steps: int) -> Iterator[Told]:
 
 
 def sample_command(options: argparse.Namespace) -> int:
-    from whyvae.data import load
+    from whyvae.data import DataError, load
     from whyvae.reference import read_settings, write_samples
     from whyvae.sampling import draws, generated
     from whyvae.training.checkpoint import BrokenCheckpoint
@@ -271,7 +274,7 @@ def sample_command(options: argparse.Namespace) -> int:
             f"{folder} holds no finished run of `whyvae train`"
             + (" (--resume goes on with it)" if folder.is_dir() else "")
         )
-    except (ValueError, OSError) as error:
+    except (DataError, OSError) as error:
         return complain(str(error))
     print("\n".join(map(str, written)))
     return HEALTHY

@@ -48,7 +48,7 @@ def train(
 ) -> Trained:
     """
     Raises:
-        ValueError: a choice that does not fit the data.
+        Unfit: a choice that does not fit the data.
         TrainingFailed: the loss is no number.
         BrokenCheckpoint: `resume` without a usable checkpoint in `folder`.
     """

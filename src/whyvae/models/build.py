@@ -20,7 +20,13 @@ Family = Literal["auto", "mlp", "linear", "conv", "sequence", "recurrent"]
 Noise = Literal["auto", "gaussian", "gaussian-per-feature", "bernoulli", "categorical", "logistic-mixture", "mixed"]
 PriorName = Literal["standard", "mixture", "vamp"]
 RANGED = {"bernoulli", "categorical", "logistic-mixture"}  # likelihoods of values in [0, 1]
-BETWEEN = 0.5  # of the variance that 0-1 values of this mean would have: below, values lie between the ends
+AT_THE_ENDS = (
+    0.75  # of the variance that 0-1 values of the same mean have: below it, values lie between the ends too often
+)
+
+
+class Unfit(ValueError):
+    """A choice that does not fit the data; the message is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +54,21 @@ def resolved(config: ModelConfig, data: Dataset) -> ModelConfig:
     """No choice left open.
 
     Raises:
-        ValueError: a family or likelihood that does not fit the data.
+        Unfit: a family or likelihood that does not fit the data.
     """
     family = config.family if config.family != "auto" else _family(data)
     noise = config.likelihood if config.likelihood != "auto" else _noise(data)
     wanted = {"conv": "image", "sequence": "sequence", "recurrent": "sequence"}.get(family)
     if wanted not in {None, data.kind}:
-        raise ValueError(f"family {family} is for {wanted}s; {data.source} holds {data.kind}s")
+        raise Unfit(f"family {family} is for {wanted}s; {data.source} holds {data.kind}s")
     if (noise == "mixed") != (data.kind == "table"):
         only = "mixed" if data.kind == "table" else "any but mixed"
-        raise ValueError(f"likelihood {noise} does not fit a {data.kind}: use {only}")
+        raise Unfit(f"likelihood {noise} does not fit a {data.kind}: use {only}")
     bounded = data.kind in {"image", "vector"}
     whole = bounded and data.summary.whole
     if noise in RANGED and not (bounded if noise == "bernoulli" else whole):
         what = "a range" if noise == "bernoulli" else "whole numbers in a range"
-        raise ValueError(
-            f"likelihood {noise} is for images or vectors of {what}; {data.source} holds {data.kind}s without"
-        )
+        raise Unfit(f"likelihood {noise} is for images or vectors of {what}; {data.source} holds {data.kind}s without")
     levels = round(float(data.summary.high.max() - data.summary.low.min())) + 1 if noise == "categorical" else 0
     widths = config.widths or {"conv": (32, 64, 128), "sequence": (32, 64, 64), "recurrent": (128,), "linear": ()}.get(
         family, (512, 256)
@@ -86,7 +90,7 @@ def _noise(data: Dataset) -> Noise:
     """Values that lie mostly at the ends of their range are Bernoulli's, others Gaussian."""
     if data.kind == "table":
         return "mixed"
-    return "bernoulli" if data.kind in {"image", "vector"} and ends(data) > BETWEEN else "gaussian"
+    return "bernoulli" if data.kind in {"image", "vector"} and ends(data) > AT_THE_ENDS else "gaussian"
 
 
 def ends(data: Dataset) -> float:

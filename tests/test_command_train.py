@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+
+from whyvae.cli import main
+from whyvae.data import load
+
+QUICK = ["--steps", "300", "--widths", "32", "--latents", "3", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder, and the status of the command that made it."""
+    out = tmp_path_factory.mktemp("out")
+    status = main(["train", "sklearn:digits", "--out", str(out), "--json", str(out / "record.json"), *QUICK])
+    (folder,) = (p for p in out.iterdir() if p.is_dir())
+    return folder, status
+
+
+def test_a_run_folder_holds_what_was_made(run):
+    folder, status = run
+    names = {p.name for p in folder.iterdir()}
+    assert {
+        "config.json",
+        "model.safetensors",
+        "metrics.jsonl",
+        "record.json",
+        "samples.npy",
+        "evaluation.json",
+    } <= names
+    assert np.load(folder / "samples.npy").shape == (64, 1, 8, 8)
+    record = json.loads((folder / "record.json").read_text())
+    assert record == json.loads((folder.parent / "record.json").read_text())
+    assert status == {"healthy": 0, "sick": 1, "inconclusive": 2}[record["verdict"]]
+    assert record["subject"]["script"] == "sklearn:digits"
+
+
+@pytest.mark.parametrize("sampler", ["prior", "gmm"])
+def test_samples_are_drawn_from_a_run(run, tmp_path, capsys, sampler):
+    to = tmp_path / "made.npy"
+    assert main(["sample", str(run[0]), "-n", "9", "--sampler", sampler, "--to", str(to), "--seed", "4"]) == 0
+    assert str(to) in capsys.readouterr().out
+    made = np.load(to)
+    assert made.shape == (9, 1, 8, 8)
+    assert made.dtype == np.uint8
+    assert made.max() <= 16
+
+
+def test_the_default_place_of_samples_is_the_run(run):
+    assert main(["sample", str(run[0])]) == 0
+    assert (run[0] / "samples-prior.npy").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nowhere.npy"], "does not exist"),
+        (["train", "sklearn:digits", "--family", "sequence"], "is for sequences"),
+        (["train", "--resume", "nowhere"], "no run folder"),
+        (["sample", "nowhere"], "no finished run"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_data_or_a_run_to_resume(capsys):
+    with pytest.raises(SystemExit):
+        main(["train"])
+    assert "DATA" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["sklearn:digits", "sklearn:breast_cancer"])
+def test_the_defaults_make_a_healthy_vae(source, tmp_path):
+    assert main(["train", source, "--out", str(tmp_path), "--quiet"]) == 0
+    (folder,) = tmp_path.iterdir()
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert found["quality_of_samples"] > 0.5
+
+
+def test_sources_are_kept_with_the_run(run):
+    held = json.loads((run[0] / "config.json").read_text())
+    assert held["data"]["source"] == "sklearn:digits"
+    assert len(load(**held["data"])) == 1797
