@@ -39,11 +39,14 @@ def examine(
     select: Iterable[str] | None = None,
     ignore: Iterable[str] | None = None,
     rules: Rules | None = None,
+    bench: Bench | None = None,
 ) -> Examination:
-    """`select` and `ignore` take codes or prefixes of codes: "OBJ" is every OBJ rule."""
+    """`select` and `ignore` take codes or prefixes of codes: "OBJ" is every OBJ rule. `bench`: of this subject, to ask
+    it afterwards for what was measured.
+    """
     begin = time.perf_counter()
     chosen = choose(all_rules() if rules is None else rules, select, ignore)
-    bench = Bench(subject)
+    bench = bench or Bench(subject)
     verdicts = _judge(bench, chosen)
     findings = _ranked(_linked(_found(chosen, verdicts)))
     skipped = tuple(

@@ -20,7 +20,7 @@ def literals(spot: Spot, value: float, depth: int = 0) -> list[Spot]:
     if depth > DEEPEST:
         return []
     found: list[Spot] = []
-    for candidate in _bindings(source, node):
+    for candidate in bindings(source, node):
         for literal in literals(Spot(source, candidate), value, depth + 1):
             if all(literal.node is not f.node for f in found):
                 found.append(literal)
@@ -37,7 +37,7 @@ def same(a: float | None, b: float) -> bool:
     return a is not None and abs(a - b) <= 1e-6 * max(abs(a), abs(b))
 
 
-def _bindings(source: Source, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+def bindings(source: Source, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """The expressions a name, attribute or item may have its value from."""
     if isinstance(node, cst.Name):
         yield from _of_name(source, node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -64,12 +65,16 @@ class Remedy(ABC):
 
     @classmethod
     def edit(cls, case: Case, settings: JSON) -> dict[str, str]:
-        """Path of each changed file -> its new text.
+        """Path of each changed file -> its new text: what `treat/edits/` has under the remedy's name.
 
         Raises:
             NoEdit: no safe edit is known for this source.
         """
-        raise NoEdit("this remedy has no source form")
+        module = f"whyvae.treat.edits.{cls.name}"
+        if importlib.util.find_spec(module) is None:
+            raise NoEdit("this remedy has no source form")
+        edited: dict[str, str] = importlib.import_module(module).edit(case, settings)
+        return edited
 
     @classmethod
     def treatment(cls, code: str, says: str, **settings: Any) -> Treatment:

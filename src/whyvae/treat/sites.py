@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import libcst as cst
@@ -171,7 +172,11 @@ class Sites:
         return self.names(where).get(slot)
 
     def names(self, where: Op) -> dict[int, str]:
-        return self._named.get(where.frames[0].code, {}) if where.frames else {}
+        return self.names_of(where.frames[0].code) if where.frames else {}
+
+    def names_of(self, code: CodeType) -> dict[int, str]:
+        """Slot -> its name in a function of the user's."""
+        return self._named.get(code, {})
 
 
 def arguments(function: cst.CSTNode, call: cst.Call) -> dict[str, cst.BaseExpression]:

@@ -18,6 +18,9 @@ _LOOSE = (cst.IfExp, cst.Lambda, cst.BooleanOperation, cst.Comparison, cst.Named
 _SUMS = (cst.Add, cst.Subtract, cst.BitOr, cst.BitAnd, cst.BitXor, cst.LeftShift, cst.RightShift)
 
 
+WIDEST = 110  # characters of a line that gets a comment
+
+
 class Source:
     """The text, its tree, and the edits collected so far: none overlaps another."""
 
@@ -92,6 +95,9 @@ class Source:
     def line(self, node: cst.CSTNode) -> int:
         return int(self._ranges[node].start.line)
 
+    def end_line(self, node: cst.CSTNode) -> int:
+        return int(self._ranges[node].end.line)
+
     def code(self, node: cst.CSTNode) -> str:
         """Its text, without parentheses around it."""
         start, end = self._offsets(node)
@@ -121,6 +127,14 @@ class Source:
             before, after = "(" + before, after + ")"
         self._add(start, start, before + opened)
         self._add(end, end, closed + after)
+
+    def comment(self, node: cst.CSTNode, text: str) -> None:
+        """A comment at the end of the line a node ends on, where there is none yet and it fits."""
+        line = self._lines[self.end_line(node) - 1]
+        bare = line.rstrip()
+        if "#" not in line and len(bare) + len(text) < WIDEST:
+            end = self._starts[self.end_line(node) - 1] + len(bare)
+            self._add(end, end, f"  # {text}")
 
     def insert_before(self, node: cst.CSTNode, new: str) -> None:
         """A statement of its own line before the statement `node` stands in."""

@@ -29,6 +29,12 @@ loss = reconstruction + kl.sum(1).mean()  # kl: [batch, latents]
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
+    calibrate(sites)
+    return sites.result()
+
+
+def calibrate(sites: Sites) -> None:
+    """Collects the edits of both terms."""
     terms = Terms(sites)
     if len(terms.reconstruction) != 1:
         raise NoEdit("the reconstruction is made of several parts", SNIPPET)
@@ -44,7 +50,6 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     except NoEdit as no:
         raise NoEdit(str(no), SNIPPET, spot.where) from no
     weigh_one(sites, terms)
-    return sites.result()
 
 
 def _wrap(sites: Sites, terms: Terms, term: Term, spot: Spot) -> None:

@@ -1,0 +1,104 @@
+"""Takes an activation out of the user's source, wherever it is written."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from whyvae.probes.output import ACTIVATIONS
+from whyvae.treat.program import built
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot, dotted
+from whyvae.treat.source import Source
+from whyvae.watch.tape import Op, Ref
+
+FENCES = {*ACTIVATIONS, "clamp", "clamp_", "clip", "clamp_min", "clamp_max", "prelu", "log_sigmoid", "logsigmoid"}
+
+
+def after_last_layer(sites: Sites, slot: int) -> list[Op]:
+    """The activations between a tensor and the last parametrised function before it, in the order they are applied."""
+    deps = sites.subject.deps
+    found: list[Op] = []
+    while (position := deps.producer.get(slot)) is not None:
+        op = sites.subject.tape.ops[position]
+        sources = [r for r in op.reads if r not in deps.parametric]
+        if deps.is_mixing(op) or len(sources) != 1:
+            break
+        if op.name in FENCES:
+            found.insert(0, op)
+        slot = sources[0]
+    return found
+
+
+def remove(sites: Sites, op: Op) -> None:
+    """Collects the edit that leaves an activation out.
+
+    Raises:
+        NoEdit: it is not written in a place of its own.
+    """
+    spot = sites.of(op)
+    if spot is None or not isinstance(spot.node, cst.Call):
+        raise NoEdit("the activation is applied in code that is not yours")
+    inner = next((s for value, s in sites.operands(op) if isinstance(value, Ref)), None)
+    if inner is not None and _name(spot.node) == op.name:
+        spot.source.replace(spot.node, inner.code)
+        return
+    layer = built(Spot(spot.source, spot.node.func))
+    if layer is not None and _is(layer.node, op) and spot.node.args:
+        spot.source.replace(spot.node, spot.source.code(spot.node.args[0].value))
+    elif layer is not None and _name(layer.node) == "Sequential" and _cut(layer, op):
+        return
+    elif layer is not None and _blocks(sites, spot, op):
+        spot.source.replace(spot.node.func, f"{spot.source.code(spot.node.func)}[0]")
+    else:
+        _identity(spot.source, op)
+
+
+def _name(node: cst.CSTNode) -> str:
+    return dotted(node.func).split(".")[-1] or _method(node) if isinstance(node, cst.Call) else ""
+
+
+def _method(call: cst.Call) -> str:
+    return str(call.func.attr.value) if isinstance(call.func, cst.Attribute) else ""
+
+
+def _is(node: cst.CSTNode, op: Op) -> bool:
+    """`nn.Sigmoid()` is what calls `sigmoid`."""
+    return _name(node).lower() == op.name.rstrip("_").replace("_", "") and _name(node)[:1].isupper()
+
+
+def _cut(layer: Spot, op: Op) -> bool:
+    """The layer out of `nn.Sequential(...)`, if it is written there."""
+    assert isinstance(layer.node, cst.Call)  # noqa: S101 - its caller looked
+    args = list(layer.node.args)
+    at = next((i for i in reversed(range(len(args))) if _is(args[i].value, op)), None)
+    if at is None:
+        return False
+    if at > 0:
+        layer.source.cut(args[at - 1], args[at])
+    else:
+        _to_identity(layer.source, args[at].value)
+    return True
+
+
+def _blocks(sites: Sites, spot: Spot, op: Op) -> bool:
+    """Does the call stand for one layer and this activation behind it, in a helper of the user's (`dense(8, 4)(h)`)?"""
+    here = [o for o in sites.subject.tape.ops if o.frames and op.frames and o.frames[0] == op.frames[0]]
+    made = built(Spot(spot.source, spot.node.func)) if isinstance(spot.node, cst.Call) else None
+    own = {f.name.value: f for f in spot.source.nodes(cst.FunctionDef)}
+    function = own.get(_name(made.node)) if made else None
+    sequential = function is not None and any(_name(c) == "Sequential" for c in spot.source.nodes(cst.Call, function))
+    return sequential and len(here) == 2 and sites.subject.deps.is_mixing(here[0]) and here[1] is op
+
+
+def _identity(source: Source, op: Op) -> None:
+    """`nn.Identity()` in place of the only such layer of the file."""
+    every = [n for n in source.nodes(cst.Call) if _is(n, op)]
+    if len(every) != 1:
+        raise NoEdit(f"`{op.name}` is not written in a place of its own")
+    _to_identity(source, every[0])
+
+
+def _to_identity(source: Source, call: cst.CSTNode) -> None:
+    assert isinstance(call, cst.Call)  # noqa: S101 - its callers looked
+    text = source.code(call.func)
+    source.replace(call, f"{text[: -len(_name(call))] or 'torch.nn.'}Identity()")

@@ -1,0 +1,63 @@
+"""More latent units: in the heads, in the decoder's first layer, and where new examples are drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.treat.layers import Layers
+from whyvae.treat.literals import written
+from whyvae.treat.program import calls
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, number
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+    from whyvae.watch.tape import Op
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    sites = Sites(case)
+    layers, lineage = Layers(sites), case.subject.lineage
+    old, new = int(lineage.latents), int(settings["latents"])
+    if old >= new:
+        raise NoEdit(f"there are {old} latent units already")
+    for head in _heads(layers):
+        width = layers.width(head)
+        if width % old:
+            raise NoEdit("the heads make another number of values than there are latent units")
+        layers.set(layers.outputs(head), width, new * width // old)
+    for first in _first(layers):
+        layers.set(layers.inputs(first), old, new)
+    _draws(sites, old, new)
+    return sites.result()
+
+
+def _heads(layers: Layers) -> list[Op]:
+    made = set(layers.subject.lineage.heads)
+    ops = [op for op in layers.tape.ops if layers.is_layer(op) and not made.isdisjoint(op.outs)]
+    if not ops:
+        raise NoEdit("the layers that make mu and sigma were not found")
+    return ops
+
+
+def _first(layers: Layers) -> list[Op]:
+    """The decoder's layers that read z itself."""
+    lineage, deps = layers.subject.lineage, layers.deps
+    decoder = deps.descendants([lineage.z]) & deps.ancestors([lineage.output])
+    ops = [op for op in layers.tape.ops if layers.is_layer(op) and not decoder.isdisjoint(op.outs)]
+    later = {o for op in ops for o in deps.descendants(op.outs)}
+    return [op for op in ops if later.isdisjoint(r for r in op.reads if r not in deps.parametric)]
+
+
+def _draws(sites: Sites, old: int, new: int) -> None:
+    """`torch.randn(16, 8)` where new examples are drawn: its last number, if it is the number of latent units."""
+    source = sites.script()
+    for name in ("randn", "zeros", "normal"):
+        for call in calls(source, name):
+            last = call.args[-1].value if call.args and call.args[-1].keyword is None else None
+            if isinstance(last, cst.Tuple) and last.elements:
+                last = last.elements[-1].value
+            if last is not None and number(last) == old and len(call.args) > 1:
+                source.replace(last, written(new))

@@ -1,0 +1,53 @@
+"""The data is scaled where it is made: into [0, 1] by its range, or each feature to mean 0 and spread 1.
+
+A squared error falls with the square of the scale: `calibrate` has the loss follow it (see `calibrated`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.treat.edits.calibrated import calibrate
+from whyvae.treat.literals import written
+from whyvae.treat.program import data_root, loops, siblings
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    sites = Sites(case)
+    if settings.get("calibrate"):
+        calibrate(sites)
+    how = settings.get("how", "range")
+    snippet = "x = (x - x.mean(0)) / (x.std(0) + 1e-6)  # x: all the data, before training\n"
+    if how == "range":
+        low, high = float(settings["low"]), float(settings["high"])
+        before, after = into_unit(low, high)
+        snippet = f"x = {before}x{after}  # before training; new examples come out on this scale\n"
+    try:
+        spot, name = data_root(sites)
+    except NoEdit as no:
+        raise NoEdit(str(no), snippet) from no
+    if how == "range":
+        for value in (spot, *siblings(spot)):
+            value.source.scale(value.node, before, after)
+        spot.source.comment(spot.node, "new examples come out on this scale")
+        return sites.result()
+    statement = spot.source.statement(spot.node)
+    if not name or not isinstance(statement, cst.Assign) or loops(spot.source, spot.node):
+        raise NoEdit("the data has no name before the training", snippet, spot.where)
+    spot.source.insert_after(statement, f"{name} = ({name} - {name}.mean(0)) / ({name}.std(0) + 1e-6)")
+    return sites.result()
+
+
+def into_unit(low: float, high: float) -> tuple[str, str]:
+    """What stands before and behind an expression to take [low, high] to [0, 1]."""
+    if low == 0:
+        return "", f" / {written(high)}"
+    shift = f" - {written(low)}" if low > 0 else f" + {written(-low)}"
+    return "(", f"{shift}) / {written(high - low)}"

@@ -1,0 +1,130 @@
+"""The layers of the recorded step, where they are built, and the numbers that set their widths."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from whyvae.treat.literals import literals, same, written
+from whyvae.treat.program import built
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot, dotted, number
+from whyvae.watch.tape import Op
+
+NORMS = {"batch_norm": 0, "layer_norm": 0, "instance_norm": 0, "group_norm": 1}
+BUILDERS = {"linear": "Linear", "batch_norm": "BatchNorm", "layer_norm": "LayerNorm", "group_norm": "GroupNorm",
+            "instance_norm": "InstanceNorm"}  # fmt: skip
+
+
+class Layers:
+    def __init__(self, sites: Sites) -> None:
+        self.sites, self.subject = sites, sites.subject
+        self.deps, self.tape = sites.subject.deps, sites.subject.tape
+
+    # ------------------------------------------------------------------ which
+    def of_part(self, part: str) -> list[Op]:
+        """The parametrised functions of the encoder (without the heads) or the decoder (without the last), in order."""
+        lineage = self.subject.lineage
+        if part == "encoder":
+            start = [lineage.data] if lineage.data >= 0 else []
+            between = self.deps.descendants(start) & self.deps.ancestors(lineage.heads)
+        else:
+            between = self.deps.descendants([lineage.z]) & self.deps.ancestors([lineage.output])
+        ops = [op for op in self.tape.ops if self.is_layer(op) and not between.isdisjoint(op.outs)]
+        read = {r for op in ops for r in op.reads}
+        return [op for op in ops if not self.deps.descendants(op.outs).isdisjoint(read)]
+
+    def is_layer(self, op: Op) -> bool:
+        return self.deps.is_mixing(op) and any(r in self.deps.parametric for r in op.reads)
+
+    def next(self, op: Op) -> list[Op]:
+        """The layers and norms that read what a layer made, up to the next layers."""
+        found: list[Op] = []
+        todo, seen = list(op.outs), set(op.outs)
+        while todo:
+            for position in self.deps.readers.get(todo.pop(), []):
+                reader = self.tape.ops[position]
+                layer = self.is_layer(reader)
+                if layer or reader.name in NORMS:
+                    found.append(reader)
+                if not layer:
+                    todo += [o for o in (*reader.outs, *reader.writes) if o not in seen]
+                    seen.update((*reader.outs, *reader.writes))
+        return list({id(o): o for o in found}.values())
+
+    def width(self, op: Op) -> int:
+        """Numbers per example (linear) that a layer makes."""
+        shape = self.tape.slots[op.outs[0]].shape
+        return int(shape[-1]) if shape else 1
+
+    # ------------------------------------------------------------------ where they are built
+    def builder(self, op: Op) -> Spot:
+        """`nn.Linear(...)` of a function `linear` on the tape.
+
+        Raises:
+            NoEdit: it was not found, or is not built by name.
+        """
+        name, spot = BUILDERS.get(op.name, ""), self.sites.of(op)
+        if not name or spot is None or not isinstance(spot.node, cst.Call):
+            raise NoEdit(f"a `{op.name}` is not built as a layer of its own")
+        made = built(Spot(spot.source, spot.node.func))
+        if made is None:
+            raise NoEdit(f"where `{spot.source.code(spot.node.func)}` is built was not found")
+        if _kind(made.node).startswith(name):
+            return made
+        mine = [o for o in self.tape.ops if o.name == op.name and o.frames[:1] == op.frames[:1]]
+        found = [c for c in made.source.nodes(cst.Call, made.node) if _kind(c).startswith(name)]
+        if len(found) != len(mine):
+            raise NoEdit(f"the layers in `{spot.source.code(spot.node.func)}` are not written out one by one")
+        return Spot(made.source, found[mine.index(op)])
+
+    # ------------------------------------------------------------------ the numbers
+    def outputs(self, op: Op) -> Spot:
+        """The expression that sets how many numbers a linear layer makes."""
+        return self._argument(self.builder(op), 1, "out_features")
+
+    def inputs(self, op: Op) -> Spot:
+        """The expression that sets how many numbers a layer (or norm) reads."""
+        if op.name in NORMS:
+            key = {"layer_norm": "normalized_shape", "group_norm": "num_channels"}.get(op.name, "num_features")
+            return self._argument(self.builder(op), NORMS[op.name], key)
+        return self._argument(self.builder(op), 0, "in_features")
+
+    def _argument(self, made: Spot, position: int, key: str) -> Spot:
+        assert isinstance(made.node, cst.Call)  # noqa: S101 - a builder is a call
+        named = next((a.value for a in made.node.args if a.keyword is not None and a.keyword.value == key), None)
+        plain = [a.value for a in made.node.args if a.keyword is None and not a.star]
+        if named is None and len(plain) <= position:
+            raise NoEdit("a layer's width is not written as an argument")
+        return Spot(made.source, named if named is not None else plain[position])
+
+    def set(self, spot: Spot, old: int, new: int) -> None:
+        """Collects the edit that makes an expression of value `old` give `new`."""
+        at = resolved(spot, float(old))
+        if at is None:
+            raise NoEdit(f"the number {old} is computed, not written down", where=spot.where)
+        literal, share = at
+        literal.source.replace(literal.node, written(new / share))
+
+
+def resolved(spot: Spot, value: float) -> tuple[Spot, float] | None:
+    """(the literal behind an expression, by what it is multiplied): `2 * latents` has its value from `latents`."""
+    node = spot.node
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply) and number(node) is None:
+        for factor, rest in ((node.left, node.right), (node.right, node.left)):
+            times = number(factor)
+            if times:
+                found = resolved(Spot(spot.source, rest), value / times)
+                return None if found is None else (found[0], found[1] * times)
+    at = literals(spot, value)
+    return (at[0], 1.0) if len(at) == 1 else None
+
+
+def by_arguments(op: Op, made: Spot, width: int) -> list[cst.BaseExpression]:
+    """In `mlp(100, 2, 8)`, a helper of the user's: the numbers between first and last that equal a width."""
+    assert isinstance(made.node, cst.Call)  # noqa: S101 - a builder is a call
+    given = [a.value for a in made.node.args if not a.star]
+    return [g for g in given[1:-1] if same(number(g), width)]
+
+
+def _kind(node: cst.CSTNode) -> str:
+    return dotted(node.func).split(".")[-1] if isinstance(node, cst.Call) else ""

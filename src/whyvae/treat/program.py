@@ -1,0 +1,168 @@
+"""What stands around the recorded step in the user's program: where its data, modules and optimisers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import libcst as cst
+
+from whyvae.treat.literals import bindings
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot, arguments, dotted, elements
+from whyvae.treat.source import Source
+from whyvae.watch.tape import Op, Place
+
+FIRST = {"DataLoader", "TensorDataset", "Subset", "iter", "next", "tqdm", "split", "list", "cycle", "random_split",
+         "train_test_split"}  # fmt: skip
+METHODS = {"split", "to", "cuda", "index_select", "clone", "cpu", "chunk", "unbind", "contiguous"}
+DEEPEST = 12
+
+
+# ---------------------------------------------------------------------------------------- statements
+def calls(source: Source, method: str, within: cst.CSTNode | None = None) -> Iterator[cst.Call]:
+    """Calls of a method, or of a function of that name."""
+    for node in source.nodes(cst.Call, within):
+        name = node.func.attr.value if isinstance(node.func, cst.Attribute) else dotted(node.func)
+        if name == method:
+            yield node
+
+
+def called_at(sites: Sites, place: Place | None, method: str) -> Spot:
+    """The call of a method on a line the watcher knows, or the only one of the file."""
+    if place is None:
+        raise NoEdit(f"no call of `{method}` was seen in your code")
+    source = sites.source(place.file)
+    every = list(calls(source, method))
+    here = [c for c in every if source.line(c) <= place.line <= source.end_line(c)] or every
+    if len(here) != 1:
+        raise NoEdit(f"the call of `{method}` was not found on line {place.line}", where=f"{place.file}:{place.line}")
+    return Spot(source, here[0])
+
+
+def receiver(call: cst.CSTNode) -> cst.BaseExpression:
+    """`optimizer` of `optimizer.step()`."""
+    if isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute):
+        return call.func.value
+    raise NoEdit("it is called without an object")
+
+
+def backward(sites: Sites) -> Spot:
+    return called_at(sites, sites.subject.main.backward_at, "backward")
+
+
+def loops(source: Source, node: cst.CSTNode) -> list[cst.CSTNode]:
+    """The loops a node stands in, innermost first."""
+    return [n for n in source.above(node) if isinstance(n, cst.For | cst.While) and n is not node]
+
+
+# ---------------------------------------------------------------------------------------- objects
+def built(spot: Spot) -> Spot | None:
+    """The expression that made the object an expression names: `nn.Sequential(...)` of `self.decoder`."""
+    node = spot.node
+    for _ in range(DEEPEST):
+        found = list(bindings(spot.source, node))
+        if len(found) != 1:
+            return None
+        node = found[0].value if isinstance(found[0], cst.NamedExpr) else found[0]
+        if isinstance(node, cst.Call):
+            return Spot(spot.source, node)
+    return None
+
+
+def called(sites: Sites, op: Op) -> Spot | None:
+    """`self.decoder` of the expression `self.decoder(z)` that called `op`."""
+    spot = sites.of(op)
+    if spot is None or not isinstance(spot.node, cst.Call):
+        return None
+    return Spot(spot.source, spot.node.func)
+
+
+# ---------------------------------------------------------------------------------------- data
+def data_root(sites: Sites) -> tuple[Spot, str]:
+    """(the expression the training data comes from, the name it is given; "" for none)."""
+    for spot in _data_names(sites):
+        found = _followed(spot.source, spot.node, "", 0)
+        if found is not None:
+            return found
+    raise NoEdit("the place where the training data is made was not found")
+
+
+def _data_names(sites: Sites) -> Iterator[Spot]:
+    """What the data is called, in the outermost function first."""
+    subject = sites.subject
+    wanted = {subject.lineage.data, subject.lineage.target} - {None, -1}
+    slots = subject.tape.slots
+    wanted |= {s for s in subject.deps.ancestors(wanted) if slots[s].external and slots[s].dtype.is_floating_point}
+    found: list[tuple[int, Spot]] = []
+    for op in subject.tape.ops:
+        for value, spot in sites.operands(op):
+            if getattr(value, "slot", None) in wanted:
+                found.append((len(op.frames), spot))
+        for depth in range(1, len(op.frames)):
+            found += [(len(op.frames) - depth, s) for s in _given(sites, op, depth, wanted)]
+    yield from (spot for _, spot in sorted(found, key=lambda pair: pair[0]))
+
+
+def _given(sites: Sites, op: Op, depth: int, wanted: set[int]) -> Iterator[Spot]:
+    """Arguments of the call `depth` frames out that hold the data."""
+    call, inner = sites.of(op, depth), sites.of_frame(op.frames[depth - 1])
+    function = inner.source.enclosing(inner.node, cst.FunctionDef) if inner else None
+    if call is None or not isinstance(call.node, cst.Call) or function is None:
+        return
+    names = {n for s, n in sites.names_of(op.frames[depth - 1].code).items() if s in wanted}
+    for parameter, value in arguments(function, call.node).items():
+        if parameter in names:
+            yield Spot(call.source, value)
+
+
+def _followed(source: Source, node: cst.CSTNode, name: str, depth: int) -> tuple[Spot, str] | None:
+    if depth > DEEPEST:
+        return None
+    if isinstance(node, cst.Name | cst.Attribute):
+        for value in (*bindings(source, node), *_iterated(source, node)):
+            found = _followed(source, value, dotted(node), depth + 1)
+            if found is not None:
+                return found
+        return None
+    if isinstance(node, cst.Subscript):
+        return _followed(source, node.value, name, depth + 1)
+    if isinstance(node, cst.Call) and (passed := _passed_on(node)) is not None:
+        return _followed(source, passed, name, depth + 1)
+    if isinstance(node, cst.Call) and _is_class(node):
+        return None  # a data set of the user's own
+    return (Spot(source, node), name) if isinstance(node, cst.Call | cst.BinaryOperation) else None
+
+
+def _is_class(call: cst.Call) -> bool:
+    name = dotted(call.func).split(".")[-1]
+    return name[:1].isupper() and not name.endswith("Tensor")
+
+
+def siblings(spot: Spot) -> list[Spot]:
+    """Other values of names that are made by the same function of the user's, as a test set is beside a training set."""
+    source, name = spot.source, dotted(spot.node.func) if isinstance(spot.node, cst.Call) else ""
+    own = {f.name.value for f in source.nodes(cst.FunctionDef)}
+    if name not in own or loops(source, spot.node):
+        return []
+    made = [v for a in source.nodes(cst.Assign) for v in elements(a.value)]
+    return [Spot(source, v) for v in made if v is not spot.node and isinstance(v, cst.Call) and dotted(v.func) == name]
+
+
+def _passed_on(call: cst.Call) -> cst.CSTNode | None:
+    """What a call hands on unchanged, but for its order."""
+    name = call.func.attr.value if isinstance(call.func, cst.Attribute) else dotted(call.func)
+    root = dotted(call.func).split(".")[0]
+    if isinstance(call.func, cst.Attribute) and name in METHODS and root not in {"torch", "F", "np"}:
+        return call.func.value
+    if (name in FIRST or name in {"enumerate", "zip"}) and call.args:
+        return call.args[0].value
+    return None
+
+
+def _iterated(source: Source, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """`for x in data`: what a loop's variable goes over."""
+    name = dotted(node)
+    for loop in source.nodes(cst.For):
+        names = {dotted(e) for t in elements(loop.target) for e in elements(t)}
+        if name in names:
+            yield loop.iter

@@ -1,0 +1,129 @@
+"""What the decoder puts out, what the data is, and what the heads may say."""
+
+from __future__ import annotations
+
+import pytest
+from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, difference, edited
+
+from whyvae.treat.remedy import NoEdit
+
+HEADS = "mu, logvar = self.mu(h), self.logvar(h)"
+
+
+def changed(folder, text, remedy, **settings):
+    new = edited(folder, text, remedy, **settings)
+    compile(new, "script", "exec")
+    return difference(text, new)
+
+
+def test_the_last_layer_of_a_sequential_is_left_out(tmp_path):
+    assert changed(tmp_path, TRAINER, "output_activation", at="last") == (["nn.Sigmoid(),"], [])
+
+
+def test_a_function_around_the_output_is_left_out(tmp_path):
+    text = broken(
+        FUNCTIONS, "return torch.tanh(z @ w3 + b3) @ w4 + b4", "return F.relu(torch.tanh(z @ w3 + b3) @ w4 + b4)"
+    )
+    assert changed(tmp_path, text, "output_activation")[1] == ["return torch.tanh(z @ w3 + b3) @ w4 + b4"]
+
+
+def test_a_method_of_the_output_is_left_out(tmp_path):
+    text = broken(DISTRIBUTIONS, "Normal(decoder(code), 0.2)", "Normal(decoder(code).sigmoid(), 0.2)")
+    assert changed(tmp_path, text, "output_activation")[1] == [
+        "likelihood = Independent(Normal(decoder(code), 0.2), 1)"
+    ]
+
+
+def test_a_layer_in_a_list_becomes_an_identity(tmp_path):
+    old = "self.decoder = nn.Sequential(\n            nn.Linear(cfg.latents, cfg.hidden),\n            nn.ReLU(),\n            nn.Linear(cfg.hidden, 20),\n            nn.Sigmoid(),\n        )"
+    new = "layers = [nn.Linear(cfg.latents, cfg.hidden), nn.Tanh(), nn.Linear(cfg.hidden, 20)]\n        self.decoder = nn.Sequential(*layers, *[nn.Sigmoid()])"
+    text = broken(TRAINER, old, new)
+    assert changed(tmp_path, text, "output_activation")[1] == [
+        "self.decoder = nn.Sequential(*layers, *[nn.Identity()])"
+    ]
+
+
+def test_the_loss_on_probabilities_where_the_decoder_ends_in_a_sigmoid(tmp_path):
+    text = broken(TRAINER, "F.binary_cross_entropy(input", "F.binary_cross_entropy_with_logits(input")
+    _, came = changed(tmp_path, text, "output_activation", at="loss")
+    assert came == ['rec = F.binary_cross_entropy(input=recon, target=x, reduction="none").sum(dim=1).mean()']
+
+
+def test_where_no_activation_is_there_is_nothing_to_leave_out(tmp_path):
+    with pytest.raises(NoEdit):
+        edited(tmp_path, FUNCTIONS, "output_activation")
+
+
+@pytest.mark.parametrize(("wrong", "right"), [
+    ("mu, logvar = torch.tanh(self.mu(h)), F.softplus(self.logvar(h))", HEADS),
+    ("mu, logvar = self.mu(h).relu(), self.logvar(h).clamp(-1, 1)", HEADS),
+    ("mu, logvar = self.mu(h), torch.clamp(self.logvar(h), min=0)", HEADS),
+])  # fmt: skip
+def test_heads_are_freed(tmp_path, wrong, right):
+    assert changed(tmp_path, broken(TRAINER, HEADS, wrong), "free_heads")[1] == [right]
+
+
+def test_a_head_built_with_its_activation_loses_it(tmp_path):
+    text = broken(
+        TRAINER,
+        "self.mu = nn.Linear(cfg.hidden, cfg.latents)",
+        "self.mu = nn.Sequential(nn.Linear(cfg.hidden, cfg.latents), nn.Tanh())",
+    )
+    assert changed(tmp_path, text, "free_heads")[1] == ["self.mu = nn.Sequential(nn.Linear(cfg.hidden, cfg.latents))"]
+
+
+def test_softplus_that_makes_a_standard_deviation_is_no_fence(tmp_path):
+    with pytest.raises(NoEdit):
+        edited(tmp_path, DISTRIBUTIONS, "free_heads")
+
+
+@pytest.mark.parametrize(("patient", "expected"), [
+    (TRAINER, "trainer = Trainer(Config(), (torch.rand(128, 20) > 0.5).float() / 255)"),
+    (FUNCTIONS, "table = (torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)) / 255"),
+    (DISTRIBUTIONS, "data = (torch.randn(300, 5) @ torch.randn(5, 30) + 0.2 * torch.randn(300, 30)) / 255"),
+])  # fmt: skip
+def test_data_is_scaled_where_it_is_made(tmp_path, patient, expected):
+    (line,) = changed(tmp_path, patient, "scale_data", how="range", low=0, high=255)[1]
+    assert line.split("  #")[0] == expected
+
+
+def test_a_range_around_zero(tmp_path):
+    (line,) = changed(tmp_path, TRAINER, "scale_data", how="range", low=-1, high=1)[1]
+    assert line.split("  #")[0] == "trainer = Trainer(Config(), ((torch.rand(128, 20) > 0.5).float() + 1) / 2)"
+
+
+def test_each_feature_is_scaled_by_its_own_spread(tmp_path):
+    _, came = changed(tmp_path, FUNCTIONS, "scale_data", how="standardise")
+    assert came == ["table = (table - table.mean(0)) / (table.std(0) + 1e-6)"]
+
+
+@pytest.mark.parametrize(("patient", "part", "expected"), [
+    (TRAINER, "decoder", ["hidden: int = 256"]),
+    (TRAINER, "encoder", ["hidden: int = 256"]),
+    (DISTRIBUTIONS, "encoder", ["def __init__(self, width=256, code=5):"]),
+])  # fmt: skip
+def test_hidden_layers_get_a_width(tmp_path, patient, part, expected):
+    assert changed(tmp_path, patient, "wider", part=part, width=256)[1] == expected
+
+
+def test_written_widths_are_changed_on_both_sides(tmp_path):
+    (line,) = changed(tmp_path, DISTRIBUTIONS, "wider", part="decoder", width=256)[1]
+    assert "nn.Sequential(nn.Linear(5, 256), nn.Tanh(), nn.Linear(256, 30))" in line
+
+
+def test_norms_between_layers_follow(tmp_path):
+    text = broken(TRAINER, "nn.Linear(cfg.latents, cfg.hidden),\n            nn.ReLU(),\n            nn.Linear(cfg.hidden, 20)",
+                  "nn.Linear(cfg.latents, 7),\n            nn.BatchNorm1d(7),\n            nn.ReLU(),\n            nn.Linear(7, 20)")  # fmt: skip
+    _, came = changed(tmp_path, text, "wider", part="decoder", width=64)
+    assert came == ["nn.Linear(cfg.latents, 64),", "nn.BatchNorm1d(64),", "nn.Linear(64, 20),"]
+
+
+def test_functions_without_layers_are_left(tmp_path):
+    with pytest.raises(NoEdit, match="matmul"):
+        edited(tmp_path, FUNCTIONS, "wider", part="decoder", width=64)
+
+
+def test_more_latents_reach_heads_decoder_and_draws(tmp_path):
+    assert changed(tmp_path, TRAINER, "more_latents", latents=16)[1] == [
+        "latents: int = 16", "images = trainer.model.decoder(torch.randn(9, 16))"
+    ]  # fmt: skip
