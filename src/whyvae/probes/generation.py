@@ -20,6 +20,7 @@ from whyvae.probes.reconstruction import reconstructions
 from whyvae.score import FEWEST, Reference, Score
 from whyvae.watch.tape import Op
 
+SEED = 23
 MOST = 1024  # real examples; half as many are generated on each rung
 ENOUGH = 16 * FEWEST  # held-out examples: fewer say less than those of training
 REPEATED = 1.5  # examples looked at for each different one wanted
@@ -73,7 +74,7 @@ class Ladder(Probe):
             raise CannotMeasure("does not apply: no noise makes z, so no prior is matched")
         if lineage.target is None:
             raise CannotMeasure("what the loss compares the output with was not found")
-        generator = torch.Generator().manual_seed(23)
+        generator = torch.Generator().manual_seed(SEED)
         feeds, held_out = _examples(subject)
         real, reconstructed = _reconstructed(subject, feeds, generator)
         reference = Reference(real)
@@ -118,6 +119,31 @@ class PriorExcess(Probe):
             return cls(Ladder.measure(subject).prior_excess)
         except CannotMeasure as cannot:
             return cls(math.nan, cannot.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Real examples and, `times` as many as the half of them, samples: from N(0, I), from a density fitted to the encodings."""
+
+    real: Tensor
+    prior: Tensor
+    fitted: Tensor
+
+
+def rows_of(subject: Any, times: int) -> Rows:
+    """What the generation of a model is judged by, in the shape of the data, [n, ...].
+
+    Raises:
+        CannotMeasure: too few examples were seen, or the decoder puts out values that are not finite.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    feeds, held_out = _examples(subject)
+    real, _ = _reconstructed(subject, feeds, generator)
+    fit, unseen = _encoded(subject, generator, held_out=held_out)
+    count = times * (real.shape[0] // 2)
+    draws = torch.randn(count, fit.shape[1], generator=generator, dtype=torch.float64)
+    near = density(fit, unseen)
+    return Rows(real, _decoded(subject, draws, real), _decoded(subject, near.sample(count, generator), real))
 
 
 def in_hole(near: Density, unseen: Tensor, draws: Tensor) -> Tensor:

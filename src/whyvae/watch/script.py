@@ -12,11 +12,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -45,18 +46,21 @@ def run_script(
     module: bool = False,
     steps: int | None = None,
     seed: int | None = None,
+    inside: AbstractContextManager[Any] | None = None,
+    text: str | None = None,
 ) -> RunOutcome:
     """Runs `target` (a path, or a module name) with `args` and returns what was seen of it.
 
-    A script that raises prints its own traceback, as it would alone; what it did until then is examined.
+    A script that raises prints its own traceback, as it would alone; what it did until then is examined. `inside` is
+    entered after the watcher and left before it. `text`: run as the contents of `target`, in place of what it holds.
     """
     outcome = RunOutcome(None)
-    run = _module(target) if module else _script(target)
+    run = _module(target) if module else _script(target, text)
     watcher = Watcher(stop_after=steps)
     with _as_main([target, *args], str(Path.cwd() if module else Path(target).resolve().parent)):
         _seed(seed)
         try:
-            with watcher:
+            with watcher, inside or nullcontext():
                 run()
         except StopTraining:
             pass
@@ -130,11 +134,14 @@ def _without_us(shown: traceback.TracebackException | None) -> None:
     _without_us(shown.__context__)
 
 
-def _script(target: str) -> Callable[[], None]:
+def _script(target: str, text: str | None = None) -> Callable[[], None]:
     """As `python target` does it; `runpy.run_path` gives a `__file__` that is lost with a change of directory."""
     path = os.path.abspath(target)  # noqa: PTH100 - symbolic links stay, as in Python
-    with io.open_code(path) as file:
-        code = compile(file.read(), path, "exec", dont_inherit=True)
+    if text is None:
+        with io.open_code(path) as file:
+            code = compile(file.read(), path, "exec", dont_inherit=True)
+    else:
+        code = compile(text, path, "exec", dont_inherit=True)
     main = ModuleType("__main__")
     vars(main).update(
         __file__=path, __loader__=SourceFileLoader("__main__", path), __builtins__=builtins,

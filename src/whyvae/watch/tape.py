@@ -74,6 +74,7 @@ class Op:
     place: Place | None
     random: bool = False  # draws from a random stream
     frames: tuple[Frame, ...] = ()  # of the user's code, from `place` outwards
+    turn: int = 0  # calls of this function at this line before it, in this window, autograd on
 
 
 @dataclass(slots=True)
@@ -230,7 +231,8 @@ _UNRECORDED = {
     "__deepcopy__",
     "share_memory_",
 }
-_HERE = str(Path(__file__).resolve().parent)
+_PACKAGE = Path(__file__).resolve().parents[1]
+_HERE = (str(_PACKAGE / "watch"), str(_PACKAGE / "treat"))  # the examples lie in the package too
 _TORCH = str(Path(torch.__file__).resolve().parent)
 _LIBRARY = tuple({str(Path(p).resolve()) for p in (Path(sys.modules["threading"].__file__ or "").parent,)})
 
@@ -289,6 +291,7 @@ class Recorder(TorchFunctionMode):
         self._shared: dict[int, int] = {}
         self._slot_of: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._memory: dict[int, int] = {}  # address of an external tensor's memory -> Slot.storage
+        self._turns: dict[tuple[str, Place | None], int] = {}
 
     def __enter__(self) -> Self:
         see_custom_functions(self)
@@ -396,6 +399,8 @@ class Recorder(TorchFunctionMode):
             self._new_slot(tensor, external=False)
         template = rebuild(out, self._ref, Tensor)
         outs = tuple(self._slot(t) for t in results if not any(t is w for w in written))
+        turn = self._turns.get((name, place), 0)
+        self._turns[name, place] = turn + grad
         self.tape.ops.append(
             Op(
                 len(self.tape.ops),
@@ -411,6 +416,7 @@ class Recorder(TorchFunctionMode):
                 place,
                 random,
                 frames,
+                turn,
             )
         )
 
@@ -486,6 +492,10 @@ class Recorder(TorchFunctionMode):
         kept = {slot for _, slot in self._slot_of.values()}
         self.tape.ops = [op for op in self.tape.ops if not kept.isdisjoint((*op.outs, *op.writes))]
         self._memory.clear()
+
+    def count_anew(self) -> None:
+        """After a `backward`: of several micro-batches, each is counted like the first."""
+        self._turns.clear()
 
     # ------------------------------------------------------------------ slots
     def slot_of(self, tensor: Tensor) -> int | None:
@@ -626,4 +636,4 @@ def calling_frames() -> tuple[Place | None, tuple[Frame, ...]]:
 @cache
 def _foreign(file: str) -> bool:
     """Ours, torch's, or of the standard library."""
-    return file.startswith((_TORCH, _HERE, "<frozen")) or (file.startswith(_LIBRARY) and "site-packages" not in file)
+    return file.startswith((_TORCH, *_HERE, "<frozen")) or (file.startswith(_LIBRARY) and "site-packages" not in file)

@@ -256,6 +256,7 @@ class Watcher:
             self._stale = self._gradient_norm()
             self._before = self._snapshot(recorder)
         recorder.tape.roots.extend(slots)
+        recorder.count_anew()
         self._marks.append(len(recorder.tape.ops))
 
     @_guarded

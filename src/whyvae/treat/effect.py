@@ -1,0 +1,99 @@
+"""How good a trained model generates, as numbers that trials compare."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from torch import Tensor
+
+from whyvae.probe import Bench, CannotMeasure
+from whyvae.probes.generation import Rows, rows_of
+from whyvae.probes.latents import LatentUsage
+from whyvae.probes.reconstruction import Reconstruction
+from whyvae.score import Reference
+
+CHUNKS = 6  # independent sets of samples a model is scored by
+SURE = 2.571  # t, two-sided 95 %, CHUNKS - 1 degrees of freedom
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`prior` and `fitted`: the quality (whyvae.score, in [0, 1]) of independent sets of samples from N(0, I), and from a
+    density fitted to the encodings. `elbo`: nats per example of a Gaussian likelihood at its best variance, data scaled
+    to variance 1; NaN where unknown. `unmeasured`: why there is no quality.
+    """
+
+    prior: tuple[float, ...] = ()
+    fitted: tuple[float, ...] = ()
+    elbo: float = math.nan
+    unmeasured: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> Self:
+        return cls(tuple(entry["prior"]), tuple(entry["fitted"]), float(entry["elbo"]), entry["unmeasured"])
+
+    @property
+    def quality(self) -> float:
+        return mean(self.prior)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A difference of qualities and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def sure(self) -> bool:
+        return self.low > 0
+
+
+def measured(subject: Any, bench: Bench) -> tuple[Outcome, Rows | None]:
+    """What a run has come to; samples that are not finite have quality 0."""
+    elbo = _elbo(bench)
+    try:
+        rows = rows_of(subject, CHUNKS)
+    except CannotMeasure as cannot:
+        if "not finite" in cannot.reason or "TRN01" in cannot.reason:
+            return Outcome((0.0,) * CHUNKS, (0.0,) * CHUNKS, elbo), None
+        return Outcome(elbo=elbo, unmeasured=cannot.reason), None
+    reference = Reference(rows.real)
+    return Outcome(_qualities(reference, rows.prior), _qualities(reference, rows.fitted), elbo), rows
+
+
+def _qualities(reference: Reference, samples: Tensor) -> tuple[float, ...]:
+    return tuple(reference.score(part).quality for part in samples.tensor_split(CHUNKS))
+
+
+def _elbo(bench: Bench) -> float:
+    try:
+        made, usage = bench.get(Reconstruction), bench.get(LatentUsage)
+    except CannotMeasure:
+        return math.nan
+    share = 1 - made.kept  # of the data's variance that reconstructions lose
+    return -0.5 * made.features * (math.log(2 * math.pi * max(share, 1e-12)) + 1) - usage.rate
+
+
+def mean(values: tuple[float, ...]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _error(values: tuple[float, ...]) -> float:
+    if len(values) < 2:
+        return math.inf
+    middle = mean(values)
+    return math.sqrt(sum((v - middle) ** 2 for v in values) / (len(values) - 1) / len(values))
+
+
+def effect(treated: tuple[float, ...], control: tuple[float, ...], between: float = 0.0) -> Effect:
+    """Treated minus control. `between`: standard deviation of that difference from seed to seed, beside the samples' own."""
+    value = mean(treated) - mean(control)
+    half = SURE * math.sqrt(_error(treated) ** 2 + _error(control) ** 2 + between**2)
+    return Effect(value, value - half, value + half)

@@ -1,0 +1,44 @@
+"""Each term summed over features or latents and averaged over the batch, the KL with weight 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from whyvae.probes.objective import Objective
+from whyvae.treat.case import Case
+from whyvae.treat.injector import Injector
+from whyvae.treat.objective import add_kl, posterior_settings
+from whyvae.treat.remedy import Remedy, Treatment
+
+JSON = dict[str, Any]
+
+
+class SumOverFeatures(Remedy):
+    name = "sum_over_features"
+    treats = ("OBJ02", "OBJ06")
+
+    @classmethod
+    def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        objective = case.get(Objective)
+        if objective is None or not objective.weight_known or objective.learned_scale:
+            return
+        found: JSON = posterior_settings(case, objective) or {}
+        usual = 1.0 if objective.own_variance else 0.5  # the sum of squares is twice minus log N(x; x_hat, 1)
+        yield cls.treatment(
+            code, "both terms are summed over features and latents, and averaged over the batch",
+            weight=objective.scale * usual, **found,
+        )  # fmt: skip
+
+    @classmethod
+    def inject(cls, settings: JSON, injector: Injector) -> bool:
+        if "posterior" not in settings:
+            return False
+        add_kl(injector, settings, lambda _: settings["weight"])
+        return True
+
+    @classmethod
+    def edit(cls, case: Case, settings: JSON) -> dict[str, str]:
+        from whyvae.treat.edits.sum_over_features import edit
+
+        return edit(case, settings)
