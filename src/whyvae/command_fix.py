@@ -1,0 +1,165 @@
+"""`whyvae fix`: the diagnosis, the cure proven by retraining the script, and the patch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whyvae.command_run import FINDINGS, HEALTHY, complain, unfit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from whyvae.treat.engine import Engine
+    from whyvae.treat.trial import Budget, Trial
+
+JSON = dict[str, Any]
+
+
+def budget(text: str) -> Budget:
+    """`1.5`: so many times one training run; `300s`: seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    from whyvae.treat.trial import Budget
+
+    number = text.removesuffix("s")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no budget: give a share of one training run (1.5), or seconds (300s)"
+        )
+    return Budget(seconds=value) if text.endswith("s") else Budget(share=value, floor=0.0)
+
+
+def fix_command(options: argparse.Namespace) -> int:
+    target, *args = options.target
+    if reason := unfit(target, module=options.module):
+        return complain(reason)
+    if options.resume is not None and not (Path(options.resume) / "control").is_dir():
+        return complain(f"{options.resume} is no folder of an earlier fix: it has no control run in it")
+    engine = _engine(options)
+    if isinstance(engine, str):
+        return complain(engine)
+    json_path = Path(options.json).resolve() if options.json not in (None, "-") else None
+    return _fix(options, target, args, engine, json_path)
+
+
+def _fix(options: argparse.Namespace, target: str, args: list[str], engine: Engine, json_path: Path | None) -> int:
+    from rich.console import Console
+
+    from whyvae.treat.arm import Spec
+    from whyvae.treat.told import cured_record, render
+    from whyvae.treat.trial import Budget, Treating
+
+    console = Console(stderr=options.json == "-")
+    folder = _folder(options, target)
+    base = Spec(
+        target, "", tuple(args), module=options.module, steps=options.steps, seed=options.seed,
+        select=options.select and tuple(options.select), ignore=options.ignore and tuple(options.ignore),
+    )  # fmt: skip
+    told = (lambda _: None) if options.quiet else _told
+    treating = Treating(base, folder, engine, options.budget or Budget(), options.seeds, told)
+    trial = treating.control("stderr" if options.json == "-" else "stdout")
+    if "record" not in trial.control:
+        return complain(f"could not examine {target}: {trial.control.get('failed') or 'interrupted'}")
+    if not options.quiet:
+        _print_diagnosis(console, trial)
+    treating.treat()
+    patch = _patch(trial, folder)
+    applied = bool(options.apply and patch and trial.record_after is not None and _apply(trial))
+    record = cured_record(trial, str(patch) if patch else None, applied=applied)
+    _write(record, folder, json_path)
+    _pictures(trial, folder)
+    if options.json == "-":
+        print(json.dumps(record, indent=1))
+    console.print(render(record, quiet=options.quiet))
+    return _status(trial, applied=applied)
+
+
+def _engine(options: argparse.Namespace) -> Engine | str:
+    from whyvae.treat.engine import local, ray_cluster
+
+    if options.engine == "local":
+        return local(options.jobs)
+    try:
+        return ray_cluster(options.address)
+    except ImportError:
+        return "--engine ray needs Ray: pip install 'whyvae[ray]'"
+    except ConnectionError as error:
+        return f"no Ray cluster at {options.address}: {error}"
+
+
+def _folder(options: argparse.Namespace, target: str) -> Path:
+    if options.resume is not None:
+        return Path(options.resume).resolve()
+    stem = target.rpartition(".")[2] if options.module else Path(target).stem
+    base = Path(options.out).resolve() / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, count = base, 1
+    while folder.exists():
+        count += 1
+        folder = base.with_name(f"{base.name}-{count}")
+    return folder
+
+
+def _told(line: str) -> None:
+    print(f"whyvae: {line}", file=sys.stderr, flush=True)
+
+
+def _print_diagnosis(console: Console, trial: Trial) -> None:
+    from whyvae.report import Report
+
+    console.print(Report(trial.control["record"]))
+
+
+def _patch(trial: Trial, folder: Path) -> Path | None:
+    from whyvae.treat.patch import Patch
+    from whyvae.treat.source import read
+
+    sources = trial.sources
+    return Patch({path: read(path) for path in sources}, sources).write(folder) if sources else None
+
+
+def _apply(trial: Trial) -> bool:
+    from whyvae.treat.patch import Changed, Patch
+    from whyvae.treat.source import read
+
+    try:
+        Patch({path: read(path) for path in trial.sources}, trial.sources).apply()
+    except (Changed, OSError) as error:
+        complain(f"the patch was not applied: {error}")
+        return False
+    return True
+
+
+def _write(record: JSON, folder: Path, json_path: Path | None) -> None:
+    """A full disk or a forbidden folder costs the file, not the verdict."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        if json_path is not None:
+            json_path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    except OSError as error:
+        complain(f"the record could not be written: {error}")
+
+
+def _pictures(trial: Trial, folder: Path) -> None:
+    from whyvae.treat.pictures import before_and_after
+
+    if trial.taken:
+        before_and_after(folder / "control", Path(trial.taken[-1].folder), folder / "before-after.png")
+
+
+def _status(trial: Trial, *, applied: bool) -> int:
+    """0: nothing was to be cured, or the file has been, and is healthy."""
+    if not trial.taken:
+        return HEALTHY if trial.healthy_after else FINDINGS
+    return HEALTHY if applied and trial.healthy_after else FINDINGS
