@@ -26,7 +26,7 @@ ROOMS = [
     {"evaluation"},
     {"reference"},  # our own VAE, trained and examined
     {"demo", "command_run"},
-    {"command_train"},
+    {"command_train", "command_fix"},
     {"cli"},
     {"__main__"},
 ]

@@ -22,7 +22,8 @@ KEPT = ("result.json", "samples.npz")
 @dataclass(frozen=True, slots=True)
 class Task:
     """An arm with its name, the seconds it may take (None: as long as it takes), and whether its output is
-    shown, on stdout or on stderr, or kept in its folder."""
+    shown, on stdout or on stderr, or kept in its folder.
+    """
 
     name: str
     spec: Spec

@@ -1,0 +1,152 @@
+"""An injection does to a training what the edit of the source does, to the last digits that rounding leaves."""
+
+import pytest
+import torch
+
+from whyvae.examine import examine
+from whyvae.probe import Bench
+from whyvae.probes.objective import Objective
+from whyvae.treat.case import Case
+from whyvae.treat.injector import Injector
+from whyvae.treat.points import posterior_points, sigma_of
+from whyvae.treat.remedies.calibrated import Calibrated
+from whyvae.treat.remedies.kl_formula import KLFormula
+from whyvae.treat.remedies.kl_weight import KLWeight
+from whyvae.treat.remedies.sum_over_features import SumOverFeatures
+from whyvae.watch.script import run_script
+
+SCRIPT = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+torch.manual_seed(3)
+X = torch.randn(150, 3) @ torch.randn(3, 12) + 0.1 * torch.randn(150, 12)
+encoder, decoder = nn.Linear(12, 8), nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 12))
+optimizer = torch.optim.SGD([*encoder.parameters(), *decoder.parameters()], lr={rate})
+for step in range(60):
+    x = X[step % 3 * 64 : step % 3 * 64 + 64]
+    mu, logvar = encoder(x).chunk(2, dim=1)
+    std = {std}
+    out = decoder(mu + torch.randn_like(std) * std)
+    recon = {recon}
+    kl = {kl}
+    loss = {loss}
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+PARTS = {
+    "rate": "1e-4",
+    "std": "(0.5 * logvar).exp()",
+    "recon": "F.mse_loss(out, x, reduction='sum')",
+    "kl": "-0.5 * (1 + logvar - mu ** 2 - logvar.exp()).sum()",
+    "loss": "recon + kl",
+}
+
+
+def run(path, injector=None, **parts):
+    path.write_text(SCRIPT.format(**{**PARTS, **parts}))
+    outcome = run_script(str(path), [], inside=injector)
+    assert outcome.error is None, outcome.error
+    return outcome.subject
+
+
+def parameters(subject):
+    return [s.value.detach() for s in subject.tape.slots if s.trainable]
+
+
+def case_of(subject, path):
+    bench = Bench(subject)
+    return Case(path, [], subject, bench, examine(subject, ("DAT01",), bench=bench))
+
+
+def treated(path, remedy, code, case, **parts):
+    proposals = list(remedy.proposals(case, code))
+    assert proposals, "the remedy proposes nothing"
+    injector = Injector()
+    assert remedy.inject(proposals[0].settings, injector)
+    subject = run(path, injector, **parts)
+    assert injector.backwards == 60
+    assert injector.missed == 0
+    return subject, proposals[0]
+
+
+def test_a_rescaled_kl_trains_as_the_edited_script_does(tmp_path):
+    ill = {"loss": "recon + 100 * kl", "rate": "1e-5"}
+    case = case_of(run(tmp_path / "a.py", **ill), tmp_path / "a.py")
+    subject, proposal = treated(tmp_path / "a.py", KLWeight, "OBJ01", case, **ill)
+    edited = run(tmp_path / "b.py", rate="1e-5", loss=f"recon + {100 * proposal.settings['factor']} * kl")
+    for ours, theirs in zip(parameters(subject), parameters(edited), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_means_become_sums_in_the_last_smaller_batch_too(tmp_path):
+    """The third batch has 22 rows: there a mean weighs each row three times as much."""
+    ill = {"recon": "F.mse_loss(out, x)", "kl": "-0.5 * (1 + logvar - mu ** 2 - logvar.exp()).sum(1).mean()"}
+    case = case_of(run(tmp_path / "a.py", **ill), tmp_path / "a.py")
+    subject, _ = treated(tmp_path / "a.py", SumOverFeatures, "OBJ02", case, **ill)
+    edited = run(tmp_path / "b.py", loss="(recon + kl) / (12 * len(x))")
+    for ours, theirs in zip(parameters(subject), parameters(edited), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kl",
+    [
+        "-0.5 * (1 + logvar - mu - logvar.exp()).sum()",
+        "0.5 * (1 + logvar - mu ** 2 - logvar.exp()).sum()",
+        "-0.5 * (1 + logvar - logvar.exp()).sum()",
+        "-0.5 * (1 + logvar.detach() - mu.detach() ** 2 - logvar.detach().exp()).sum()",
+    ],
+    ids=["mu not squared", "sign", "mu missing", "detached"],
+)
+def test_a_wrong_kl_is_replaced_by_the_right_one(tmp_path, kl):
+    case = case_of(run(tmp_path / "a.py", kl=kl), tmp_path / "a.py")
+    subject, proposal = treated(tmp_path / "a.py", KLFormula, "OBJ05", case, kl=kl)
+    edited = run(tmp_path / "b.py", loss=f"recon + {proposal.settings['weight']} * kl")
+    for ours, theirs in zip(parameters(subject), parameters(edited), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_calibrated_kl_weighs_as_much_as_the_residual(tmp_path):
+    case = case_of(run(tmp_path / "a.py"), tmp_path / "a.py")
+    settings = next(iter(Calibrated.proposals(case, "OBJ03"))).settings
+    injector, seen = Injector(), []
+    assert Calibrated.inject(settings, injector)
+    injector.at_loss(lambda loss: seen.append((injector.met["output"] - injector.met["target"]).detach()) or loss)
+    subject = run(tmp_path / "a.py", injector)
+    running = 0.0
+    for i, residual in enumerate(seen[: subject.main.index + 1]):
+        mse = float(residual.square().mean())
+        running = mse if i == 0 else running + 0.1 * (mse - running)
+    assert Bench(subject).get(Objective).noise_variance == pytest.approx(running, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("std", "kl", "spread_as"),
+    [
+        ("(0.5 * logvar).exp()", PARTS["kl"], "sigma"),
+        ("F.softplus(logvar)", "(0.5 * (mu ** 2 + std ** 2 - 1) - std.log()).sum()", "sigma"),
+        ("logvar.exp().sqrt()", PARTS["kl"], "sigma"),
+    ],
+)
+def test_mu_and_sigma_are_found_by_their_values(tmp_path, std, kl, spread_as):
+    subject = run(tmp_path / "a.py", std=std, kl=kl)
+    points = posterior_points(subject)
+    assert points is not None
+    assert points.spread_as == spread_as
+    injector = Injector()
+    injector.want("mu", points.mu)
+    injector.want("spread", points.spread)
+    met = []
+    injector.at_loss(lambda loss: met.append(dict(injector.met)) or loss)
+    run(tmp_path / "a.py", injector, std=std, kl=kl)
+    assert len(met) == 60
+    assert all(m["mu"].shape == m["spread"].shape == (len(m["mu"]), 4) for m in met)
+    assert bool((sigma_of(met[-1]["spread"], spread_as) > 0).all())
+
+
+def test_an_injector_without_a_task_changes_nothing(tmp_path):
+    plain, watched = run(tmp_path / "a.py"), run(tmp_path / "b.py", Injector())
+    for ours, theirs in zip(parameters(plain), parameters(watched), strict=True):
+        assert torch.equal(ours, theirs)
