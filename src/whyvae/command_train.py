@@ -79,6 +79,7 @@ def _add_training(group: Any) -> None:
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(%(default)s)")
     add("--amp", action="store_true", help="mixed precision (bfloat16)")
     add("--compile", action="store_true", help="torch.compile")
+    add("--log-to", choices=("tensorboard", "wandb"), help="besides metrics.jsonl; the package must be installed")
     often = "write a checkpoint no more often (%(default)s)"
     add("--checkpoint-seconds", metavar="X", type=float, default=15.0, help=often)
 
@@ -183,6 +184,7 @@ def _loaded(options: argparse.Namespace, reading: dict[str, Any]) -> Dataset:
 def _run(options: argparse.Namespace, data: Dataset, folder: Path, *, resume: bool) -> int:
     from whyvae.reference import read_settings, train_and_examine
     from whyvae.train import train
+    from whyvae.training.loggers import logger
 
     _, model, config = read_settings(folder)
     if _rank() > 0:  # one of several processes: the first one tells, writes and examines
@@ -192,7 +194,8 @@ def _run(options: argparse.Namespace, data: Dataset, folder: Path, *, resume: bo
         options,
         f"{model.family}, {model.latents} latent units, {model.likelihood} likelihood, {model.prior} prior -> {folder}",
     )
-    with _progress(options, config.steps) as told:
+    also = logger(options.log_to, folder) if options.log_to else None
+    with _progress(options, config.steps, also) as told:
         outcome = train_and_examine(
             data, model, config, folder, resume=resume, told=told, between=lambda *made: _trained(options, *made)
         )
@@ -232,10 +235,11 @@ def _print(options: argparse.Namespace, report: Any) -> None:
 
 
 @contextlib.contextmanager
-def _progress(options: argparse.Namespace, steps: int) -> Iterator[Told]:
-    """A bar with the numbers that matter, on a terminal; nothing elsewhere."""
+def _progress(options: argparse.Namespace, steps: int, also: Told | None) -> Iterator[Told]:
+    """A bar with the numbers that matter, on a terminal; elsewhere only what `also` does with each line."""
+    also = also or (lambda _: None)
     if options.quiet or not sys.stderr.isatty():
-        yield lambda _: None
+        yield also
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -246,6 +250,7 @@ def _progress(options: argparse.Namespace, steps: int) -> Iterator[Told]:
         task = progress.add_task("", total=steps)
 
         def told(line: dict[str, Any]) -> None:
+            also(line)
             shown.update(line)
             names = {"held_out": "held-out -ELBO", "rate": "KL", "distortion": "-log p(x|z)", "s": "s"}
             words = "  ".join(f"{word} {shown[name]:.4g}" for name, word in names.items() if name in shown)

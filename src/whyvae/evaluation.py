@@ -13,8 +13,9 @@ from torch import Tensor
 from whyvae.data import Dataset
 from whyvae.models.priors import log_normal
 from whyvae.models.vae import VAE
-from whyvae.sampling import draws, generated, latents
+from whyvae.sampling import draws, encoded, generated, latents
 from whyvae.score import FEWEST, Reference
+from whyvae.training.feed import affordable
 from whyvae.training.run import Trained
 
 ROWS = 512  # held-out rows whose likelihood is estimated
@@ -67,15 +68,15 @@ class Evaluation:
 
 def evaluate(trained: Trained, data: Dataset, seed: int = 0) -> Evaluation:
     """On the held-out rows of `data`, that `trained` was trained on; the caller's random stream stays as it is."""
-    model, rows = trained.model, trained.codec.encode(data.take(trained.held_out[:ROWS]))
+    model, rows = trained.model, trained.codec.encode(data.take(trained.held_out[: affordable(ROWS, data.shape)]))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         nll, kl, _ = model(rows)
         likelihood = importance_weighted(model, rows)
-    encoded = latents(trained, data.take(_some(len(data), REAL)), torch.Generator().manual_seed(seed))
+    units = encoded(trained, data, _some(data, REAL), torch.Generator().manual_seed(seed)).mu
     distortion, rate = float(nll.mean()), float(kl.mean())
     return Evaluation(
-        likelihood, distortion + rate, rate, distortion, int((encoded.mu.var(0) > ACTIVE).sum()), encoded.mu.shape[1],
+        likelihood, distortion + rate, rate, distortion, int((units.var(0) > ACTIVE).sum()), units.shape[1],
         *_qualities(trained, data, seed),
     )  # fmt: skip
 
@@ -84,7 +85,7 @@ def evaluate(trained: Trained, data: Dataset, seed: int = 0) -> Evaluation:
 def importance_weighted(model: VAE, rows: Tensor, count: int = DRAWS) -> Likelihood:
     """`rows` [n, *model_shape]."""
     each, errors = [], []
-    for x in rows.split(max(1, 4096 // count)):
+    for x in rows.split(max(1, affordable(4096, rows.shape[1:]) // count)):
         mu, logvar = (t.repeat_interleave(count, 0) for t in model.encode(x))
         z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
         nll = model.likelihood.nll(model.decode(z), x.repeat_interleave(count, 0))
@@ -100,16 +101,18 @@ def importance_weighted(model: VAE, rows: Tensor, count: int = DRAWS) -> Likelih
 
 def _qualities(trained: Trained, data: Dataset, seed: int) -> tuple[float, float, float]:
     """Of samples, of samples from a fitted density, and of reconstructions of held-out rows."""
-    if len(data) < 4 * FEWEST or len(trained.held_out) < FEWEST:
+    which = _some(data, REAL)
+    if len(which) < 4 * FEWEST or len(trained.held_out) < FEWEST:
         return math.nan, math.nan, math.nan
-    reference = Reference(data.take(_some(len(data), REAL)))
+    reference = Reference(data.take(which))
     made = [generated(trained, draws(trained, reference.rows, s, data, seed), seed=seed) for s in ("prior", "gmm")]
     held_out = data.take(trained.held_out[: reference.rows])
-    encoded = latents(trained, held_out, torch.Generator().manual_seed(seed))
-    made.append(generated(trained, encoded.z, seed=seed))
+    found = latents(trained, held_out, torch.Generator().manual_seed(seed))
+    made.append(generated(trained, found.z, seed=seed))
     one, two, three = (reference.score(rows).quality for rows in made)
     return one, two, three
 
 
-def _some(n: int, most: int) -> Any:
-    return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
+def _some(data: Dataset, most: int) -> Any:
+    n = len(data)
+    return np.linspace(0, n - 1, min(n, affordable(most, data.shape))).round().astype(np.int64)

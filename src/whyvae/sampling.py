@@ -35,6 +35,12 @@ def latents(trained: Trained, rows: Tensor, generator: torch.Generator) -> Laten
     return Latents(mu, sigma, mu + sigma * torch.randn(mu.shape, generator=generator))
 
 
+def encoded(trained: Trained, data: Dataset, which: Any, generator: torch.Generator) -> Latents:
+    """`latents` of the rows of `data` at positions `which`; never more than PART of them are held."""
+    parts = [latents(trained, data.take(which[i : i + PART]), generator) for i in range(0, len(which), PART)]
+    return Latents(*(torch.cat([getattr(p, name) for p in parts]) for name in ("mu", "sigma", "z")))
+
+
 def draws(trained: Trained, n: int, sampler: Sampler, data: Dataset | None, seed: int) -> Tensor:
     """Latents [n, units] to generate from: of the prior, or of a density fitted to the encodings of `data`."""
     generator = torch.Generator().manual_seed(seed)
@@ -44,7 +50,7 @@ def draws(trained: Trained, n: int, sampler: Sampler, data: Dataset | None, seed
             return trained.model.prior.draw(n)
     assert data is not None  # noqa: S101 - the caller loads it
     which = torch.randperm(len(data), generator=generator)[: 2 * FITTED_ON].numpy()
-    found = latents(trained, data.take(which), generator)
+    found = encoded(trained, data, which, generator)
     cut = len(which) * 3 // 4
     if sampler == "gmm":
         return density(found.z[:cut].double(), found.z[cut:].double()).sample(n, generator).float()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from whyvae.data import Codec, Dataset
 from whyvae.models.build import RANGED, ModelConfig, build, resolved
 from whyvae.models.vae import VAE
-from whyvae.training.feed import Feed, Split
+from whyvae.training.feed import Feed, Split, affordable
 from whyvae.training.group import Group, joined
 from whyvae.training.run import (
     JSON,
@@ -63,10 +63,13 @@ def _train(  # noqa: PLR0915 - the loop is read from top to bottom
     began, device = time.perf_counter(), _device(config, group)
     torch.manual_seed(config.seed)
     codec = Codec.of(data, to_range=chosen.likelihood in RANGED)
-    split = Split.of(len(data), config.held_out, MOST_HELD_OUT, config.seed)
+    split = Split.of(len(data), config.held_out, affordable(MOST_HELD_OUT, codec.model_shape), config.seed)
     feed = Feed(data, codec, split.train, config.batch, config.seed, device, (group.rank, group.size))
     held_out = codec.encode(data.take(split.held_out[group.rank :: group.size])).to(device)
+    # convolutions are some 7 % faster so on a CPU, more on a GPU
+    layout = torch.channels_last if held_out.dim() == 4 else torch.contiguous_format
     model = build(chosen, codec, feed.some(EXAMPLES).cpu()).to(device)
+    model.to(memory_format=layout)  # type: ignore[call-overload] # torch does not declare it
     net = group.wrap(torch.compile(model) if config.compile else model, device)  # type: ignore[arg-type]
     optimizer = _optimizer(model, config)
     ema = [p.detach().clone() for p in model.parameters()]
@@ -78,10 +81,9 @@ def _train(  # noqa: PLR0915 - the loop is read from top to bottom
         restore(folder / "checkpoint.safetensors", model, ema, optimizer, state, group)
         log.cut(state.step)
     saved, every = time.perf_counter(), max(1, config.steps // config.checks)
-    norms: list[Tensor] = []
 
     for step in range(state.step, config.steps):
-        x = feed.at(step)
+        x = feed.at(step).contiguous(memory_format=layout)
         weight = kl_weight(config.kl_weight, step, config.steps, config.kl_warmup)
         for entry in optimizer.param_groups:
             entry["lr"] = config.lr * rate(config.schedule, step, config.steps, config.warmup, state.reductions)
@@ -90,15 +92,15 @@ def _train(  # noqa: PLR0915 - the loop is read from top to bottom
             loss = (nll + weight * kl).mean()
         optimizer.zero_grad()
         loss.backward()
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), state.limit))
+        state.norms.append(nn.utils.clip_grad_norm_(model.parameters(), state.limit))
         model.likelihood.calibrate(output, x, mean=group.mean)
         optimizer.step()
         _follow(ema, model, config.ema, step)
         state.step = step + 1
 
         if state.step % config.log_every == 0 or state.step == config.steps:
-            norm = float(torch.stack(norms).mean())
-            norms.clear()
+            norm = float(torch.stack(state.norms).mean())
+            state.norms.clear()
             if not math.isfinite(norm):
                 raise TrainingFailed(
                     f"the loss or its gradient is no number at step {state.step}; a smaller --lr may help"
@@ -134,6 +136,7 @@ def _finished(
             value.copy_(state.best.get(name, value))
     model.eval()
     recalibrate(model, feed.some(CALIBRATED_ON))
+    model.cpu()  # what is done with it from here on is light
     trained = Trained(model, codec, chosen, config, state.best_nats, state.step, seconds, folder, held_out)
     if folder is not None and group.first:
         save_model(trained, folder / "model.safetensors")

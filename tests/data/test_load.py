@@ -1,6 +1,7 @@
 import gzip
 import struct
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -66,7 +67,10 @@ def test_a_streamed_file_gives_the_same_rows_and_the_same_facts(tmp_path):
     path = npy(tmp_path / "x.npy", BYTES)
     held, streamed = load(path, stream=False), load(path, stream=True)
     assert torch.equal(held.take([7, 2]), streamed.take([7, 2]))
+    assert torch.equal(held.take(slice(5, 9)), streamed.take(slice(5, 9)))
     assert np.array_equal(held.summary.std, streamed.summary.std)
+    turned = npy(tmp_path / "y.npy", np.asfortranarray(BYTES))
+    assert "ascontiguousarray" in refused(turned, stream=True)
 
 
 def test_channels_last_colours_are_turned(tmp_path):
@@ -182,3 +186,97 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
 def _npz(folder):
     np.savez(folder / "two.npz", a=BYTES, b=BYTES)
     return str(folder / "two.npz")
+
+
+# ------------------------------------------------------------------ packages that are not needed to test us, played by stubs
+class Held:
+    """A data set of torchvision: downloads where it is told to."""
+
+    def __init__(self, root, *, train=True, download=False):
+        if not download:
+            raise RuntimeError("Dataset not found. You can use download=True to download it")
+        self.data, self.targets = torch.tensor(BYTES), list(range(40))
+
+
+class Pairs:
+    """One without `data`, as CelebA: `split=` and examples one by one."""
+
+    def __init__(self, root, *, split="train", download=False):
+        from PIL import Image
+
+        self.examples = [(Image.fromarray(image), 0) for image in BYTES]
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, i):
+        return self.examples[i]
+
+
+def test_torchvision_by_name(monkeypatch):
+    module = ModuleType("torchvision.datasets")
+    module.MNIST, module.CelebA = Held, Pairs
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    assert "--download" in refused("torchvision:MNIST")
+    assert "has no 'MNEST'" in refused("torchvision:MNEST")
+    data = load("torchvision:MNIST", download=True)
+    assert (data.shape, data.labels.tolist()) == ((1, 9, 9), list(range(40)))
+    assert torch.equal(load("torchvision:CelebA").take([2]), data.take([2]))
+
+
+def test_a_torchvision_that_does_not_fit_torch_is_named(monkeypatch):
+    def broken(_):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("whyvae.data.raw.import_module", broken)
+    assert "nms does not exist" in refused("torchvision:MNIST")
+
+
+class Columns(dict):
+    """A data set of Hugging Face."""
+
+    @property
+    def column_names(self):
+        return list(self)
+
+
+def test_hugging_face_by_name(monkeypatch):
+    from PIL import Image
+
+    asked = []
+
+    def load_dataset(name, split, download_config):
+        asked.append((name, split, download_config))
+        if not download_config["local_files_only"]:
+            held = Columns(image=[Image.fromarray(i) for i in BYTES], label=[0, 1] * 20)
+            held.features = {"image": type("Image", (), {})(), "label": None}
+        else:
+            held = Columns(height=[float(i) for i in range(40)], town=["a", "b"] * 20)
+            held.features = {"height": None, "town": None}
+        return held
+
+    module = ModuleType("datasets")
+    module.load_dataset, module.DownloadConfig = load_dataset, dict
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    images = load("hf:mnist", download=True)
+    assert (images.shape, images.labels.tolist()) == ((1, 9, 9), [0, 1] * 20)
+    assert [c.kind for c in load("hf:people").columns] == ["numeric", "binary"]
+    assert asked[1] == ("people", "train", {"local_files_only": True})
+
+
+def test_parquet_as_pyarrow_reads_it(monkeypatch, tmp_path):
+    class Column(list):
+        def to_pylist(self):
+            return list(self)
+
+    table = ModuleType("table")
+    table.columns, table.column_names = [Column(range(40)), Column(["x", None] * 20)], ["a", "b"]
+    module = ModuleType("pyarrow.parquet")
+    module.read_table = lambda path: table
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", module)
+    monkeypatch.setitem(sys.modules, "pyarrow", ModuleType("pyarrow"))
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    assert "'b' has 20 empty" in refused(tmp_path / "x.parquet")
+    table.columns[1] = Column(["x", "y"] * 20)
+    assert [c.kind for c in load(str(tmp_path / "x.parquet")).columns] == ["numeric", "binary"]

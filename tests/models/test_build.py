@@ -58,7 +58,7 @@ def test_priors_train_along(prior):
 
 def test_what_is_chosen():
     assert built(load("sklearn:digits"))[2].family == "mlp"
-    assert built(dataset(RANDOM.random((40, 1, 28, 28))))[2].family == "conv"
+    assert built(dataset(RANDOM.random((40, 3, 28, 28))))[2].family == "conv"
     assert built(dataset(RANDOM.normal(size=(40, 50, 3))))[2].family == "sequence"
     columns = (Column("a"), Column("b", "binary", ("no", "yes")))
     table = dataset(np.stack([RANDOM.normal(size=40), RANDOM.integers(0, 2, 40)], 1), "table", columns)

@@ -59,11 +59,11 @@ def read_hf(name: str, *, download: bool = False) -> Raw:
     """The first image column, else all numeric columns, of the split "train"."""
     datasets = needed("datasets", "datasets", f"hf:{name}")
     try:
-        held = datasets.load_dataset(
-            name, split="train", **({} if download else {"download_mode": "reuse_cache_if_exists"})
-        )
+        only = datasets.DownloadConfig(local_files_only=not download)
+        held = datasets.load_dataset(name, split="train", download_config=only)
     except Exception as error:
-        raise DataError(f"hf:{name} could not be loaded: {_first(error)}") from error
+        hint = "" if download else " (--download fetches it)"
+        raise DataError(f"hf:{name} could not be loaded: {_first(error)}{hint}") from error
     image = next((c for c, f in held.features.items() if type(f).__name__ == "Image"), None)
     if image is not None:
         raw = _pairs(f"hf:{name}", list(held[image]))

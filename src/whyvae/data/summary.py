@@ -11,23 +11,38 @@ import numpy as np
 
 from whyvae.data.raw import Array, DataError
 
-CHUNK = 4_000_000  # numbers at a time
+CHUNK = 500_000  # numbers at a time
 
 
 class Streamed:
-    """Rows of a .npy file that are read when asked for: the file is mapped for each reading, so memory stays flat."""
+    """Rows of a .npy file, read when asked for. Not mapped: pages of a mapping count as memory of ours."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        self.shape, self.dtype, self.nbytes = mapped.shape, mapped.dtype, mapped.nbytes
+        if not mapped.flags.c_contiguous:
+            raise DataError(
+                f"{path} is stored column by column and cannot be streamed: save np.ascontiguousarray(rows)"
+            )
+        self.path, self.shape, self.dtype, self._offset = path, mapped.shape, mapped.dtype, mapped.offset
         self.ndim = len(self.shape)
+        self._bytes = mapped[0].nbytes  # of a row
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __getitem__(self, which: Any) -> Array:
-        return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[which])
+        with self.path.open("rb", buffering=0) as file:
+            if isinstance(which, slice):
+                wanted = range(len(self))[which]
+                content = np.empty((len(wanted), self._bytes), np.uint8)
+                file.seek(self._offset + wanted.start * self._bytes)
+                file.readinto(content.data)
+            else:
+                content = np.empty((len(which), self._bytes), np.uint8)
+                for i, row in enumerate(which):
+                    file.seek(self._offset + int(row) * self._bytes)
+                    file.readinto(content[i].data)
+        return content.view(self.dtype).reshape(-1, *self.shape[1:])
 
 
 @dataclass(frozen=True)

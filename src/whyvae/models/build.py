@@ -20,6 +20,7 @@ Family = Literal["auto", "mlp", "linear", "conv", "sequence", "recurrent"]
 Noise = Literal["auto", "gaussian", "gaussian-per-feature", "bernoulli", "categorical", "logistic-mixture", "mixed"]
 PriorName = Literal["standard", "mixture", "vamp"]
 RANGED = {"bernoulli", "categorical", "logistic-mixture"}  # likelihoods of values in [0, 1]
+FEW_PIXELS = 1024  # colours counted apart; up to here every hidden unit may see them all
 AT_THE_ENDS = (
     0.75  # of the variance that 0-1 values of the same mean have: below it, values lie between the ends too often
 )
@@ -70,7 +71,7 @@ def resolved(config: ModelConfig, data: Dataset) -> ModelConfig:
         what = "a range" if noise == "bernoulli" else "whole numbers in a range"
         raise Unfit(f"likelihood {noise} is for images or vectors of {what}; {data.source} holds {data.kind}s without")
     levels = round(float(data.summary.high.max() - data.summary.low.min())) + 1 if noise == "categorical" else 0
-    widths = config.widths or {"conv": (32, 64, 128), "sequence": (32, 64, 64), "recurrent": (128,), "linear": ()}.get(
+    widths = config.widths or {"conv": (16, 32, 64), "sequence": (32, 64, 64), "recurrent": (128,), "linear": ()}.get(
         family, (512, 256)
     )
     latents = config.latents or _latents(data)
@@ -80,8 +81,8 @@ def resolved(config: ModelConfig, data: Dataset) -> ModelConfig:
 
 
 def _family(data: Dataset) -> Family:
-    """Convolutions pay from images on which they can halve twice; on smaller ones every pixel sees every other anyway."""
-    if data.kind == "image" and min(data.shape[1:]) >= 16:
+    """Convolutions pay on large images. On MNIST a fully connected network reaches the same ELBO in less time on a CPU."""
+    if data.kind == "image" and math.prod(data.shape) > FEW_PIXELS and min(data.shape[1:]) >= 8:
         return "conv"
     return "sequence" if data.kind == "sequence" else "mlp"
 

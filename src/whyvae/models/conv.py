@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles height and width, to exactly `size`; transposed convolution, so nothing is computed at full size twice."""
+    """Doubles height and width, to exactly `size`."""
 
     def __init__(self, a: int, b: int, size: tuple[int, int], blocks: int) -> None:
         super().__init__()
@@ -72,7 +73,10 @@ class Up(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The encoder backwards; `shape` is that of the output [per_value * C, H, W]."""
+    """The encoder backwards; `shape` is that of the output [per_value * C, H, W].
+
+    Nothing but the output has full size: its four pixels in a square are computed as channels at half the size.
+    """
 
     def __init__(
         self,
@@ -83,16 +87,18 @@ class Decoder(nn.Module):
         width: int = 256,
     ) -> None:
         super().__init__()
-        heights, widths = (halved(s, len(channels)) for s in shape[1:])
+        self.size = tuple(shape[1:])
+        heights, widths = (halved(s, len(channels)) for s in self.size)
         self.small = (channels[-1], heights[-1], widths[-1])
         self.hidden = nn.Linear(latents, width)
         self.body = nn.Linear(width, math.prod(self.small))
-        steps = zip(reversed(channels), [*reversed(channels[:-1]), channels[0]], strict=True)
-        at = list(zip(reversed(heights[:-1]), reversed(widths[:-1]), strict=True))
+        steps = pairwise(reversed(channels))
+        at = list(zip(heights, widths, strict=True))[-2:0:-1]
         self.ups = nn.Sequential(*(Up(a, b, size, blocks) for (a, b), size in zip(steps, at, strict=True)))
-        self.out = nn.Conv2d(channels[0], shape[0], 3, padding=1)
+        self.out = nn.Conv2d(channels[0], 4 * shape[0], 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.body(F.silu(self.hidden(z))).unflatten(1, self.small)  # [b, channels[-1], H / 2^n, W / 2^n]
-        made: Tensor = self.out(F.silu(self.ups(h)))  # [b, per_value * C, H, W]
-        return made
+        h = F.silu(self.hidden(z))  # [b, width]
+        h = self.ups(self.body(h).reshape(-1, *self.small))  # [b, channels[0], H / 2, W / 2]
+        made = F.pixel_shuffle(self.out(F.silu(h)), 2)
+        return made[..., : self.size[0], : self.size[1]]  # [b, per_value * C, H, W]

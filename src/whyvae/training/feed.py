@@ -4,6 +4,7 @@ alone, so a run that was interrupted goes on with the rows it would have had.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from whyvae.data.summary import Streamed
 
 WINDOW = 16384  # rows shuffled together when streamed
 BLOCK = 256  # rows read in one piece
+MOST_NUMBERS = 30_000_000  # held at once of rows that are looked at together: 120 MB
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Split:
         order = np.random.default_rng([seed, 1]).permutation(n)
         count = min(most, max(1, round(share * n)))
         return cls(np.sort(order[count:]), np.sort(order[:count]))
+
+
+def affordable(rows: int, shape: tuple[int, ...]) -> int:
+    """Up to so many rows of this shape, fewer of large ones: at most MOST_NUMBERS in all."""
+    return max(1, min(rows, MOST_NUMBERS // math.prod(shape)))
 
 
 class Feed:
@@ -67,6 +74,7 @@ class Feed:
 
     def some(self, most: int) -> Tensor:
         """Up to `most` rows, spread over the data, [k, *model_shape]."""
+        most = affordable(most, self.codec.model_shape)
         which = np.linspace(0, len(self.rows) - 1, min(most, len(self.rows))).round().astype(np.int64)
         return self.read(self.rows[which])
 

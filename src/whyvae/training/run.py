@@ -64,9 +64,11 @@ class State:
     reductions: int = 0  # of the learning rate, at plateaus
     reduced_at: int = 0
     limit: float = math.inf  # of the gradient's norm
+    norms: list[Tensor] = field(default_factory=list)  # of the gradient, since the last line of the log
 
     def facts(self) -> JSON:
-        return {k: v for k, v in asdict(replace(self, best={})).items() if k != "best"}
+        plain = asdict(replace(self, best={}, norms=[]))
+        return {**plain, "norms": [float(norm) for norm in self.norms]}
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def restore(
     for name, fact in facts.items():
         setattr(state, name, fact)
     device = next(model.parameters()).device
+    state.norms = [torch.tensor(norm, device=device) for norm in facts["norms"]]
     state.best = {name: t.to(device) for name, t in checkpoint.of("best", tensors).items()}
     if group.size == 1:
         torch.set_rng_state(tensors["random"])
