@@ -1,0 +1,205 @@
+"""Which treatment a trial takes and what it calls verified, on results that are written here, not trained."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from whyvae.treat.arm import Spec
+from whyvae.treat.effect import Outcome, effect, paired
+from whyvae.treat.remedy import Treatment
+from whyvae.treat.trial import Budget, Treating
+
+CHUNKS = 6
+
+
+def outcome(likeness, spread=0.005, seed=0):
+    noise = random.Random(seed)
+    return Outcome(tuple(likeness + noise.gauss(0, spread) for _ in range(CHUNKS)), (0.9,) * CHUNKS, -50.0).to_dict()
+
+
+def result(likeness, codes=(), proposals=(), seconds=10.0, seed=0):
+    findings = [{"code": c, "severity": "error", "remedies": []} for c in codes]
+    record = {"verdict": "sick" if codes else "healthy", "findings": findings, "cost": {"training_s": seconds}}
+    return {
+        "failed": "", "error": "", "seconds": seconds, "steps": 1000, "outcome": outcome(likeness, seed=seed),
+        "record": record, "proposals": list(proposals),
+    }  # fmt: skip
+
+
+def plan(remedy, code, *, sources=None, injectable=True):
+    return {
+        "treatment": Treatment(remedy, "a change", (code,), "retrain", {}).to_dict(), "sources": sources,
+        "injectable": injectable, "why_no_edit": "", "snippet": "x", "where": "",
+    }  # fmt: skip
+
+
+class Answers:
+    """An engine that answers each arm with what is written, and keeps what it was asked."""
+
+    def __init__(self, answer):
+        self.answer, self.asked = answer, []
+
+    def __call__(self, tasks):
+        for task in tasks:
+            self.asked.append(task)
+            yield task.name, self.answer(task)
+
+
+def treating(tmp_path, answer, budget=None, seeds=1):
+    engine = Answers(answer)
+    made = Treating(Spec("train.py", ""), tmp_path, engine, budget or Budget(), seeds, lambda _: None)
+    made.control()
+    return made.treat(), engine
+
+
+def by_remedy(control, placebo, treated):
+    def answer(task):
+        if task.name.startswith("control"):
+            return control
+        if task.name == "placebo":
+            return placebo
+        names = list(task.spec.sources.values()) or [t.remedy for t in task.spec.treatments]
+        return treated[names[-1]]
+
+    return answer
+
+
+def test_the_cure_beats_control_and_placebo(tmp_path):
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01"), plan("b", "OBJ01")])
+    treated = {"a": result(0.8, seed=1), "b": result(0.21, ["OBJ01"], seed=2)}
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.21, ["OBJ01"], seed=3), treated))
+    assert [t.treatment.remedy for t in trial.taken] == ["a"]
+    assert trial.taken[0].verified
+    assert trial.healthy_after
+    assert not trial.tried[1].verified
+
+
+def test_no_verification_without_better_samples(tmp_path):
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01")])
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.2, ["OBJ01"], seed=3), {"a": result(0.2, seed=1)}))
+    assert trial.taken[0].cured
+    assert not trial.taken[0].verified
+
+
+def test_no_verification_within_what_other_seeds_do(tmp_path):
+    """The placebo lies as far from the control as the treatment does."""
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01")])
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.5, ["OBJ01"], seed=3), {"a": result(0.55, seed=1)}))
+    assert not trial.taken[0].verified
+
+
+def test_what_makes_samples_worse_is_not_taken(tmp_path):
+    control = result(0.6, ["OBJ03"], [plan("a", "OBJ03")])
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.6, ["OBJ03"], seed=3), {"a": result(0.1, seed=1)}))
+    assert trial.taken == []
+    assert not trial.healthy_after
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_change_that_changes_nothing_is_never_verified(tmp_path, seed):
+    """Control, placebo and treatment differ by their seeds alone: drawn from one distribution, 40 times."""
+    noise = random.Random(seed)
+    control, placebo, treated = (
+        result(0.5 + noise.gauss(0, 0.05), codes, [plan("a", "CAP01")], seed=seed + k)
+        for k, codes in enumerate((["CAP01"], ["CAP01"], ["CAP01"]))
+    )
+    trial, _ = treating(tmp_path, by_remedy(control, placebo, {"a": treated}))
+    assert not any(t.verified for t in trial.tried)
+
+
+def test_rounds_go_on_with_what_is_left(tmp_path):
+    first, second = plan("a", "WIR02"), plan("b", "OBJ01", sources={"/train.py": "b"}, injectable=False)
+    control = result(0.1, ["WIR02"], [first])
+    treated = {"a": result(0.4, ["OBJ01"], [second], seed=1), "b": result(0.9, seed=2)}
+    trial, engine = treating(tmp_path, by_remedy(control, result(0.1, ["WIR02"], seed=3), treated))
+    assert [t.treatment.remedy for t in trial.taken] == ["a", "b"]
+    last = engine.asked[-1].spec
+    assert [t.remedy for t in last.treatments] == ["a"]  # the cure of the first round stays
+    assert last.sources == {"/train.py": "b"}
+    assert trial.sources == {"/train.py": "b"}
+
+
+def test_there_are_three_rounds_and_not_more(tmp_path):
+    endless = result(0.5, ["OBJ01", "CAP01"], [plan("a", "OBJ01")])
+    control = replace_codes(endless, ["OBJ01"])
+    trial, _ = treating(
+        tmp_path, by_remedy(control, control, {"a": {**endless, "record": {**endless["record"], "findings": [
+            {"code": "CAP01", "severity": "error", "remedies": []}]}}}), Budget(seconds=1e6),
+    )  # fmt: skip
+    assert len(trial.taken) == 3
+    assert "3 rounds" in trial.stopped
+
+
+def replace_codes(made, codes):
+    findings = [{"code": c, "severity": "error", "remedies": []} for c in codes]
+    return {**made, "record": {**made["record"], "findings": findings}}
+
+
+def test_arms_are_shortened_to_fit_the_budget(tmp_path):
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01")], seconds=1000.0)
+    answer = by_remedy(control, result(0.2, ["OBJ01"], seed=3), {"a": result(0.8, seed=1)})
+    _, engine = treating(tmp_path, answer, Budget(share=1.5, floor=0.0))
+    steps = {task.name: task.spec.steps for task in engine.asked}
+    assert steps == {"control": None, "round1-0": 500, "placebo": 500, "control-short": 500}
+
+
+def test_a_budget_that_gives_nothing_is_said(tmp_path):
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01")], seconds=1000.0)
+    trial, engine = treating(tmp_path, by_remedy(control, control, {}), Budget(seconds=10.0))
+    assert "budget" in trial.stopped
+    assert len(engine.asked) == 1
+
+
+def test_what_has_no_form_is_advice(tmp_path):
+    control = result(0.2, ["TRN04"], [plan("more data", "TRN04", injectable=False)])
+    trial, _ = treating(tmp_path, by_remedy(control, control, {}))
+    assert [a["treatment"]["remedy"] for a in trial.advice] == ["more data"]
+
+
+def test_a_failed_arm_is_told_and_not_taken(tmp_path):
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01"), plan("b", "OBJ01")])
+    treated = {"a": {"failed": "no end within 5 s"}, "b": result(0.8, seed=2)}
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.2, ["OBJ01"], seed=3), treated))
+    assert trial.tried[0].failed == "no end within 5 s"
+    assert [t.treatment.remedy for t in trial.taken] == ["b"]
+
+
+def test_an_interrupt_keeps_what_is_done(tmp_path):
+    control = result(0.2, ["WIR02"], [plan("a", "WIR02")])
+    treated = result(0.6, ["OBJ01"], [plan("b", "OBJ01")], seed=1)
+
+    def answer(task):
+        if task.name.startswith("round2"):
+            raise KeyboardInterrupt
+        return {"control": control, "placebo": result(0.2, ["WIR02"], seed=3)}.get(task.name, treated)
+
+    trial, _ = treating(tmp_path, answer)
+    assert [t.treatment.remedy for t in trial.taken] == ["a"]
+    assert "interrupted" in trial.stopped
+
+
+def test_a_sampling_fault_is_cured_when_it_is_found_no_more(tmp_path):
+    control = result(0.8, ["GEN02"], [plan("draws", "GEN02", sources={"/t.py": "draws"}, injectable=False)])
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.8, ["GEN02"], seed=3), {"draws": result(0.8, seed=1)}))
+    assert trial.taken[0].verified
+
+
+def test_an_effect_is_a_difference_with_the_interval_of_its_samples():
+    found = effect((0.8, 0.9, 1.0), (0.1, 0.2, 0.3))
+    assert found.value == pytest.approx(0.7)
+    error = (2 * 0.1**2 / 3) ** 0.5
+    assert found.high - found.value == pytest.approx(2.571 * error)
+    assert effect((0.8, 0.9, 1.0), (0.1, 0.2, 0.3), between=0.5).low < 0
+
+
+def test_pairs_of_seeds_have_students_interval():
+    found = paired([(0.8, 0.2), (0.9, 0.2), (0.7, 0.2)])
+    assert found.value == pytest.approx(0.6)
+    assert found.high - found.value == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)  # t, 2 degrees of freedom
+
+
+def test_a_spec_survives_the_way_to_another_process():
+    spec = Spec("a.py", "f", ("--x",), treatments=(Treatment("a", "b", ("OBJ01",), "retrain", {"w": 1.0}),), ignore=("OBJ06",))
+    assert Spec.of(spec.to_dict()) == spec
+    assert replace(Spec.of(spec.to_dict()), offset=3) != spec
