@@ -50,13 +50,14 @@ def _trial(tried: Tried, before: JSON) -> JSON:
     entry: JSON = {
         "metric": LIKENESS, "before": _mean(before.get("prior")), "control": _mean(before.get("prior")), "after": None,
         "ci95": None, "seeds": tried.seeds, "verified": tried.verified, "cured": tried.cured, "share": tried.share,
-        "failed": tried.failed, "form": "patch" if tried.sources else "injection",
+        "failed": tried.failed, "form": "sampler" if tried.sampler else "patch" if tried.sources else "injection",
+        "snippet": tried.snippet, "where": tried.where,
     }  # fmt: skip
     if tried.treatment.codes[0] in SHOWING:
         return entry | {"metric": FINDING, "before": 1, "control": 1, "after": 0 if tried.cured else 1}
-    if tried.outcome is None or tried.effect is None or not tried.outcome.prior:
+    after, change = tried.after, tried.effect
+    if tried.outcome is None or change is None or after is None:
         return entry
-    after, change = tried.outcome.likeness, tried.effect
     control = after - change.value
     return entry | {
         "after": after, "before": control, "control": control,

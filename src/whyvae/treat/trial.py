@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whyvae.treat.arm import Spec
-from whyvae.treat.effect import Effect, Outcome, effect, paired
+from whyvae.treat.effect import Effect, Outcome, effect, mean, paired
 from whyvae.treat.engine import Engine, Task
 from whyvae.treat.remedy import Treatment
 
@@ -40,6 +40,7 @@ class Tried:
     result: JSON
     effect: Effect | None = None
     over_placebo: Effect | None = None
+    sampler: str = ""  # what latents were drawn from in place of N(0, I), nothing retrained
     cured: bool = False  # the cause is found no more
     share: float = 1.0  # of the control's steps
     seeds: int = 1
@@ -54,6 +55,8 @@ class Tried:
 
     @property
     def verified(self) -> bool:
+        if self.sampler:
+            return self.effect is not None and self.effect.sure
         if self.failed or not self.cured:
             return False
         if self.treatment.codes[0] in SHOWING:
@@ -66,7 +69,13 @@ class Tried:
 
     @property
     def outcome(self) -> Outcome | None:
-        return Outcome.of(self.result["outcome"]) if "outcome" in self.result else None
+        return _outcome(self.result)
+
+    @property
+    def after(self) -> float | None:
+        """Likeness of the samples after the change; None where there are none."""
+        found = self.outcome
+        return None if found is None or not found.prior else mean(found.fitted if self.sampler else found.prior)
 
 
 @dataclass(slots=True)
@@ -134,6 +143,7 @@ class Treating:
     # ------------------------------------------------------------------ rounds
     def _rounds(self, trial: Trial) -> None:
         result = trial.control
+        trial.tried += self._samplers(result)
         for number in range(1, ROUNDS + 1):
             if not serious(result.get("record")):
                 return
@@ -149,10 +159,22 @@ class Treating:
             trial.stopped = f"after {ROUNDS} rounds something is left"
 
     @staticmethod
+    def _samplers(result: JSON) -> list[Tried]:
+        """Changes of what latents are drawn from: the trained model stays, and its samples were scored with both."""
+        plans = [p for p in result.get("proposals", []) if p["treatment"]["settings"].get("sampler")]
+        found = _outcome(result)
+        if not plans or found is None or not found.prior:
+            return []
+        plan, sampler = plans[0], plans[0]["treatment"]["settings"]["sampler"]
+        change = effect(found.fitted, found.prior)
+        return [Tried(Treatment.of(plan["treatment"]), 0, {}, result, change, change, sampler, snippet=plan["snippet"])]
+
+    @staticmethod
     def _plans(proposals: list[JSON], trial: Trial) -> list[JSON]:
         """Those that can be tried; what can only be advised is kept as such."""
         plans = [p for p in proposals if p["sources"] or p["injectable"]]
-        trial.advice += [p for p in proposals if not p["sources"] and not p["injectable"]]
+        rest = [p for p in proposals if not p["sources"] and not p["injectable"]]
+        trial.advice += [p for p in rest if p not in trial.advice and not p["treatment"]["settings"].get("sampler")]
         return plans[:MOST_ARMS]
 
     def _round(self, number: int, plans: list[JSON], trial: Trial) -> Tried | None:
