@@ -91,7 +91,7 @@ def trained(model, step, optimizers):
     """The trainer most scripts are, with an evaluation now and then; yields what it leaves."""
     x, losses = data(), []
     for at in range(STEPS):
-        rows = torch.randperm(len(x))[: 16 + random.randrange(2)]  # noqa: S311
+        rows = torch.randperm(len(x))[: 16 + random.randrange(2)]
         losses.append(step(model, x[rows] + 0.01 * float(np.random.rand()), *optimizers))  # noqa: NPY002
         if at % 10 == 9:
             model.eval()

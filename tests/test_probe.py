@@ -70,7 +70,7 @@ class Draws(Probe):
 
     @classmethod
     def measure(cls, subject: list[str]) -> Self:
-        return cls((random.random(), float(np.random.rand()), float(torch.rand(()))))  # noqa: NPY002, S311
+        return cls((random.random(), float(np.random.rand()), float(torch.rand(()))))  # noqa: NPY002
 
 
 def check(length: Length, twice: Twice) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -76,7 +77,7 @@ def _fix(options: argparse.Namespace, target: str, args: list[str], engine: Engi
     treating.treat()
     patch = _patch(trial, folder)
     applied = bool(options.apply and patch and trial.record_after is not None and _apply(trial))
-    record = cured_record(trial, str(patch) if patch else None, applied=applied)
+    record = cured_record(trial, str(patch) if patch else None, str(_root(trial)), applied=applied)
     _write(record, folder, json_path)
     _pictures(trial, folder)
     if options.json == "-":
@@ -125,7 +126,16 @@ def _patch(trial: Trial, folder: Path) -> Path | None:
     from whyvae.treat.source import read
 
     sources = trial.sources
-    return Patch({path: read(path) for path in sources}, sources).write(folder) if sources else None
+    if not sources:
+        return None
+    return Patch({path: read(path) for path in sources}, sources, _root(trial)).write(folder)
+
+
+def _root(trial: Trial) -> Path:
+    """Where the patch is to be applied: here, if all it changes lies below."""
+    here, folders = Path.cwd(), [str(Path(path).resolve().parent) for path in trial.sources]
+    inside = all(Path(folder).is_relative_to(here) for folder in folders)
+    return here if inside else Path(os.path.commonpath(folders))
 
 
 def _apply(trial: Trial) -> bool:

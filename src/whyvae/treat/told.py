@@ -22,8 +22,10 @@ FINDING = "the finding, 1: it stands"
 MOST_LINES = 60  # of a patch on the screen
 
 
-def cured_record(trial: Trial, patch: str | None, *, applied: bool) -> JSON:
-    """The record of the script as it is, with the trial of each remedy, what is left, and where the patch lies."""
+def cured_record(trial: Trial, patch: str | None, folder: str, *, applied: bool) -> JSON:
+    """The record of the script as it is, with the trial of each remedy, what is left, where the patch lies, and the
+    folder it is to be applied in.
+    """
     record: JSON = copy.deepcopy(trial.control["record"])
     before = trial.control.get("outcome", {})
     for tried in reversed(trial.tried):
@@ -34,7 +36,7 @@ def cured_record(trial: Trial, patch: str | None, *, applied: bool) -> JSON:
         "rounds": [remedy_entry(t, before) | {"left": t.codes_left} for t in trial.taken],
         "verified": bool(trial.taken) and all(t.verified for t in trial.taken),
         "verdict_after": (trial.record_after or {}).get("verdict"), "left": serious(trial.record_after),
-        "patch": patch, "applied": applied, "stopped": trial.stopped,
+        "patch": patch, "folder": folder, "applied": applied, "stopped": trial.stopped,
         "advice": [{k: p[k] for k in ("snippet", "where", "why_no_edit")} | p["treatment"] for p in trial.advice],
     }  # fmt: skip
     record["cost"]["treating_s"] = round(trial.seconds, 3)
@@ -156,7 +158,9 @@ def _diff(path: str) -> RenderableType:
 def _how_to_apply(cure: JSON) -> Text:
     if cure["applied"]:
         return Text("applied", "green")
-    return Text.assemble("to apply it: ", (f"patch -p1 < {cure['patch']}", "bold"), "  (or run again with --apply)")
+    here = Path(cure["folder"]) == Path.cwd()
+    command = f"patch -p1 < {cure['patch']}" if here else f"patch -p1 -d {cure['folder']} < {cure['patch']}"
+    return Text.assemble("to apply it:\n", (command, "bold"), "\nor run again with --apply")
 
 
 def _advice(advice: JSON) -> RenderableType:
