@@ -21,6 +21,11 @@ def test_limit(factor, ill):
     assert (not isinstance(check(factor), Healthy)) is ill
 
 
+@pytest.mark.parametrize(("factor", "ill"), [(2**-0.49, False), (2**0.49, False), (2**0.51, True), (0.5, True)])
+def test_a_variance_taken_from_the_residual_differs_from_half_to_half_by_chance(factor, ill):
+    assert (not isinstance(check(factor, learned_scale=True), Healthy)) is ill
+
+
 @pytest.mark.parametrize(("factor", "words"), [(0.5, "the KL half as heavy"), (2.0, "the KL twice as heavy")])
 def test_says_which_way(factor, words):
     finding = found(check(factor), words, at=KL_AT, severity="warning")

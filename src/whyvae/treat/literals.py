@@ -42,7 +42,8 @@ def bindings(source: Source, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     if isinstance(node, cst.Name):
         yield from _of_name(source, node)
     elif isinstance(node, cst.Attribute) and simple(node):
-        yield from _of_setting(source, node.attr.value, f"{dotted(node)}")
+        own = list(_of_self(source, node))
+        yield from own or _of_setting(source, node.attr.value, dotted(node))
     elif isinstance(node, cst.Subscript) and len(node.slice) == 1:
         index = node.slice[0].slice
         if isinstance(index, cst.Index) and isinstance(index.value, cst.SimpleString):
@@ -139,6 +140,15 @@ def _of_setting(source: Source, key: str, full: str) -> Iterator[cst.CSTNode]:
             yield from _option(node, key)
         elif _key(node) == key and node.value is not None:
             yield node.value
+
+
+def _of_self(source: Source, node: cst.Attribute) -> Iterator[cst.CSTNode]:
+    """`self.key` as its own class assigns it."""
+    owner, full = source.enclosing(node, cst.ClassDef), dotted(node)
+    if owner is not None and full.startswith("self.") and full.count(".") == 1:
+        for assign in source.nodes(cst.Assign, owner):
+            for target in assign.targets:
+                yield from _unpacked(target.target, assign.value, full)
 
 
 def _key(node: cst.CSTNode) -> str:

@@ -119,7 +119,7 @@ def _followed(source: Source, node: cst.CSTNode, name: str, depth: int) -> tuple
     if depth > DEEPEST:
         return None
     if isinstance(node, cst.Name | cst.Attribute):
-        for value in (*bindings(source, node), *_iterated(source, node)):
+        for value in (*reversed(list(bindings(source, node))), *_iterated(source, node)):  # the last one counts
             found = _followed(source, value, dotted(node), depth + 1)
             if found is not None:
                 return found

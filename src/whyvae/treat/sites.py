@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.source import Source
+from whyvae.treat.source import ATOM, Source, tightness
 from whyvae.watch.lineage import LOSSES, MIXING
 from whyvae.watch.tape import Frame, Op, Ref
 
@@ -37,6 +37,11 @@ class Spot:
     @property
     def code(self) -> str:
         return self.source.code(self.node)
+
+    @property
+    def closed(self) -> str:
+        """Its text, in parentheses where a method could not be called on it as it stands."""
+        return self.code if tightness(self.node) >= ATOM else f"({self.code})"
 
     @property
     def simple(self) -> bool:
@@ -127,8 +132,8 @@ class Sites:
                     names.setdefault(value.slot, operand.code)
             if len(op.frames) > 1:
                 returned[op.frames[0].code, op.frames[1]] = op
-        for op in returned.values():
-            for slot, name in self._returned(op):
+        for op in sorted(returned.values(), key=lambda op: -len(op.frames)):  # inner functions first
+            for slot, name in (*self._returned(op), *self._handed(op)):
                 found.setdefault(op.frames[1].code, {}).setdefault(slot, name)
         return found
 
@@ -152,6 +157,19 @@ class Sites:
                 slot = inner.get(dotted(value), self._values.get(id(value)))
                 if slot is not None and simple(name):
                     yield slot, dotted(name)
+
+    def _handed(self, op: Op) -> Iterator[tuple[int, str]]:
+        """(slot, name outside) for what the function that called `op` was given, and reads under its own name."""
+        spot, call = self.of(op), self.of(op, 1)
+        function = spot.source.enclosing(spot.node, cst.FunctionDef) if spot else None
+        if call is None or function is None or not isinstance(call.node, cst.Call):
+            return
+        first: dict[str, int] = {}
+        for slot, name in self.names(op).items():
+            first[name] = min(slot, first.get(name, slot))
+        for parameter, value in arguments(function, call.node).items():
+            if parameter in first and simple(value):
+                yield first[parameter], dotted(value)
 
     def _passed(self, op: Op) -> Iterator[tuple[int, str]]:
         """(slot, name of the parameter) for what the function that called `op` was given by name."""

@@ -190,6 +190,17 @@ class Source:
             line = self.line(statement)
             self._add(self._starts[line - 1], self._starts[int(self._ranges[statement].end.line)], "")
 
+    def remove_line(self, node: cst.CSTNode) -> None:
+        """The whole lines a node stands on."""
+        self._add(self._starts[self.line(node) - 1], self._starts[self.end_line(node)], "")
+
+    def replace_token(self, node: cst.CSTNode, new: str) -> None:
+        """A sign of arithmetic; the spaces around it stay."""
+        start, end = self._offsets(node)
+        old = self.text[start:end]
+        begin = start + len(old) - len(old.lstrip())
+        self._add(begin, begin + len(old.strip()), new)
+
     def cut(self, start: cst.CSTNode, end: cst.CSTNode, new: str = "") -> None:
         """Replaces the text from the end of `start` to the end of `end`."""
         self._add(self._offsets(start)[1], self._offsets(end)[1], new)

@@ -57,12 +57,8 @@ def _wrap(sites: Sites, terms: Terms, term: Term, spot: Spot) -> None:
         raise NoEdit("the reconstruction term is not a plain squared error")
     log = "torch.log" if "torch" in imported(spot.source) else ""
     size = size_of_example(sites)
-    inner = spot.code if not sites.subject.tape.slots[term.slot].shape else f"{_closed(spot)}.mean()"
+    inner = spot.code if not sites.subject.tape.slots[term.slot].shape else f"{spot.closed}.mean()"
     spot.source.replace(spot.node, f"{size} / 2 * " + (f"{log}({inner})" if log else f"({inner}).log()"))
-
-
-def _closed(spot: Spot) -> str:
-    return spot.code if spot.simple else f"({spot.code})"
 
 
 def _squared_error(terms: Terms, slot: int) -> bool:

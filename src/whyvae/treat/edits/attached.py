@@ -1,0 +1,146 @@
+"""What cuts a gradient is taken out: `.detach()`, `.item()`, `.data`, `no_grad`, `.sample()`; a KL weight of 0 becomes 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.treat.edits.kl_weight import found_weight
+from whyvae.treat.literals import bindings, literal
+from whyvae.treat.program import calls
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot, dotted
+from whyvae.treat.terms import Terms, plain
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+    from whyvae.treat.source import Source
+    from whyvae.watch.tape import Op
+
+CUTTING = {"detach", "detach_"}
+NUMBERS = {"item", "tolist", "numpy"}
+SNIPPETS = {
+    "kl": "loss = reconstruction + kl  # a tensor: no .item(), .detach(), .data or no_grad on its way\n",
+    "z": "z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)  # or q.rsample(); not under no_grad\n",
+}
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    """`settings["what"]`: "z" (the way from the encoder to the decoder) or "kl"."""
+    sites = Sites(case)
+    what = str(settings["what"])
+    if not any(
+        [*(_attach(sites, op) for op in _cuts(sites, what)), what == "kl" and (_numbers(sites) or _weight(sites))]
+    ):
+        where = case.subject.main.backward_at
+        raise NoEdit(
+            "what cuts the gradient was not found", SNIPPETS[what], f"{where.file}:{where.line}" if where else ""
+        )
+    return sites.result()
+
+
+def _cuts(sites: Sites, what: str) -> list[Op]:
+    """The functions on the way that hand on no gradient."""
+    subject = sites.subject
+    deps, lineage, slots = subject.deps, subject.lineage, subject.tape.slots
+    if what == "z":
+        wanted = deps.ancestors([lineage.output])
+    else:
+        wanted = deps.ancestors(subject.tape.roots, stop={lineage.output})
+    start = deps.encoded & wanted
+    cutting = []
+    for op in subject.tape.ops:
+        if start.isdisjoint(op.reads) or wanted.isdisjoint(op.outs):
+            continue
+        before = any(slots[r].requires_grad for r in op.reads if r in start)
+        if (before and not any(slots[o].requires_grad for o in op.outs)) or op.name in CUTTING:
+            cutting.append(op)
+    return cutting
+
+
+def _attach(sites: Sites, op: Op) -> bool:
+    """Takes out what cut the gradient at one function."""
+    spot = sites.of(op)
+    if spot is None:
+        return False
+    node, source = spot.node, spot.source
+    if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+        name = node.func.attr.value
+        if name in CUTTING:
+            source.replace(node, source.code(node.func.value))
+            return True
+        if name in {"sample", "sample_n"}:
+            source.replace(node.func.attr, "rsample")
+            return True
+    if isinstance(node, cst.Attribute) and node.attr.value == "data":
+        source.replace(node, source.code(node.value))
+        return True
+    return not op.grad and any(_with_gradient(source, s.node, sites) for s in _standing(sites, op))
+
+
+def _standing(sites: Sites, op: Op) -> list[Spot]:
+    """The expression that called a function, and those that called what it stands in."""
+    return [s for depth in range(len(op.frames)) if (s := sites.of(op, depth)) is not None]
+
+
+def _with_gradient(source: Source, node: cst.CSTNode, sites: Sites) -> bool:
+    """Takes `@torch.no_grad()` away, or makes `with torch.no_grad()` one with gradients."""
+    for above in source.above(node):
+        if isinstance(above, cst.FunctionDef):
+            for decorator in above.decorators:
+                called = decorator.decorator
+                name = dotted(called.func if isinstance(called, cst.Call) else called)
+                if name.split(".")[-1] in {"no_grad", "inference_mode"}:
+                    source.remove_line(decorator)
+                    return True
+            return False
+        if isinstance(above, cst.With):
+            for item in above.items:
+                call = item.item
+                if isinstance(call, cst.Call) and dotted(call.func).split(".")[-1] in {"no_grad", "inference_mode"}:
+                    source.replace(
+                        call.func,
+                        dotted(call.func).replace("no_grad", "enable_grad").replace("inference_mode", "enable_grad"),
+                    )
+                    return True
+    return False
+
+
+def _numbers(sites: Sites) -> bool:
+    """`loss = reconstruction + kl.item()`: the number becomes the tensor again."""
+    terms, done = Terms(sites), False
+    for op in sites.subject.tape.ops:
+        if plain(op.name) not in {"add", "sub", "mul", "div", "rsub"} or terms.reconstruction_side.isdisjoint(op.outs):
+            continue
+        spot = sites.of(op)
+        for call in _leaving(spot) if spot else ():
+            assert isinstance(call.func, cst.Attribute)  # noqa: S101 - they are methods
+            spot.source.replace(call, spot.source.code(call.func.value))  # type: ignore[union-attr]
+            done = True
+    return done
+
+
+def _leaving(spot: Spot) -> list[cst.Call]:
+    return [
+        c for name in sorted(NUMBERS) for c in calls(spot.source, name, spot.node) if isinstance(c.func, cst.Attribute)
+    ]
+
+
+def _weight(sites: Sites) -> bool:
+    """A weight that is 0: the literal becomes 1, a whole-number division in its schedule a true one."""
+    terms = Terms(sites)
+    for term in terms.kl:
+        weight = found_weight(sites, terms, term)
+        if weight is None or weight[2] != 0:
+            continue
+        spot = weight[0]
+        at = literal(spot, 0.0)
+        if at is not None:
+            at.source.replace(at.node, "1.0")
+            return True
+        for value in (spot.node, *bindings(spot.source, spot.node)):
+            for division in spot.source.nodes(cst.FloorDivide, value):
+                spot.source.replace_token(division, "/")
+                return True
+    return False

@@ -1,0 +1,53 @@
+"""No NaN in the data: a spread of 0 is not divided by, the logarithm of 0 is not taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.treat.program import backward, data_root
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, dotted
+from whyvae.treat.source import Source
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+SNIPPET = "x = (x - x.mean(0)) / (x.std(0) + 1e-6)  # constant columns become 0, not NaN\nassert x.isfinite().all()\n"
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    sites = Sites(case)
+    root, _ = data_root(sites)
+    source, end = root.source, backward(sites)
+    last = source.line(end.node) if end.source is source else source.line(root.node)
+    scope = source.enclosing(root.node, cst.FunctionDef)
+    near = [n for n in source.nodes((cst.BinaryOperation, cst.Call)) if source.line(n) <= last
+            and source.enclosing(n, cst.FunctionDef) is scope]  # fmt: skip
+    found = [_divides(source, n) or _logarithm(source, n) for n in near]
+    if not any(found):
+        raise NoEdit("what makes numbers that are none was not found", SNIPPET, root.where)
+    return sites.result()
+
+
+def _divides(source: Source, node: cst.CSTNode) -> bool:
+    """`/ std` -> `/ (std + 1e-6)`."""
+    if not isinstance(node, cst.BinaryOperation) or not isinstance(node.operator, cst.Divide):
+        return False
+    text = source.code(node.right)
+    name = dotted(node.right).lower() or (text.lower() if ".std(" in text else "")
+    if not any(w in name for w in ("std", "sd", "scale", "sigma")):
+        return False
+    source.replace(node.right, f"{text} + 1e-6")
+    return True
+
+
+def _logarithm(source: Source, node: cst.CSTNode) -> bool:
+    """`np.log(counts)` -> `np.log1p(counts)`."""
+    if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute) or node.func.attr.value != "log":
+        return False
+    if dotted(node.func).split(".")[0] == "math":
+        return False
+    source.replace(node.func.attr, "log1p")
+    return True

@@ -1,0 +1,74 @@
+"""More steps: the number of epochs, or of steps, times a factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.treat.literals import bindings, written
+from whyvae.treat.program import backward, calls, loops
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot, dotted, number
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+    from whyvae.treat.source import Source
+
+SNIPPET = "for epoch in range(3 * epochs):\n    ...\n"
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    """`settings["times"]`: how many times as many."""
+    sites, times = Sites(case), float(settings["times"])
+    at = backward(sites)
+    counts = [c for loop in _around(at.source, at.node, 0) if (c := _count(at.source, loop)) is not None]
+    if not counts:
+        raise NoEdit("the number of epochs is not written down around the training", SNIPPET, at.where)
+    count, value = counts[-1]
+    count.source.replace(count.node, written(round(value * times), count.code))
+    return sites.result()
+
+
+def _around(source: Source, node: cst.CSTNode, depth: int) -> Iterator[cst.CSTNode]:
+    """The loops around a statement, and around the call of the function it stands in, innermost first."""
+    yield from loops(source, node)
+    function = source.enclosing(node, cst.FunctionDef)
+    if function is None or depth > 4:
+        return
+    for call in calls(source, function.name.value):
+        if not source.inside(call, function):
+            yield from _around(source, call, depth + 1)
+            return
+
+
+def _count(source: Source, loop: cst.CSTNode) -> tuple[Spot, float] | None:
+    """The literal that sets how often a loop runs."""
+    if isinstance(loop, cst.For):
+        ranges = list(calls(source, "range", loop.iter)) if isinstance(loop.iter, cst.Call) else []
+        if not ranges or not ranges[0].args:
+            return None
+        args = ranges[0].args
+        if len(args) == 3:  # batches of a given size
+            return None
+        return _literal(source, args[-1].value)
+    if isinstance(loop, cst.While) and isinstance(loop.test, cst.Comparison):
+        return _literal(source, loop.test.comparisons[0].comparator)
+    return None
+
+
+def _literal(source: Source, node: cst.CSTNode, depth: int = 0) -> tuple[Spot, float] | None:
+    value = number(node)
+    if value is not None:
+        return (Spot(source, node), value) if value > 1 else None
+    if isinstance(node, cst.BinaryOperation):  # `EPOCHS + 1`
+        found = [f for side in (node.left, node.right) if (f := _literal(source, side, depth + 1)) is not None]
+        return found[0] if len(found) == 1 else None
+    if isinstance(node, cst.Name | cst.Attribute | cst.Subscript) and depth < 6:
+        ways = list(bindings(source, node))
+        found = [f for way in ways if (f := _literal(source, way, depth + 1)) is not None]
+        return found[0] if len(found) == 1 else None
+    if isinstance(node, cst.Call) and dotted(node.func) == "int" and node.args:
+        return _literal(source, node.args[0].value, depth + 1)
+    return None

@@ -1,0 +1,109 @@
+"""The noise of the reparametrisation becomes N(0, 1), drawn for each number, and scaled by the standard deviation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+import torch
+
+from whyvae.probes.objective import Objective
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot, dotted
+from whyvae.treat.terms import Terms, plain
+from whyvae.watch.tape import Op, Ref
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+NORMAL = {"rand": "randn", "rand_like": "randn_like", "uniform_": "normal_"}
+SNIPPET = "eps = torch.randn_like(mu)\nz = mu + torch.exp(0.5 * logvar) * eps  # logvar as in the KL\n"
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    sites = Sites(case)
+    lineage = case.subject.lineage
+    op = case.subject.tape.ops[lineage.noise_op] if lineage.noise_op >= 0 else None
+    spot = sites.of(op) if op is not None else None
+    if op is None or spot is None or not isinstance(spot.node, cst.Call):
+        raise NoEdit("the noise is not drawn by a function of torch in your code", SNIPPET)
+    if not (_normal(op, spot) or _own_for_each(sites, op, spot) or (_by_variance(case) and _scale(sites))):
+        raise NoEdit("the noise is drawn in an unusual way", SNIPPET, spot.where)
+    return sites.result()
+
+
+def _by_variance(case: Case) -> bool:
+    """Does the audit say that the noise is multiplied by the variance?"""
+    objective = case.get(Objective)
+    return objective is not None and "multiplied by the variance" in objective.sampling_mistake
+
+
+def _normal(op: Op, spot: Spot) -> bool:
+    """`rand` -> `randn`."""
+    assert isinstance(spot.node, cst.Call)  # noqa: S101 - its caller looked
+    function = spot.node.func
+    name = function.attr if isinstance(function, cst.Attribute) else function
+    if op.name not in NORMAL or spot.source.code(name) != op.name:
+        return False
+    spot.source.replace(name, NORMAL[op.name])
+    for argument in spot.node.args if op.name == "uniform_" else ():
+        spot.source.replace(argument.value, "0" if argument is spot.node.args[0] else "1")
+    return True
+
+
+def _own_for_each(sites: Sites, op: Op, spot: Spot) -> bool:
+    """Noise of a smaller shape than mu, which is broadcast: as much of it as there is of mu."""
+    subject = sites.subject
+    slots, lineage = subject.tape.slots, subject.lineage
+    if slots[lineage.eps].numel >= slots[lineage.z].numel or op.name not in {"randn", "randn_like"}:
+        return False
+    full = [s for s in (*lineage.chain, *lineage.heads, *sites.names(op)) if slots[s].shape == slots[lineage.z].shape]
+    names = sites.names(op)
+    known = [names[s] for s in full if s in names and s != lineage.z]
+    later = _bound_later(sites, spot)
+    name = next((n for n in known if n not in later), None)
+    root = dotted(spot.node.func).rpartition(".")[0] if isinstance(spot.node, cst.Call) else ""
+    if name is None:
+        return False
+    spot.source.replace(spot.node, f"{root + '.' if root else ''}randn_like({name})")
+    return True
+
+
+def _bound_later(sites: Sites, spot: Spot) -> set[str]:
+    """Names that get their value behind the noise, in its function: not to be used for it."""
+    source = spot.source
+    function, line = source.enclosing(spot.node, cst.FunctionDef), source.line(spot.node)
+    assigned: dict[str, int] = {}
+    for assign in source.nodes(cst.Assign):
+        if source.enclosing(assign, cst.FunctionDef) is function:
+            for target in assign.targets:
+                found = target.target
+                for name in found.elements if isinstance(found, cst.Tuple) else [found]:
+                    text = dotted(getattr(name, "value", name) if isinstance(name, cst.Element) else name)
+                    assigned[text] = min(assigned.get(text, 10**9), source.line(assign))
+    return {name for name, at in assigned.items() if at >= line}
+
+
+def _scale(sites: Sites) -> bool:
+    """`exp(logvar)` times noise -> `exp(0.5 * logvar)`, where the KL takes it for a log-variance."""
+    terms, subject = Terms(sites), sites.subject
+    lineage, deps = subject.lineage, subject.deps
+    way = deps.ancestors([lineage.z], stop=set(lineage.heads))
+    for op in subject.tape.ops:
+        if plain(op.name) != "exp" or way.isdisjoint(op.outs) or not op.reads:
+            continue
+        spot = sites.of(op)
+        inner = next((s for value, s in sites.operands(op) if isinstance(value, Ref)), None)
+        if spot is None or inner is None or not _is_sigma(terms, op.outs[0]):
+            continue
+        spot.source.replace(inner.node, f"0.5 * {inner.closed}")
+        return True
+    return False
+
+
+def _is_sigma(terms: Terms, slot: int) -> bool:
+    """Is this tensor what the noise is multiplied by?"""
+    at, _, sigma = terms.posterior
+    with torch.no_grad():
+        value = terms.subject.replay.run([slot], feed=at)[slot]
+    return value.numel() == sigma.numel() and bool(torch.allclose(value.reshape(sigma.shape), sigma, rtol=1e-5))

@@ -1,0 +1,119 @@
+"""New examples are decoded from draws of the prior, N(0, 1), one for each example."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.treat.edits.noise import NORMAL
+from whyvae.treat.program import calls
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sampling import Decoding, decodings, drawn, way
+from whyvae.treat.sites import Sites, Spot, dotted, number
+from whyvae.treat.terms import constant, plain
+from whyvae.watch.tape import Op, Ref
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+SNIPPET = "z = torch.randn(16, latents)  # one row for each new example\nimages = decoder(z)\n"
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    sites = Sites(case)
+    found = decodings(sites)
+    if not found:
+        raise NoEdit("no place was found where new examples are made", SNIPPET)
+    mended = [_mended(sites, d) for d in found]
+    if not any(mended) and not _numpy(sites, found[0]):
+        raise NoEdit("how the latents are drawn was not understood", SNIPPET, found[0].call.where)
+    return sites.result()
+
+
+def _mended(sites: Sites, decoding: Decoding) -> bool:
+    """Draws of torch: another distribution, a factor, one draw repeated."""
+    done = False
+    for op in drawn(decoding.decoded):
+        spot = sites.of(op)
+        if spot is not None and isinstance(spot.node, cst.Call):
+            done |= _distribution(op, spot)
+    for op in way(decoding.decoded):
+        spot = sites.of(op)
+        if spot is not None:
+            done |= _repeated(op, spot) or _scaled(sites, op, spot)
+    return done
+
+
+def _distribution(op: Op, spot: Spot) -> bool:
+    assert isinstance(spot.node, cst.Call)  # noqa: S101 - its caller looked
+    function = spot.node.func
+    name = function.attr if isinstance(function, cst.Attribute) else function
+    if op.name not in NORMAL or spot.source.code(name) != op.name:
+        return False
+    spot.source.replace(name, NORMAL[op.name])
+    return True
+
+
+def _repeated(op: Op, spot: Spot) -> bool:
+    """`torch.randn(8).repeat(16, 1)` -> `torch.randn(16, 8)`."""
+    node = spot.node
+    if (
+        op.name not in {"repeat", "expand", "tile"}
+        or not isinstance(node, cst.Call)
+        or not isinstance(node.func, cst.Attribute)
+    ):
+        return False
+    inner = node.func.value
+    if (
+        not isinstance(inner, cst.Call)
+        or dotted(inner.func).split(".")[-1] != "randn"
+        or not node.args
+        or not inner.args
+    ):
+        return False
+    rows, units = node.args[0].value, inner.args[-1].value
+    text = f"{spot.source.code(inner.func)}({spot.source.code(rows)}, {spot.source.code(units)})"
+    spot.source.replace(node, text)
+    return True
+
+
+def _scaled(sites: Sites, op: Op, spot: Spot) -> bool:
+    """`3 * torch.randn(16, 8)` -> `torch.randn(16, 8)`."""
+    if plain(op.name) not in {"mul", "div"} or constant(op) is None:
+        return False
+    inner = next((s for value, s in sites.operands(op) if isinstance(value, Ref)), None)
+    if inner is None:
+        return False
+    spot.source.replace(spot.node, inner.code)
+    return True
+
+
+def _numpy(sites: Sites, decoding: Decoding) -> bool:
+    """`rng.normal(0.0, 5.0, size=...)`, `rng.uniform(...)`: numpy's draws where the latents are made."""
+    source, scope = decoding.call.source, decoding.call.source.enclosing(decoding.call.node, cst.FunctionDef)
+    below = source.line(decoding.call.node)
+    near = sorted((c for n in ("normal", "uniform", "rand", "random") for c in calls(source, n)
+                   if source.enclosing(c, cst.FunctionDef) is scope and source.line(c) <= below),
+                  key=lambda c: -source.line(c))  # fmt: skip
+    return any(_numpys(source, call) for call in near[:1])
+
+
+def _numpys(source: Any, call: cst.Call) -> bool:
+    if not isinstance(call.func, cst.Attribute):
+        return False
+    name, changed = call.func.attr.value, False
+    if name in {"uniform", "random"}:
+        source.replace(call.func.attr, "normal" if name == "uniform" else "standard_normal")
+        changed = True
+    elif name == "rand":
+        source.replace(call.func.attr, "randn")
+        changed = True
+    for position, (key, right) in enumerate((("loc", 0.0), ("scale", 1.0))):
+        for i, argument in enumerate(call.args):
+            mine = argument.keyword.value == key if argument.keyword is not None else i == position
+            value = number(argument.value)
+            if name in {"normal", "uniform"} and mine and value is not None and value != right:
+                source.replace(argument.value, str(right))
+                changed = True
+    return changed

@@ -1,0 +1,26 @@
+"""Another learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from whyvae.treat.remedy import Remedy, Treatment
+from whyvae.verdict import Safety
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+
+DOWN, UP = (0.1, 0.01), (3.0, 10.0)
+
+
+class LearningRate(Remedy):
+    name = "learning_rate"
+    treats = ("TRN01", "TRN02", "TRN03")
+    safety: ClassVar[Safety] = "retrain"
+
+    @classmethod
+    def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        for factor in UP if code == "TRN03" else DOWN:
+            yield cls.treatment(code, f"takes {factor:g} times the learning rate", factor=factor)

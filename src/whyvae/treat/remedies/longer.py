@@ -1,0 +1,26 @@
+"""More steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from whyvae.treat.remedy import Remedy, Treatment
+from whyvae.verdict import Safety
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+
+TIMES = (3, 10)
+
+
+class Longer(Remedy):
+    name = "longer"
+    treats = ("TRN03",)
+    safety: ClassVar[Safety] = "retrain"
+
+    @classmethod
+    def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        for times in TIMES:
+            yield cls.treatment(code, f"trains {times} times as long", times=times)

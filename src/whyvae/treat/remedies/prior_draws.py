@@ -1,0 +1,22 @@
+"""New examples from draws of the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from whyvae.treat.remedy import Remedy, Treatment
+from whyvae.verdict import Safety
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+
+class PriorDraws(Remedy):
+    name = "prior_draws"
+    treats = ("GEN02",)
+    safety: ClassVar[Safety] = "certain"
+
+    @classmethod
+    def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        yield cls.treatment(code, "decodes draws of the prior, N(0, 1)")

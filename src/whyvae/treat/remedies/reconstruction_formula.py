@@ -1,0 +1,28 @@
+"""The reconstruction term, smallest where output equals target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from whyvae.probes.objective import Objective
+from whyvae.treat.remedy import Remedy, Treatment
+from whyvae.verdict import Safety
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+
+class ReconstructionFormula(Remedy):
+    name = "reconstruction_formula"
+    treats = ("OBJ08",)
+    safety: ClassVar[Safety] = "certain"
+
+    @classmethod
+    def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        objective = case.get(Objective)
+        if objective is not None and (objective.sign < 0 or objective.pull < 0):
+            yield cls.treatment(code, "turns the sign of the reconstruction term", mistake="sign")
+            yield cls.treatment(code, "exchanges output and target in the cross-entropy", mistake="exchanged")
+        else:
+            yield cls.treatment(code, "exchanges output and target in the cross-entropy", mistake="exchanged")

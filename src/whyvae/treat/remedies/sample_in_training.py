@@ -1,0 +1,22 @@
+"""Noise while training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from whyvae.treat.remedy import Remedy, Treatment
+from whyvae.verdict import Safety
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+
+class SampleInTraining(Remedy):
+    name = "sample_in_training"
+    treats = ("POS02",)
+    safety: ClassVar[Safety] = "retrain"
+
+    @classmethod
+    def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        yield cls.treatment(code, "draws noise while training")

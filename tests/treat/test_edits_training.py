@@ -1,0 +1,121 @@
+"""Learning rates, steps, and how new examples are made and shown."""
+
+from __future__ import annotations
+
+import pytest
+from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, difference, edited
+
+from whyvae.treat.remedy import NoEdit
+
+
+def came(folder, text, remedy, *, steps=3, **settings):
+    new = edited(folder, text, remedy, steps=steps, **settings)
+    compile(new, "script", "exec")
+    return difference(text, new)[1]
+
+
+@pytest.mark.parametrize(("patient", "right", "wrong", "expected"), [
+    (TRAINER, "lr: float = 1e-3", "lr: float = 1e-1", "lr: float = 0.01"),
+    (TRAINER, "Config(), (", "Config(lr=0.1), (", "trainer = Trainer(Config(lr=0.01), (torch.rand(128, 20) > 0.5).float())"),
+    (FUNCTIONS, "Adam(weights, lr=2e-3)", "Adam(weights, 0.2)", "opt = torch.optim.Adam(weights, 0.02)"),
+    (FUNCTIONS, "Adam(weights, lr=2e-3)", "Adam(weights)", "opt = torch.optim.Adam(weights, lr=1e-4)"),
+    (DISTRIBUTIONS, "lr=1e-3", "lr=1e-3 * len(data)",
+     "optimizer = optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=0.1 * 1e-3 * len(data))"),
+])  # fmt: skip
+def test_a_tenth_of_the_learning_rate(tmp_path, patient, right, wrong, expected):
+    (line,) = came(tmp_path, broken(patient, right, wrong), "learning_rate", factor=0.1)
+    assert line.replace("0.0001", "1e-4") == expected
+
+
+@pytest.mark.parametrize(("patient", "expected"), [
+    (TRAINER, "epochs: int = 6"),
+    (FUNCTIONS, "for step in range(120):"),
+    (DISTRIBUTIONS, "for _ in range(90):"),
+    (FUNCTIONS.replace("for step in range(40):", "step = 0\nwhile step < 40:\n    step += 1"), "while step < 120:"),
+    (FUNCTIONS.replace("range(40)", "range(1, STEPS + 1)").replace("D, H, Z = 16", "STEPS = 40\nD, H, Z = 16"), "STEPS = 120"),
+])  # fmt: skip
+def test_three_times_as_long(tmp_path, patient, expected):
+    assert came(tmp_path, patient, "longer", times=3) == [expected]
+
+
+def test_clipping_stands_before_the_step(tmp_path):
+    new = edited(tmp_path, TRAINER, "clip_gradients", norm=10.0)
+    before = new[: new.index("self.opt.step()")].rstrip().splitlines()[-1]
+    assert (
+        before.strip()
+        == 'torch.nn.utils.clip_grad_norm_([p for group in self.opt.param_groups for p in group["params"]], 10)'
+    )
+    with pytest.raises(NoEdit):
+        edited(tmp_path, new, "clip_gradients", norm=10.0)
+
+
+def test_weight_decay(tmp_path):
+    assert came(tmp_path, FUNCTIONS, "weight_decay", decay=0.01) == [
+        "opt = torch.optim.Adam(weights, lr=2e-3, weight_decay=0.01)"
+    ]
+
+
+@pytest.mark.parametrize(("patient", "right", "wrong"), [
+    (TRAINER, "torch.randn(9, 4)", "torch.rand(9, 4)"),
+    (TRAINER, "torch.randn(9, 4)", "3 * torch.randn(9, 4)"),
+    (TRAINER, "torch.randn(9, 4)", "torch.randn(4).repeat(9, 1)"),
+    (DISTRIBUTIONS, "torch.randn(3, 5)", "torch.rand(3, 5)"),
+])  # fmt: skip
+def test_draws_of_the_prior(tmp_path, patient, right, wrong):
+    text = broken(patient, right, wrong)
+    (line,) = came(tmp_path, text, "prior_draws", steps=None)
+    assert right in line
+
+
+def test_draws_of_numpy(tmp_path):
+    text = broken(TRAINER, "torch.randn(9, 4)", "torch.tensor(rng.uniform(-2, 2, (9, 4)), dtype=torch.float32)")
+    text = "import numpy as np\nrng = np.random.default_rng(0)\n" + text
+    assert "rng.normal(0.0, 1.0, (9, 4))" in edited(tmp_path, text, "prior_draws", steps=None)
+
+
+def test_evaluation_mode_where_examples_are_made(tmp_path):
+    text = broken(TRAINER, "trainer.model.eval()\n", "")
+    assert came(tmp_path, text, "eval_mode", steps=None) == ["trainer.model.eval()"] or came(
+        tmp_path, text, "eval_mode", steps=None
+    ) == ["trainer.model.decoder.eval()"]
+
+
+def test_dropout_follows_the_mode(tmp_path):
+    text = broken(
+        TRAINER,
+        "    def draw(self",
+        "    def generate(self, n):\n        z = torch.randn(n, 4)\n        return F.dropout(self.decoder(F.dropout(z, 0.1)), 0.1)\n\n    def draw(self",
+    )
+    text = broken(text, "trainer.model.decoder(torch.randn(9, 4))", "trainer.model.generate(9)")
+    new = edited(tmp_path, text, "eval_mode", steps=None)
+    assert new.count("training=self.training") >= 1
+
+
+def test_bytes(tmp_path):
+    text = TRAINER + "    pixels = images.clamp(0, 1).to(torch.uint8)\n"
+    assert came(tmp_path, text, "show_output", steps=None, what="bytes") == [
+        "pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)"
+    ]
+
+
+def test_the_sigmoid_of_training(tmp_path):
+    assert came(tmp_path, FUNCTIONS, "show_output", steps=None, what="activation") == [
+        "new = decode(torch.randn(5, Z)).sigmoid()"
+    ]
+
+
+def test_spread_of_zero(tmp_path):
+    text = broken(FUNCTIONS, "D)\n\n\ndef layer", "D)\ntable = (table - table.mean(0)) / table.std(0)\n\n\ndef layer")
+    assert came(tmp_path, text, "finite_data") == ["table = (table - table.mean(0)) / (table.std(0) + 1e-6)"]
+
+
+def test_leaky_units(tmp_path):
+    assert came(tmp_path, TRAINER, "living_units") == [
+        "self.encoder = nn.Sequential(nn.Linear(20, cfg.hidden), nn.LeakyReLU(0.1))", "nn.LeakyReLU(0.1),"
+    ]  # fmt: skip
+
+
+def test_a_density_is_a_snippet(tmp_path):
+    with pytest.raises(NoEdit) as no:
+        edited(tmp_path, TRAINER, "density")
+    compile(no.value.snippet, "snippet", "exec")

@@ -1,0 +1,161 @@
+"""Gradients, noise, targets and optimisers: what connects the parts of a step."""
+
+from __future__ import annotations
+
+import pytest
+from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, difference, edited
+
+from whyvae.treat.remedy import NoEdit
+
+
+def mended(folder, text, remedy, **settings):
+    """(lines gone, lines that came); the remedy has nothing more to say of what it made."""
+    new = edited(folder, text, remedy, **settings)
+    compile(new, "script", "exec")
+    with pytest.raises(NoEdit):
+        edited(folder, new, remedy, **settings)
+    return difference(text, new)
+
+
+@pytest.mark.parametrize(("patient", "call"), [
+    (TRAINER, "self.opt.zero_grad()"), (FUNCTIONS, "opt.zero_grad()"), (DISTRIBUTIONS, "optimizer.zero_grad()"),
+])  # fmt: skip
+def test_gradients_are_cleared_where_backward_is_called(tmp_path, patient, call):
+    line = next(line for line in patient.splitlines() if line.strip() == call)
+    text = patient.replace(line + "\n", "")
+    assert mended(tmp_path, text, "zero_grad") == ([], [call])
+
+
+def test_clearing_once_per_epoch_is_not_enough(tmp_path):
+    text = broken(TRAINER, "                self.opt.zero_grad()\n", "")
+    text = broken(text, "            for batch in", "            self.opt.zero_grad()\n            for batch in")
+    new = edited(tmp_path, text, "zero_grad")
+    assert new.count("self.opt.zero_grad()") == 2
+
+
+def test_gradients_cleared_by_hand(tmp_path):
+    text = broken(FUNCTIONS, "    opt.zero_grad()\n    loss.backward()\n    opt.step()",
+                  "    loss.backward()\n    with torch.no_grad():\n        for w in weights:\n            w -= 1e-3 * w.grad")  # fmt: skip
+    assert mended(tmp_path, text, "zero_grad") == ([], ["w.grad.zero_()"])
+
+
+def test_a_module_that_was_left_out_is_added(tmp_path):
+    text = broken(DISTRIBUTIONS, "[*encoder.parameters(), *decoder.parameters()]", "encoder.parameters()")
+    text = broken(text, "    train(Encoder(), decoder := nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30)), data, weight=1.0)",
+                  "    decoder = nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30))\n    train(Encoder(), decoder, data)")  # fmt: skip
+    with pytest.raises(
+        NoEdit
+    ) as no:  # `decoder` is a parameter where the optimiser is made: its class is not known there
+        edited(tmp_path, text, "optimize_all")
+    compile(no.value.snippet, "snippet", "exec")
+
+
+def test_layers_in_a_plain_list_are_registered(tmp_path):
+    text = broken(TRAINER, "self.encoder = nn.Sequential(nn.Linear(20, cfg.hidden), nn.ReLU())",
+                  "self.encoder = [nn.Linear(20, cfg.hidden), nn.ReLU()]")  # fmt: skip
+    text = broken(text, "h = self.encoder(x)", "h = self.encoder[1](self.encoder[0](x))")
+    assert mended(tmp_path, text, "optimize_all")[1] == [
+        "self.encoder = nn.ModuleList([nn.Linear(20, cfg.hidden), nn.ReLU()])"
+    ]
+
+
+KL = "self.cfg.beta * kld"
+
+
+@pytest.mark.parametrize(("patient", "right", "wrong"), [
+    (TRAINER, KL, "self.cfg.beta * kld.item()"),
+    (TRAINER, "recon, mu, logvar = self.model(x)\n", "recon, mu, logvar = self.model(x)\n        logvar = logvar\n"),
+    (FUNCTIONS, "divergence(m, s).sum(1)", "divergence(m.detach(), s.detach()).sum(1)"),
+])  # fmt: skip
+def test_the_kl_is_attached(tmp_path, patient, right, wrong):
+    text = broken(patient, right, wrong)
+    if "logvar = logvar" in wrong:
+        text = text.replace("logvar = logvar", "mu, logvar = mu.data, logvar.data")
+    _, came = mended(tmp_path, text, "attached", what="kl")
+    assert came
+    assert all(word not in line for line in came for word in ("detach", "item", "data"))
+
+
+def test_a_kl_without_gradient_gets_one(tmp_path):
+    text = broken(TRAINER, "        kld = (-0.5", "        with torch.no_grad():\n            kld = (-0.5")
+    assert mended(tmp_path, text, "attached", what="kl")[1] == ["with torch.enable_grad():"]
+
+
+def test_a_weight_of_zero_becomes_one(tmp_path):
+    text = broken(TRAINER, "beta: float = 1.0", "beta: float = 0.0")
+    assert mended(tmp_path, text, "attached", what="kl")[1] == ["beta: float = 1.0"]
+
+
+@pytest.mark.parametrize(("patient", "right", "wrong"), [
+    (DISTRIBUTIONS, "posterior.rsample()", "posterior.sample()"),
+    (TRAINER, "return mu + eps * std", "return (mu + eps * std).detach()"),
+    (TRAINER, "    def draw(self", "    @torch.no_grad()\n    def draw(self"),
+])  # fmt: skip
+def test_z_is_attached(tmp_path, patient, right, wrong):
+    new = edited(tmp_path, broken(patient, right, wrong), "attached", what="z")
+    assert difference(new, patient)[0] == difference(new, patient)[1] or right in new
+
+
+@pytest.mark.parametrize(("patient", "right", "wrong", "expected"), [
+    (TRAINER, "torch.randn_like(std)", "torch.rand_like(std)", "eps = torch.randn_like(std)"),
+    (TRAINER, "torch.randn_like(std)", "torch.randn(mu.shape[1])", "eps = torch.randn_like(mu)"),
+    (FUNCTIONS, "torch.randn(m.shape)", "torch.empty_like(m).uniform_(-1, 1)",
+     "y = decode(m + torch.exp(s) * torch.empty_like(m).normal_(0, 1))"),
+    (FUNCTIONS, "torch.exp(s) * torch.randn", "torch.exp(2 * s) * torch.randn",
+     "y = decode(m + torch.exp(0.5 * (2 * s)) * torch.randn(m.shape))"),
+])  # fmt: skip
+def test_noise(tmp_path, patient, right, wrong, expected):
+    text = broken(patient, right, wrong)
+    assert difference(text, edited(tmp_path, text, "noise"))[1] == [expected]
+
+
+def test_noise_that_is_right_is_left(tmp_path):
+    with pytest.raises(NoEdit):
+        edited(tmp_path, TRAINER, "noise")
+
+
+def test_noise_in_the_wrong_branch(tmp_path):
+    text = broken(
+        TRAINER,
+        "        eps = torch",
+        "        if self.training:\n            return mu\n        else:\n            pass\n        eps = torch",
+    )
+    text = text.replace("        else:\n            pass\n        eps = torch.randn_like(std)\n        return mu + eps * std",
+                        "        else:\n            return mu + torch.randn_like(std) * std")  # fmt: skip
+    assert mended(tmp_path, text, "sample_in_training")[1] == ["if not self.training:"]
+
+
+def test_a_model_left_in_evaluation_mode(tmp_path):
+    text = broken(TRAINER, "        return mu + eps * std", "        return mu + eps * std if self.training else mu")
+    text = broken(
+        text,
+        "        for _ in range(self.cfg.epochs):",
+        "        self.model.eval()\n        for _ in range(self.cfg.epochs):",
+    )
+    assert mended(tmp_path, text, "sample_in_training")[1] == ["self.model.train()"]
+
+
+def test_shapes_of_output_and_target(tmp_path):
+    text = broken(FUNCTIONS, "fit = ((y - x)", "fit = ((y.unsqueeze(1) - x)")
+    text = text.replace(".sum(1) / (2 * 0.1**2)", ".mean(0).sum(1) / (2 * 0.1**2)")
+    assert difference(text, edited(tmp_path, text, "align_target"))[1][0].startswith(
+        "fit = ((y.unsqueeze(1).view_as(x)"
+    )
+
+
+def test_the_target_of_another_example(tmp_path):
+    text = broken(FUNCTIONS, "fit = ((y - x)", "t = table[torch.randint(200, (50,))]\n    fit = ((y - t)")
+    assert mended(tmp_path, text, "align_target", what="input")[1] == ["fit = ((y - x) ** 2).sum(1) / (2 * 0.1**2)"]
+
+
+@pytest.mark.parametrize(("patient", "right", "wrong", "mistake"), [
+    (TRAINER, "input=recon, target=x", "input=x, target=recon", "exchanged"),
+    (DISTRIBUTIONS, "-(log_px - weight", "-(-log_px - weight", "sign"),
+    (FUNCTIONS, "loss = (fit + KL", "loss = (-fit + KL", "sign"),
+])  # fmt: skip
+def test_the_reconstruction_term(tmp_path, patient, right, wrong, mistake):
+    text = broken(patient, right, wrong)
+    new = edited(tmp_path, text, "reconstruction_formula", mistake=mistake)
+    assert right in new or "--" in new
+    with pytest.raises(NoEdit):
+        edited(tmp_path, new, "reconstruction_formula", mistake=mistake)
