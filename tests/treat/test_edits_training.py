@@ -99,8 +99,8 @@ def test_bytes(tmp_path):
 
 
 def test_the_sigmoid_of_training(tmp_path):
-    assert came(tmp_path, FUNCTIONS, "show_output", steps=None, what="activation") == [
-        "new = decode(torch.randn(5, Z)).sigmoid()"
+    assert came(tmp_path, TRAINER, "show_output", steps=None, what="activation") == [
+        "images = trainer.model.decoder(torch.randn(9, 4)).sigmoid()"
     ]
 
 
