@@ -37,9 +37,9 @@ def test_healthy():
     assert isinstance(check(rewind(-9.0), branch(0.4, 0.1)), Healthy)
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(2.3, Finding), (2.1, Healthy)])
+@pytest.mark.parametrize(("gain", "verdict"), [(3.6, Finding), (3.2, Healthy)])
 def test_only_smaller_steps_lead_on(gain, verdict):
-    """(2.3 - 0.2) / 20.1 = 0.104, (2.1 - 0.2) / 19.9 = 0.095."""
+    """(3.6 - 0.2) / 21.4 = 0.159, (3.2 - 0.2) / 21 = 0.143."""
     assert isinstance(check(rewind(-9.0), branch(gain, -1.0)), verdict)
 
 
@@ -57,7 +57,7 @@ def test_a_schedule_has_made_the_steps_small():
     assert isinstance(check(rewind(4.0), branch(1.0, 9.0, last=1e-4)), Healthy)
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(2.3, Finding), (2.1, Healthy)])
+@pytest.mark.parametrize(("gain", "verdict"), [(3.6, Finding), (3.2, Healthy)])
 def test_a_short_course_from_the_start_ends_better(gain, verdict):
     found = check(rewind(gain), branch(0.0, 0.0))
     assert isinstance(found, verdict)

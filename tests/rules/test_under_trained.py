@@ -23,9 +23,9 @@ def test_healthy_gains_little():
     assert isinstance(UnderTrained.check(branch(0.3, 0.1, -0.8)), Healthy)
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(2.3, Finding), (2.1, Healthy)])
-def test_a_tenth_of_the_worth(gain, verdict):
-    """(2.3 - 0.2) / 20.1 = 0.104, (2.1 - 0.2) / 19.9 = 0.095."""
+@pytest.mark.parametrize(("gain", "verdict"), [(3.6, Finding), (3.2, Healthy)])
+def test_share_of_the_worth(gain, verdict):
+    """(3.6 - 0.2) / 21.4 = 0.159, (3.2 - 0.2) / 21 = 0.143."""
     assert isinstance(UnderTrained.check(branch(0.5, gain, 1.0)), verdict)
 
 
@@ -39,7 +39,7 @@ def test_units_of_an_unknown_loss_are_judged_by_share_alone():
 
 
 def test_severity():
-    assert UnderTrained.check(branch(2, 3, 3)).severity == "warning"
+    assert UnderTrained.check(branch(2, 4, 4)).severity == "warning"
     assert UnderTrained.check(branch(8, 30, 35)).severity == "error"
 
 

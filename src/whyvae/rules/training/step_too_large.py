@@ -14,7 +14,12 @@ from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, 
 from whyvae.watch.subject import Subject
 
 MATERIAL = Limit(">", 1.0, "nats; two runs of one script with different seeds differ by less")
-SHARE = Limit(">", 0.1, "a tenth of what the outputs are worth; the healthy scripts of the test panel stay below 0.04")
+SHARE = Limit(
+    ">",
+    0.15,
+    "of what the outputs are worth: of 69 healthy runs of the bank, whose families are not those it is examined on, "
+    "the most that smaller steps gained was 0.12; one in twenty gained 0.08",
+)
 BREAKS = Limit(">", 0, "the same start, batches and loss: only the size of the steps differs")
 EXPLODED = 10.0  # times the loss of the first step
 HUGE = 10_000  # nats: a ruin, whatever the number

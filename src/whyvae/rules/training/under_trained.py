@@ -14,9 +14,9 @@ from whyvae.watch.subject import Subject
 MATERIAL = Limit(">", 1.0, "nats; two runs of one script with different seeds differ by less")
 SHARE = Limit(
     ">",
-    0.1,
-    "a tenth of what the outputs are worth: the healthy scripts of the test panel gain up to 0.03, "
-    "the same ones stopped after 100 steps gain 0.12 to 0.9",
+    0.15,
+    "of what the outputs are worth: of 69 healthy runs of the bank, whose families are not those it is examined on, "
+    "the most that more steps gained was 0.11; the healthy scripts of the test panel, stopped after 100 steps, gain 0.12 to 0.9",
 )
 SEVERE = 0.25  # of what the outputs are worth
 BARELY = 3  # times the rate: more than that is worth a word
