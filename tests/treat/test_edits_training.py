@@ -115,7 +115,22 @@ def test_leaky_units(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_density_is_a_snippet(tmp_path):
-    with pytest.raises(NoEdit) as no:
-        edited(tmp_path, TRAINER, "density")
-    compile(no.value.snippet, "snippet", "exec")
+@pytest.mark.parametrize(("patient", "right", "wrong", "expected"), [
+    (FUNCTIONS, "KL_WEIGHT * div", "min(1.0, step / 5000) * div",
+     "loss = (fit + min(1.0, step / 100) * divergence(m, s).sum(1)).mean()"),
+    (FUNCTIONS, "KL_WEIGHT = 1.0", "WARM = 5000\nKL_WEIGHT = lambda i: 1", ""),
+    (TRAINER, "                loss = rec + self.cfg.beta * kld",
+     "                beta = min(1.0, (1 + _) / self.cfg.epochs / 10)\n                loss = rec + beta * kld", ""),
+])  # fmt: skip
+def test_a_shorter_schedule(tmp_path, patient, right, wrong, expected):
+    text = broken(patient, right, wrong)
+    if "lambda" in wrong:
+        text = text.replace("KL_WEIGHT = lambda i: 1\n", "\n\ndef weight(i):\n    return min(1.0, i / WARM)\n\n\n")
+        text = text.replace("KL_WEIGHT * div", "weight(step) * div")
+        expected = "return min(1.0, i / (0.02 * WARM))"
+    if not expected:
+        with pytest.raises(NoEdit) as no:  # two divisions: which of them is the length?
+            edited(tmp_path, text, "schedule", factor=0.02)
+        compile(no.value.snippet, "snippet", "exec")
+        return
+    assert came(tmp_path, text, "schedule", factor=0.02) == [expected]

@@ -99,7 +99,7 @@ class Sites:
         spot = self.of(op)
         if spot is None:
             return []
-        pairs = _operands(op, spot, self._known(op))
+        pairs = _operands(op, spot, self._known(op), self._values)
         return [(value, Spot(spot.source, node)) for value, node in pairs]
 
     def _known(self, op: Op) -> dict[int, str]:
@@ -268,13 +268,13 @@ def _computed(operator: cst.BaseBinaryOp, left: float, right: float) -> float | 
         return None
 
 
-def _operands(op: Op, spot: Spot, known: dict[int, str]) -> list[tuple[Any, cst.CSTNode]]:
+def _operands(op: Op, spot: Spot, known: dict[int, str], values: dict[int, int]) -> list[tuple[Any, cst.CSTNode]]:
     node, args = spot.node, list(op.args)
     if isinstance(node, cst.BinaryOperation | cst.AugAssign):
         sides = [node.left, node.right] if isinstance(node, cst.BinaryOperation) else [node.target, node.value]
         if len(args) < 2:
             return []
-        if op.name in REVERSED or (op.name in COMMUTING and _exchanged(args, sides, known)):
+        if op.name in REVERSED or (op.name in COMMUTING and _exchanged(args, sides, known, values)):
             sides.reverse()
         return list(zip(args[:2], sides, strict=True))
     if isinstance(node, cst.UnaryOperation):
@@ -284,10 +284,13 @@ def _operands(op: Op, spot: Spot, known: dict[int, str]) -> list[tuple[Any, cst.
     return _arguments(op, args, node, spot.source) if isinstance(node, cst.Call) else []
 
 
-def _exchanged(args: list[Any], sides: Sequence[cst.CSTNode], known: dict[int, str]) -> bool:
+def _exchanged(args: list[Any], sides: Sequence[cst.CSTNode], known: dict[int, str], values: dict[int, int]) -> bool:
     """`100 * kl` arrives as (kl, 100): which side is the tensor?"""
     if isinstance(args[1], Ref) or not isinstance(args[0], Ref):
         return False
+    made = [values.get(id(side)) == args[0].slot for side in sides]
+    if made[0] != made[1]:
+        return made[1]
     left, right = (_certainly(side, float(args[1])) for side in sides)
     if left != right:
         return left
