@@ -8,7 +8,7 @@ import libcst as cst
 
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, dotted, imported
-from whyvae.treat.terms import Term, Terms, constant, plain
+from whyvae.treat.terms import REDUCING, Term, Terms, constant, plain
 from whyvae.watch.lineage import LOSSES
 from whyvae.watch.tape import Op
 
@@ -140,9 +140,12 @@ class Averages:
         spot.source.scale(call, "", f" / {self.length(op)}")
 
     def divide(self, term: Term, side: set[int]) -> None:
-        """`/ len(x)` where the term is joined, or where it is made: wherever a batch has a name."""
-        places = [(term.op, self.terms.spot(term))] if term.op is not None else []
-        for op, spot in (*places, *((op, self.sites.of(op)) for op in self.ops(term, side))):
+        """`/ len(x)` where the term is reduced, or where it is joined: wherever a batch has a name."""
+        ops = self.ops(term, side)
+        reducing = [op for op in ops if plain(op.name) in REDUCING or op.name in LOSSES]
+        places = [(op, self.sites.of(op)) for op in [*reducing, *ops]]
+        places += [(term.op, self.terms.spot(term))] if term.op is not None else []
+        for op, spot in places:
             if spot is None:
                 continue
             with suppress(NoEdit):
