@@ -1,10 +1,17 @@
 import json
+from dataclasses import fields
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from whyvae.cli import main
+from whyvae.cli import _parser, main
+from whyvae.command_train import FAMILIES, FRACTIONS, LIKELIHOODS, SAMPLERS, SCHEDULES
 from whyvae.data import load
+from whyvae.models.build import Family, Noise
+from whyvae.sampling import Sampler
+from whyvae.training.run import TrainConfig
+from whyvae.training.schedules import Schedule
 
 QUICK = ["--steps", "300", "--widths", "32", "--latents", "3", "--quiet"]
 
@@ -89,3 +96,16 @@ def test_sources_are_kept_with_the_run(run):
     held = json.loads((run[0] / "config.json").read_text())
     assert held["data"]["source"] == "sklearn:digits"
     assert len(load(**held["data"])) == 1797
+
+
+def test_defaults_of_the_options_are_those_of_the_settings():
+    """The command line imports no torch, so they stand in both places."""
+    settings = {f.name: f.default for f in fields(TrainConfig)}
+    assert {name: default for name, default, _ in FRACTIONS} == {name: settings[name] for name, *_ in FRACTIONS}
+    options = _parser().parse_args(["train", "x"])
+    assert all(getattr(options, name) == default for name, default in settings.items() if hasattr(options, name))
+    assert set(settings) - set(vars(options)) == {"checks", "log_every"}
+    assert get_args(Family) == FAMILIES
+    assert get_args(Noise) == LIKELIHOODS
+    assert get_args(Schedule) == SCHEDULES
+    assert get_args(Sampler) == SAMPLERS

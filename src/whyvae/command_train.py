@@ -24,6 +24,17 @@ LIKELIHOODS = ("auto", "gaussian", "gaussian-per-feature", "bernoulli", "categor
 KINDS = ("image", "sequence", "table", "vector")
 SCHEDULES = ("cosine", "step", "plateau", "one-cycle", "none")
 SAMPLERS = ("prior", "gmm", "two-stage")
+FRACTIONS = (  # of TrainConfig: its default, and what it is
+    ("warmup", 0.02, "share of the steps over which the learning rate rises"),
+    ("weight_decay", 0.01, "of AdamW, on matrices"),
+    (1.0, "of the KL term"),
+    ("kl_warmup", 0.05, "share of the steps over which the KL weight rises"),
+    ("clip", 5.0, "gradients longer than so many times the usual length are shortened; 0: never"),
+    ("ema", 0.999, "decay of the averaged weights, which are the ones kept; 0: none"),
+    ("patience", 0.25, "stop after this share of the steps without a better held-out ELBO"),
+    ("held_out", 0.1, "share of the examples that is not trained on"),
+    ("checkpoint_seconds", 15.0, "between checkpoints, at least"),
+)
 Commands = Any  # argparse's own name for it is private
 
 
@@ -74,14 +85,14 @@ def _add_training(group: Any) -> None:
     add("--batch", metavar="N", type=int, default=128, help="(%(default)s)")
     add("--lr", metavar="X", type=float, default=1e-3, help="(%(default)s)")
     add("--schedule", choices=SCHEDULES, default="cosine", help="of the learning rate (%(default)s)")
-    add("--kl-weight", metavar="X", type=float, default=1.0, help="(%(default)s)")
     add("--seed", metavar="N", type=int, default=0, help="(%(default)s)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(%(default)s)")
     add("--amp", action="store_true", help="mixed precision (bfloat16)")
     add("--compile", action="store_true", help="torch.compile")
     add("--log-to", choices=("tensorboard", "wandb"), help="besides metrics.jsonl; the package must be installed")
-    often = "write a checkpoint no more often (%(default)s)"
-    add("--checkpoint-seconds", metavar="X", type=float, default=15.0, help=often)
+    for name, default, what in FRACTIONS:
+        option = "--" + name.replace("_", "-")
+        add(option, metavar="X", type=float, default=default, help=f"{what} (%(default)s)")
 
 
 def add_sample(commands: Commands, epilog: str) -> None:
@@ -124,12 +135,11 @@ def train_command(options: argparse.Namespace) -> int:
             "batch",
             "lr",
             "schedule",
-            "kl_weight",
             "seed",
             "device",
             "amp",
             "compile",
-            "checkpoint_seconds",
+            *(name for name, *_ in FRACTIONS),
         )
         return _train(options, reading, model, TrainConfig(**{k: getattr(options, k) for k in settings}))
     except _told_in_one_line() as error:

@@ -68,7 +68,8 @@ class Evaluation:
 
 def evaluate(trained: Trained, data: Dataset, seed: int = 0) -> Evaluation:
     """On the held-out rows of `data`, that `trained` was trained on; the caller's random stream stays as it is."""
-    model, rows = trained.model, trained.codec.encode(data.take(trained.held_out[: affordable(ROWS, data.shape)]))
+    unseen = trained.held_out(data)
+    model, rows = trained.model, trained.codec.encode(data.take(unseen[: affordable(ROWS, data.shape)]))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         nll, kl, _ = model(rows)
@@ -77,7 +78,7 @@ def evaluate(trained: Trained, data: Dataset, seed: int = 0) -> Evaluation:
     distortion, rate = float(nll.mean()), float(kl.mean())
     return Evaluation(
         likelihood, distortion + rate, rate, distortion, int((units.var(0) > ACTIVE).sum()), units.shape[1],
-        *_qualities(trained, data, seed),
+        *_qualities(trained, data, unseen, seed),
     )  # fmt: skip
 
 
@@ -99,14 +100,14 @@ def importance_weighted(model: VAE, rows: Tensor, count: int = DRAWS) -> Likelih
     return Likelihood(float(nats.mean()), math.sqrt(float(variance.sum())) / n, spread, n, count)
 
 
-def _qualities(trained: Trained, data: Dataset, seed: int) -> tuple[float, float, float]:
+def _qualities(trained: Trained, data: Dataset, unseen: Any, seed: int) -> tuple[float, float, float]:
     """Of samples, of samples from a fitted density, and of reconstructions of held-out rows."""
     which = _some(data, REAL)
-    if len(which) < 4 * FEWEST or len(trained.held_out) < FEWEST:
+    if len(which) < 4 * FEWEST or len(unseen) < FEWEST:
         return math.nan, math.nan, math.nan
     reference = Reference(data.take(which))
     made = [generated(trained, draws(trained, reference.rows, s, data, seed), seed=seed) for s in ("prior", "gmm")]
-    held_out = data.take(trained.held_out[: reference.rows])
+    held_out = data.take(unseen[: reference.rows])
     found = latents(trained, held_out, torch.Generator().manual_seed(seed))
     made.append(generated(trained, found.z, seed=seed))
     one, two, three = (reference.score(rows).quality for rows in made)

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from whyvae.data import Codec, Dataset
 from whyvae.models.build import RANGED, ModelConfig, build, resolved
 from whyvae.models.vae import VAE
-from whyvae.training.feed import Feed, Split, affordable
+from whyvae.training.feed import Feed, Split
 from whyvae.training.group import Group, joined
 from whyvae.training.run import (
     JSON,
@@ -32,7 +31,6 @@ from whyvae.training.run import (
 )  # fmt: skip
 from whyvae.training.schedules import kl_weight, rate
 
-MOST_HELD_OUT = 4096
 EXAMPLES = 1024  # that start variances and pseudo-examples
 CALIBRATED_ON = 8192  # training rows that fix the noise variance at the end
 
@@ -63,7 +61,7 @@ def _train(  # noqa: PLR0915 - the loop is read from top to bottom
     began, device = time.perf_counter(), _device(config, group)
     torch.manual_seed(config.seed)
     codec = Codec.of(data, to_range=chosen.likelihood in RANGED)
-    split = Split.of(len(data), config.held_out, affordable(MOST_HELD_OUT, codec.model_shape), config.seed)
+    split = Split.of(data, config.held_out, config.seed)
     feed = Feed(data, codec, split.train, config.batch, config.seed, device, (group.rank, group.size))
     held_out = codec.encode(data.take(split.held_out[group.rank :: group.size])).to(device)
     # convolutions are some 7 % faster so on a CPU, more on a GPU
@@ -121,14 +119,12 @@ def _train(  # noqa: PLR0915 - the loop is read from top to bottom
                 save(folder / "checkpoint.safetensors", model, ema, optimizer, state)
                 saved = time.perf_counter()
 
-    return _finished(
-        model, state, feed, codec, chosen, config, folder, group, time.perf_counter() - began, split.held_out
-    )
+    return _finished(model, state, feed, codec, chosen, config, folder, group, time.perf_counter() - began)
 
 
 def _finished(
     model: VAE, state: State, feed: Feed, codec: Codec, chosen: ModelConfig, config: TrainConfig, folder: Path | None,
-    group: Group, seconds: float, held_out: Any,
+    group: Group, seconds: float,
 ) -> Trained:  # fmt: skip
     """The best weights, with the noise variance that fits them exactly."""
     with torch.no_grad():
@@ -137,7 +133,7 @@ def _finished(
     model.eval()
     recalibrate(model, feed.some(CALIBRATED_ON))
     model.cpu()  # what is done with it from here on is light
-    trained = Trained(model, codec, chosen, config, state.best_nats, state.step, seconds, folder, held_out)
+    trained = Trained(model, codec, chosen, config, state.best_nats, state.step, seconds, folder)
     if folder is not None and group.first:
         save_model(trained, folder / "model.safetensors")
     return trained

@@ -110,7 +110,9 @@ def test_the_linear_vae_reaches_probabilistic_pca():
     values = rows(2000)
     config = TrainConfig(steps=3000, batch=256, lr=1e-2, held_out=0.02, kl_warmup=0.0, patience=1.0, checks=10)
     trained = train(dataset(values), ModelConfig(family="linear", latents=3), config)
-    seen = trained.codec.encode(dataset(values).take(np.setdiff1d(np.arange(2000), trained.held_out))).double()
+    seen = trained.codec.encode(
+        dataset(values).take(np.setdiff1d(np.arange(2000), trained.held_out(dataset(values))))
+    ).double()
     eigenvalues = torch.linalg.eigvalsh(torch.cov(seen.T, correction=0)).flip(0)
     best = float(eigenvalues[3:].mean())
     assert float(trained.model.likelihood.variance) == pytest.approx(best, rel=0.03)
@@ -125,7 +127,7 @@ def test_the_linear_vae_reaches_probabilistic_pca():
 
 def test_the_calibrated_gaussian_ends_at_the_mean_squared_error():
     trained = train(dataset(), SMALL, QUICK)
-    x = trained.codec.encode(dataset().take(np.setdiff1d(np.arange(400), trained.held_out)))
+    x = trained.codec.encode(dataset().take(np.setdiff1d(np.arange(400), trained.held_out(dataset()))))
     torch.manual_seed(1)
     with torch.no_grad():
         error = torch.stack([(trained.model(x)[2] - x).square().mean() for _ in range(20)])

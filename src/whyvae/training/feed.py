@@ -16,6 +16,7 @@ from whyvae.data import Codec, Dataset
 from whyvae.data.summary import Streamed
 
 WINDOW = 16384  # rows shuffled together when streamed
+MOST_HELD_OUT = 4096
 BLOCK = 256  # rows read in one piece
 MOST_NUMBERS = 30_000_000  # held at once of rows that are looked at together: 120 MB
 
@@ -28,9 +29,10 @@ class Split:
     held_out: Any
 
     @classmethod
-    def of(cls, n: int, share: float, most: int, seed: int) -> Split:
-        order = np.random.default_rng([seed, 1]).permutation(n)
-        count = min(most, max(1, round(share * n)))
+    def of(cls, data: Dataset, share: float, seed: int) -> Split:
+        """`share` of the rows is held out, but no more than MOST_HELD_OUT."""
+        order = np.random.default_rng([seed, 1]).permutation(len(data))
+        count = min(affordable(MOST_HELD_OUT, data.shape), max(1, round(share * len(data))))
         return cls(np.sort(order[count:]), np.sort(order[:count]))
 
 

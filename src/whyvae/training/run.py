@@ -12,10 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from whyvae.data import Codec
+from whyvae.data import Codec, Dataset
 from whyvae.models.build import ModelConfig, build
 from whyvae.models.vae import VAE
 from whyvae.training import checkpoint
+from whyvae.training.feed import Split
 from whyvae.training.group import Group
 from whyvae.training.schedules import Schedule
 
@@ -83,7 +84,10 @@ class Trained:
     steps: int
     seconds: float
     folder: Path | None = None
-    held_out: Any = None  # positions of rows that were not trained on
+
+    def held_out(self, data: Dataset) -> Any:
+        """Positions of the rows of `data` that were not trained on."""
+        return Split.of(data, self.config.held_out, self.config.seed).held_out
 
 
 def length(config: TrainConfig, n: int) -> TrainConfig:
