@@ -27,7 +27,7 @@ SAMPLERS = ("prior", "gmm", "two-stage")
 FRACTIONS = (  # of TrainConfig: its default, and what it is
     ("warmup", 0.02, "share of the steps over which the learning rate rises"),
     ("weight_decay", 0.01, "of AdamW, on matrices"),
-    (1.0, "of the KL term"),
+    ("kl_weight", 1.0, "of the KL term"),
     ("kl_warmup", 0.05, "share of the steps over which the KL weight rises"),
     ("clip", 5.0, "gradients longer than so many times the usual length are shortened; 0: never"),
     ("ema", 0.999, "decay of the averaged weights, which are the ones kept; 0: none"),
@@ -83,7 +83,7 @@ def _add_training(group: Any) -> None:
     add = group.add_argument
     add("--steps", metavar="N", type=int, default=0, help="(default: by the number of examples)")
     add("--batch", metavar="N", type=int, default=128, help="(%(default)s)")
-    add("--lr", metavar="X", type=float, default=1e-3, help="(%(default)s)")
+    add("--lr", metavar="X", type=float, default=2e-3, help="(%(default)s)")
     add("--schedule", choices=SCHEDULES, default="cosine", help="of the learning rate (%(default)s)")
     add("--seed", metavar="N", type=int, default=0, help="(%(default)s)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(%(default)s)")

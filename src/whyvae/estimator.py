@@ -28,7 +28,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def __init__(
         self, n_components: int = 2, *, widths: tuple[int, ...] = (512, 256), likelihood: str = "auto", steps: int = 0,
-        batch: int = 128, lr: float = 1e-3, kl_weight: float = 1.0, device: str = "auto", random_state: Any = None,
+        batch: int = 128, lr: float = 2e-3, kl_weight: float = 1.0, device: str = "auto", random_state: Any = None,
     ) -> None:  # fmt: skip
         self.n_components = n_components
         self.widths = widths

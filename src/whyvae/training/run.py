@@ -31,7 +31,7 @@ class TrainConfig:
 
     steps: int = 0  # 0: by the number of examples
     batch: int = 128
-    lr: float = 1e-3
+    lr: float = 2e-3
     schedule: Schedule = "cosine"
     warmup: float = 0.02
     weight_decay: float = 0.01
