@@ -21,6 +21,9 @@ SNIPPET = "optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.paramet
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
+    stepped = {key for optimizer in case.subject.optimizers for key in optimizer.parameters}
+    if all(id(s.value) in stepped for s in case.subject.tape.slots if s.trainable):
+        raise NoEdit("every parameter is stepped already", SNIPPET)
     for way in (_registered, _stepped, _added):
         if way(sites):
             return sites.result()
