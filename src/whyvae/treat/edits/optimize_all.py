@@ -21,6 +21,8 @@ SNIPPET = "optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.paramet
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
+    if not case.subject.optimizers:
+        raise NoEdit("no optimiser was seen stepping", SNIPPET)
     stepped = {key for optimizer in case.subject.optimizers for key in optimizer.parameters}
     if all(id(s.value) in stepped for s in case.subject.tape.slots if s.trainable):
         raise NoEdit("every parameter is stepped already", SNIPPET)
