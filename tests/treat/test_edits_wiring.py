@@ -159,3 +159,11 @@ def test_the_reconstruction_term(tmp_path, patient, right, wrong, mistake):
     assert right in new or "--" in new
     with pytest.raises(NoEdit):
         edited(tmp_path, new, "reconstruction_formula", mistake=mistake)
+
+
+def test_logarithms_of_the_output_are_guarded(tmp_path):
+    text = broken(TRAINER, 'F.binary_cross_entropy(input=recon, target=x, reduction="none")',
+                  "-(x * recon.log() + (1 - x) * torch.log(1 - recon))")  # fmt: skip
+    assert mended(tmp_path, text, "guarded_log")[1] == [
+        "rec = -(x * recon.clamp_min(1e-6).log() + (1 - x) * torch.log((1 - recon).clamp_min(1e-6))).sum(dim=1).mean()"
+    ]

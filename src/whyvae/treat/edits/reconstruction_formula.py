@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.probes.objective import Objective
+from whyvae.treat.logs import CROSS_ENTROPIES, exchanged
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
-from whyvae.treat.terms import Terms, plain
-from whyvae.watch.tape import Op, Ref
+from whyvae.treat.terms import Terms
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
-CROSS_ENTROPIES = {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
 SNIPPETS = {
     "sign": "loss = -log_likelihood + kl\n",
     "exchanged": "F.binary_cross_entropy(output, target)  # the prediction comes first\n",
@@ -49,27 +48,9 @@ def _turn(sites: Sites) -> None:
             spot.source.scale(spot.node, "-")
 
 
-def exchanged(sites: Sites) -> Op | None:
-    """The function that is given the output where the target belongs: a cross-entropy, or the log of one by hand."""
-    subject = sites.subject
-    deps, lineage = subject.deps, subject.lineage
-    made = deps.descendants([lineage.z])
-    ops: list[Op] = subject.tape.ops
-    for op in ops:
-        refs = [a.slot for a in (*op.args[:2], op.kwargs.get("input"), op.kwargs.get("target")) if isinstance(a, Ref)]
-        if op.name in CROSS_ENTROPIES and len(refs) == 2 and refs[0] not in made and refs[1] in made:
-            return op
-        of_data = refs[:1] and refs[0] not in made and refs[0] not in deps.parametric and refs[0] not in deps.encoded
-        if plain(op.name) in {"log", "log1p"} and of_data:
-            after = [ops[p] for o in op.outs for p in deps.readers.get(o, [])]
-            if any(plain(o.name) == "mul" and not made.isdisjoint(o.reads) for o in after):
-                return op
-    return None
-
-
 def _exchange(sites: Sites) -> None:
     """The two arguments of the cross-entropy, or of the function of the user's that computes it."""
-    op = exchanged(sites)
+    op = exchanged(sites.subject)
     if op is None:
         raise NoEdit("output and target stand in their places")
     first = 0 if op.name in CROSS_ENTROPIES else 1

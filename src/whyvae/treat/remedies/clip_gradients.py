@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
+from whyvae.treat.logs import exchanged
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -22,4 +23,6 @@ class ClipGradients(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        if code == "TRN01" and exchanged(case.subject) is not None:
+            return  # no rate helps a loss of the wrong arguments
         yield cls.treatment(code, f"limits the norm of the gradient to {NORM:g}", norm=NORM)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from whyvae.probes.objective import Objective
+from whyvae.treat.logs import exchanged
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -15,14 +16,13 @@ if TYPE_CHECKING:
 
 class ReconstructionFormula(Remedy):
     name = "reconstruction_formula"
-    treats = ("OBJ08",)
+    treats = ("OBJ08", "TRN01")
     safety: ClassVar[Safety] = "certain"
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
         objective = case.get(Objective)
-        if objective is not None and (objective.sign < 0 or objective.pull < 0):
+        if exchanged(case.subject) is not None:
+            yield cls.treatment(code, "exchanges output and target in the cross-entropy", mistake="exchanged")
+        elif code == "OBJ08" and objective is not None and (objective.sign < 0 or objective.pull < 0):
             yield cls.treatment(code, "turns the sign of the reconstruction term", mistake="sign")
-            yield cls.treatment(code, "exchanges output and target in the cross-entropy", mistake="exchanged")
-        else:
-            yield cls.treatment(code, "exchanges output and target in the cross-entropy", mistake="exchanged")
