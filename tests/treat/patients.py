@@ -178,6 +178,74 @@ if __name__ == "__main__":
 """
 
 
+CONVOLUTIONS = """\
+import argparse
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--latent-dim", type=int, default=6)
+parser.add_argument("--epochs", type=int, default=2)
+args = parser.parse_args()
+
+
+class ConvEncoder(nn.Module):
+    def __init__(self, z_dim):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 4, stride=2, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+        self.conv2 = nn.Conv2d(4, 8, 4, stride=2, padding=1)
+        self.head = nn.Linear(8 * 2 * 2, 2 * z_dim)
+
+    def forward(self, x):
+        x = F.relu(self.bn(self.conv1(x)))
+        x = F.relu(self.conv2(x)).flatten(1)
+        return self.head(x).chunk(2, dim=-1)
+
+
+class ConvDecoder(nn.Module):
+    def __init__(self, z_dim):
+        super().__init__()
+        self.fc = nn.Linear(z_dim, 32)
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(4, 1, 4, stride=2, padding=1),
+        )
+
+    def forward(self, z):
+        return self.up(F.relu(self.fc(z)).view(z.size(0), 8, 2, 2))
+
+
+def main():
+    torch.manual_seed(3)
+    images = torch.rand(96, 1, 8, 8)
+    loader = DataLoader(TensorDataset(images), batch_size=32, shuffle=True)
+    enc, dec = ConvEncoder(args.latent_dim), ConvDecoder(args.latent_dim)
+    optim = torch.optim.RMSprop([{"params": enc.parameters()}, {"params": dec.parameters()}], lr=1e-3)
+    for epoch in range(args.epochs):
+        for step, (img,) in enumerate(loader):
+            mean, log_var = enc(img)
+            latent = mean + torch.randn_like(mean) * torch.exp(log_var / 2)
+            out = dec(latent)
+            mse = F.mse_loss(out, img, reduction="sum") / (2 * 0.05)
+            kld = -0.5 * torch.sum(1 + log_var - mean.square() - log_var.exp())
+            total = (mse + kld) / img.shape[0]
+            optim.zero_grad()
+            total.backward()
+            optim.step()
+    with torch.no_grad():
+        return dec(torch.randn(16, args.latent_dim))
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
 def case_of(folder: Path, text: str, steps: int | None = 3, examination: Any = None) -> Case:
     """The case of a script, watched for its first steps."""
     script = folder / "script.py"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, difference, edited
+from patients import CONVOLUTIONS, DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, case_of, difference, edited
 
 from whyvae.treat.remedy import NoEdit
 
@@ -127,3 +127,27 @@ def test_more_latents_reach_heads_decoder_and_draws(tmp_path):
     assert changed(tmp_path, TRAINER, "more_latents", latents=16)[1] == [
         "latents: int = 16", "images = trainer.model.decoder(torch.randn(9, 16))"
     ]  # fmt: skip
+
+
+def test_convolutions_get_more_channels_on_both_sides(tmp_path):
+    assert changed(tmp_path, CONVOLUTIONS, "wider", part="decoder", width=64)[1] == [
+        "self.fc = nn.Linear(z_dim, 128)", "nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1),",
+        "nn.ConvTranspose2d(16, 1, 4, stride=2, padding=1),",
+        "return self.up(F.relu(self.fc(z)).view(z.size(0), 32, 2, 2))",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("patient", "remedy", "settings"), [
+    (CONVOLUTIONS, "wider", {"part": "encoder", "width": 16}), (CONVOLUTIONS, "wider", {"part": "decoder", "width": 16}),
+    (CONVOLUTIONS, "more_latents", {"latents": 12}), (TRAINER, "wider", {"part": "decoder", "width": 64}),
+    (TRAINER, "more_latents", {"latents": 12}), (DISTRIBUTIONS, "wider", {"part": "encoder", "width": 64}),
+    (CONVOLUTIONS, "scale_data", {"how": "range", "low": 0, "high": 2}), (CONVOLUTIONS, "calibrated", {}),
+    (CONVOLUTIONS, "kl_weight", {"factor": 0.5}), (CONVOLUTIONS, "longer", {"times": 2}),
+    (CONVOLUTIONS, "learning_rate", {"factor": 0.5}), (CONVOLUTIONS, "clip_gradients", {"norm": 10.0}),
+])  # fmt: skip
+def test_what_was_edited_still_trains(tmp_path, patient, remedy, settings):
+    new = edited(tmp_path, patient, remedy, **settings)
+    subject = case_of(tmp_path, new, steps=None).subject
+    assert subject.count >= 6
+    if remedy == "more_latents":
+        assert subject.lineage.latents == 12

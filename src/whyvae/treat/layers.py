@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import libcst as cst
 
 from whyvae.treat.literals import literals, same, written
@@ -11,7 +13,10 @@ from whyvae.treat.sites import Sites, Spot, dotted, number
 from whyvae.watch.tape import Op
 
 NORMS = {"batch_norm": 0, "layer_norm": 0, "instance_norm": 0, "group_norm": 1}
-BUILDERS = {"linear": "Linear", "batch_norm": "BatchNorm", "layer_norm": "LayerNorm", "group_norm": "GroupNorm",
+CONVOLUTIONS = {"conv1d": "Conv1d", "conv2d": "Conv2d", "conv_transpose1d": "ConvTranspose1d",
+                "conv_transpose2d": "ConvTranspose2d"}  # fmt: skip
+RESHAPING = {"view", "reshape", "unflatten"}
+BUILDERS = {**CONVOLUTIONS, "unflatten": "Unflatten", "linear": "Linear", "batch_norm": "BatchNorm", "layer_norm": "LayerNorm", "group_norm": "GroupNorm",
             "instance_norm": "InstanceNorm"}  # fmt: skip
 
 
@@ -37,14 +42,14 @@ class Layers:
         return self.deps.is_mixing(op) and any(r in self.deps.parametric for r in op.reads)
 
     def next(self, op: Op) -> list[Op]:
-        """The layers and norms that read what a layer made, up to the next layers."""
+        """The layers, norms and reshapings that read what a layer made, up to the next layers."""
         found: list[Op] = []
         todo, seen = list(op.outs), set(op.outs)
         while todo:
             for position in self.deps.readers.get(todo.pop(), []):
                 reader = self.tape.ops[position]
                 layer = self.is_layer(reader)
-                if layer or reader.name in NORMS:
+                if layer or reader.name in NORMS or reader.name in RESHAPING:
                     found.append(reader)
                 if not layer:
                     todo += [o for o in (*reader.outs, *reader.writes) if o not in seen]
@@ -52,9 +57,14 @@ class Layers:
         return list({id(o): o for o in found}.values())
 
     def width(self, op: Op) -> int:
-        """Numbers per example (linear) that a layer makes."""
+        """Numbers of an example (linear) or channels (convolution) that a layer makes."""
         shape = self.tape.slots[op.outs[0]].shape
-        return int(shape[-1]) if shape else 1
+        return int(shape[1 if op.name in CONVOLUTIONS else -1]) if shape else 1
+
+    def reads(self, op: Op) -> int:
+        """Numbers or channels that a layer or norm reads."""
+        shape = self.tape.slots[op.reads[0]].shape
+        return int(shape[-1] if op.name in {"linear", "layer_norm"} else shape[1])
 
     # ------------------------------------------------------------------ where they are built
     def builder(self, op: Op) -> Spot:
@@ -80,14 +90,28 @@ class Layers:
     # ------------------------------------------------------------------ the numbers
     def outputs(self, op: Op) -> Spot:
         """The expression that sets how many numbers a linear layer makes."""
-        return self._argument(self.builder(op), 1, "out_features")
+        return self._argument(self.builder(op), 1, "out_channels" if op.name in CONVOLUTIONS else "out_features")
 
     def inputs(self, op: Op) -> Spot:
         """The expression that sets how many numbers a layer (or norm) reads."""
         if op.name in NORMS:
             key = {"layer_norm": "normalized_shape", "group_norm": "num_channels"}.get(op.name, "num_features")
             return self._argument(self.builder(op), NORMS[op.name], key)
-        return self._argument(self.builder(op), 0, "in_features")
+        return self._argument(self.builder(op), 0, "in_channels" if op.name in CONVOLUTIONS else "in_features")
+
+    def channels(self, op: Op) -> Spot | None:
+        """The number of channels (or of numbers) a reshaping is told; None where it works that out itself."""
+        size = self.tape.slots[op.outs[0]].shape[1]
+        for value, spot in self.sites.operands(op):
+            if isinstance(spot.node, cst.Tuple) and isinstance(value, tuple) and size in value:
+                return Spot(spot.source, spot.node.elements[value.index(size)].value)
+            if isinstance(value, int) and value == size and value > 1:
+                return spot
+        if op.name == "unflatten":
+            sizes = self._argument(self.builder(op), 1, "unflattened_size")
+            if isinstance(sizes.node, cst.Tuple):
+                return Spot(sizes.source, sizes.node.elements[0].value)
+        return None
 
     def _argument(self, made: Spot, position: int, key: str) -> Spot:
         assert isinstance(made.node, cst.Call)  # noqa: S101 - a builder is a call
@@ -103,7 +127,13 @@ class Layers:
         if at is None:
             raise NoEdit(f"the number {old} is computed, not written down", where=spot.where)
         literal, share = at
-        literal.source.replace(literal.node, written(new / share))
+        node, value = literal.node, new / share
+        while isinstance(node, cst.BinaryOperation):  # `32 * 2 * 2`: the channels stand first
+            value *= (number(node.left) or 0.0) / (number(node) or math.nan)
+            node = node.left
+        if value != round(value):
+            raise NoEdit(f"the number {old} is computed, not written down", where=spot.where)
+        literal.source.replace(node, written(value))
 
 
 def resolved(spot: Spot, value: float) -> tuple[Spot, float] | None:

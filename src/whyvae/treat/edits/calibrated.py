@@ -6,14 +6,18 @@ whatever scaled it (Rybkin, Daniilidis & Levine 2021, "Simple and effective VAE 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, cast
 
+import libcst as cst
 import torch
 
 from whyvae.treat.averages import Averages, size_of_example
 from whyvae.treat.edits.sum_over_features import weigh_one
+from whyvae.treat.literals import bindings, literals
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, imported
+from whyvae.treat.sites import Sites, Spot, dotted, imported, number
+from whyvae.treat.source import Source
 from whyvae.treat.terms import Term, Terms
 from whyvae.watch.replay import ReplayFailed
 
@@ -41,7 +45,8 @@ def calibrate(sites: Sites) -> None:
     term = terms.reconstruction[0]
     spot = terms.spot(term)
     try:
-        _wrap(sites, terms, term, spot)
+        if not _own_spread(sites):
+            _wrap(sites, terms, term, spot)
         averages = Averages(sites, terms)
         for kl in terms.kl:
             averages.sum_over_features(kl, terms.kl_side)
@@ -50,6 +55,41 @@ def calibrate(sites: Sites) -> None:
     except NoEdit as no:
         raise NoEdit(str(no), SNIPPET, spot.where) from no
     weigh_one(sites, terms)
+
+
+def _own_spread(sites: Sites) -> bool:
+    """`Normal(y, 0.1).log_prob(x)`: the residual's own spread in place of the 0.1 (its gradient is that of the log)."""
+    op = next((o for o in sites.subject.tape.ops if o.index == sites.subject.lineage.meeting.op), None)
+    spot = None if op is None else sites.of(op)
+    call = spot.node if spot is not None else None
+    if spot is None or not isinstance(call, cst.Call) or not isinstance(call.func, cst.Attribute) or not call.args:
+        return False
+    normal = _normal(spot.source, call.func.value) if call.func.attr.value == "log_prob" else None
+    if normal is None:
+        return False
+    output, scale = Spot(spot.source, normal.args[0].value), normal.args[1].value
+    target = Spot(spot.source, call.args[0].value)
+    known = literals(Spot(spot.source, scale), _value(Spot(spot.source, scale)))
+    if not output.simple or not known:
+        raise NoEdit("the likelihood's scale is not written down, or its mean has no name")
+    spread = f"({output.code} - {target.closed}).detach().pow(2).mean().sqrt()"
+    spot.source.replace(scale, spread)
+    return True
+
+
+def _normal(source: Source, node: cst.CSTNode) -> cst.Call | None:
+    """The `Normal(mean, scale)` that an expression is, wraps, or is a name of."""
+    for candidate in (node, *bindings(source, node)):
+        for call in source.nodes(cst.Call, candidate):
+            if dotted(call.func).split(".")[-1] == "Normal" and len(call.args) > 1:
+                return cast("cst.Call", call)
+    return None
+
+
+def _value(spot: Spot) -> float:
+    """The number an expression stands for, NaN where it is none."""
+    values = [number(n) for n in (spot.node, *bindings(spot.source, spot.node))]
+    return next((v for v in values if v is not None), math.nan)
 
 
 def _wrap(sites: Sites, terms: Terms, term: Term, spot: Spot) -> None:

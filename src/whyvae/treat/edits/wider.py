@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.layers import Layers, by_arguments
+from whyvae.treat.layers import CONVOLUTIONS, RESHAPING, Layers, by_arguments
 from whyvae.treat.literals import written
 from whyvae.treat.program import built, called
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites
+
+MOST_TIMES = 4  # of the channels: the cost of a convolution grows with their square
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -27,11 +29,32 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     narrow = [op for op in hidden if layers.width(op) < width]
     if not narrow:
         raise NoEdit(f"the hidden layers of the {settings['part']} have {width} units already")
+    if any(op.name in CONVOLUTIONS for op in hidden):
+        least = min(layers.width(op) for op in narrow)
+        times = min(MOST_TIMES, -(-width // least))
+        for op in hidden:
+            _multiply(layers, op, times)
+        return sites.result()
     for op in narrow:
         if op.name != "linear":
             raise NoEdit(f"it narrows in a `{op.name}`: the width of that is not one number", where=_place(op))
         _widen(sites, layers, op, width)
     return sites.result()
+
+
+def _multiply(layers: Layers, op: Op, times: int) -> None:
+    """A layer of a network with convolutions: its channels, and what reads them."""
+    if op.name not in {*CONVOLUTIONS, "linear"}:
+        raise NoEdit(f"a `{op.name}` has no width of its own", where=_place(op))
+    layers.set(layers.outputs(op), layers.width(op), times * layers.width(op))
+    for reader in layers.next(op):
+        if reader.name in RESHAPING:
+            told, size = layers.channels(reader), layers.tape.slots[reader.outs[0]].shape[1]
+            if told is not None:
+                layers.set(told, size, times * size)
+        else:
+            old = layers.reads(reader)
+            layers.set(layers.inputs(reader), old, times * old)
 
 
 def _widen(sites: Sites, layers: Layers, op: Op, width: int) -> None:
@@ -47,7 +70,8 @@ def _widen(sites: Sites, layers: Layers, op: Op, width: int) -> None:
             return
     layers.set(layers.outputs(op), old, width)
     for reader in layers.next(op):
-        layers.set(layers.inputs(reader), old, width)
+        if reader.name not in RESHAPING:
+            layers.set(layers.inputs(reader), old, width)
 
 
 def _place(op: Op) -> str:
