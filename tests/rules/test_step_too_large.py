@@ -62,7 +62,7 @@ def test_a_short_course_from_the_start_ends_better(gain, verdict):
     found = check(rewind(gain), branch(0.0, 0.0))
     assert isinstance(found, verdict)
     if verdict is Finding:
-        assert "150 steps from the same start at a learning rate of 0.001 end 2.3 nats" in found.summary
+        assert "150 steps from the same start at a learning rate of 0.001 end 3.6 nats" in found.summary
         assert found.severity == "error"
 
 
