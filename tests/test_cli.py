@@ -240,7 +240,11 @@ def test_rules_lists_pages(page, capsys):
 
 def test_demo_expects_the_four_cases():
     assert {case.expected for case in CASES} == {"OBJ01", "OUT01", "CAP02", "healthy"}
-    assert Outcome(Case("a.py", "OBJ01", ""), "OBJ01").as_expected
+    cure = {"verified": True, "verdict_after": "healthy", "patch": "fix.patch"}
+    assert Outcome(Case("a.py", "OBJ01", ""), "OBJ01", {"cure": cure}).as_expected
+    assert not Outcome(Case("a.py", "OBJ01", ""), "OBJ01", {"cure": {**cure, "verified": False}}).as_expected
+    assert not Outcome(Case("a.py", "OBJ01", ""), "OBJ01").as_expected
+    assert Outcome(Case("a.py", "healthy", ""), "healthy", {"cure": {}}).as_expected
     assert not Outcome(Case("a.py", "healthy", ""), "inconclusive").as_expected
 
 
@@ -265,6 +269,13 @@ class TestWhatTheDemoTells:
         "remedies": [{"name": "weigh it less", "how": "1 * kl"}], "page": "whyvae explain OBJ01",
     }  # fmt: skip
 
+    CURE: ClassVar = {
+        "rounds": [{"name": "kl_weight", "how": "the KL counts 0.01 times as much", "trial": {
+            "metric": "likeness", "before": 0.2, "after": 0.82, "ci95": [0.8, 0.84], "verified": True}}],
+        "verdict_after": "healthy", "left": [], "stopped": "",
+        "diff": "--- a/a.py\n+++ b/a.py\n-loss = r + 100 * kl\n+loss = r + 1 * kl\n",
+    }  # fmt: skip
+
     def told(self, tmp_path, record):
         (tmp_path / "a.py").write_text("# a\nloss = r + 100 * kl\n")
         outcome = Outcome(Case("a.py", "OBJ01", ""), "OBJ01", record, "it crashed")
@@ -273,11 +284,20 @@ class TestWhatTheDemoTells:
         return console.file.getvalue()
 
     def test_of_a_sick_script(self, tmp_path):
-        text = self.told(tmp_path, {"verdict": "sick", "findings": [self.LEAD]})
+        text = self.told(tmp_path, {"verdict": "sick", "findings": [self.LEAD], "cure": self.CURE})
         assert "SICK  OBJ01 kl-overweight" in text
         assert "KL weight: 100 (ill above 3.34)" in text
         assert "a.py:2  loss = r + 100 * kl" in text
-        assert "weigh it less: 1 * kl" in text
+        assert "kl_weight: the KL counts 0.01 times as much" in text
+        assert "likeness: 0.2 -> 0.82 (95 %: 0.80 to 0.84)  verified" in text
+        assert "the patched script is healthy" in text
+        assert "+loss = r + 1 * kl" in text
+
+    def test_of_a_script_that_was_not_cured(self, tmp_path):
+        cure = {**self.CURE, "rounds": [], "stopped": "the budget is spent", "verdict_after": None, "diff": ""}
+        assert "none: the budget is spent" in self.told(
+            tmp_path, {"verdict": "sick", "findings": [self.LEAD], "cure": cure}
+        )
 
     def test_of_a_healthy_script(self, tmp_path):
         record = {"verdict": "healthy", "findings": [], "passed": [1, 2], "skipped": [3]}

@@ -1,4 +1,4 @@
-"""The main job on data that ships with the dependencies: example scripts, each in its process."""
+"""The main job on data that ships with the dependencies: example scripts, diagnosed and cured, each in its process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +59,18 @@ class Outcome:
     failure: str = ""
 
     @property
+    def cured(self) -> bool:
+        """Verified against control and placebo, and the patched script found healthy."""
+        cure = (self.record or {}).get("cure") or {}
+        return bool(cure.get("verified")) and cure.get("verdict_after") == "healthy" and bool(cure.get("patch"))
+
+    @property
     def as_expected(self) -> bool:
-        return self.got == self.case.expected
+        return self.got == self.case.expected and (self.cured or self.case.expected == "healthy")
 
 
 def demo(console: Console | None = None) -> bool:
-    """True if every script got the diagnosis it deserves."""
+    """True if every script got the diagnosis it deserves, and every ill one a patch that is proven to cure it."""
     console = console or Console()
     folder = examples_folder()
     if folder is None:
@@ -71,9 +78,9 @@ def demo(console: Console | None = None) -> bool:
         return False
     begin = time.perf_counter()
     console.print(
-        f"whyvae runs {len(CASES)} training scripts that know nothing of it, watches them train,\n"
-        f"and says why they fail to generate. Of wish and fault it is told nothing; it sees the code run.\n"
-        f"The scripts are in {folder}\n",
+        f"whyvae runs {len(CASES)} training scripts that know nothing of it, watches them train, says why they fail\n"
+        f"to generate, and retrains them with one thing changed until the change is proven to cure them.\n"
+        f"Of wish and fault it is told nothing; it sees the code run. The scripts are in {folder}\n",
         highlight=False,
         soft_wrap=True,
     )
@@ -84,7 +91,7 @@ def demo(console: Console | None = None) -> bool:
     right = sum(outcome.as_expected for outcome in outcomes)
     seconds = time.perf_counter() - begin
     console.print(
-        f"{right} of {len(CASES)} as expected, {seconds:.0f} s. Now yours: whyvae run train.py",
+        f"{right} of {len(CASES)} as expected, {seconds:.0f} s. Now yours: whyvae run train.py, or whyvae fix train.py",
         highlight=False,
     )
     return right == len(CASES)
@@ -100,7 +107,7 @@ def examples_folder() -> Path | None:
 def examine_script(script: Path, case: Case) -> Outcome:
     with TemporaryDirectory(prefix="whyvae-demo-") as folder:
         path = Path(folder) / "record.json"
-        command = [sys.executable, "-m", "whyvae", "run", "--quiet", "--no-html"]
+        command = [sys.executable, "-m", "whyvae", "fix", "--quiet", "--no-html", "--jobs", "1"]
         command += ["--out", folder, "--json", str(path), str(script)]
         environment = {"OMP_NUM_THREADS": "1", **os.environ}  # two scripts run side by side
         try:
@@ -163,10 +170,32 @@ def _told(outcome: Outcome, folder: Path) -> RenderableType:
         rows.add_row(label, _measured(entry))
     if lead["where"]:
         rows.add_row("line", _source(lead["where"], folder / outcome.case.script))
-    for remedy in lead["remedies"][:1]:
-        rows.add_row("remedy", Text.assemble((remedy["name"], "bold"), f": {remedy['how']}"))
+    for label, line in _cure(record["cure"]):
+        rows.add_row(label, line)
     rows.add_row("more", lead["page"])
     return rows
+
+
+def _cure(cure: JSON) -> Iterator[tuple[str, Text]]:
+    """What was changed, what that did to the samples, and what the patched script was found to be."""
+    if not cure["rounds"]:
+        yield "cure", Text(f"none: {cure['stopped'] or 'no change that was tried removed it'}", "red")
+    for label, done in zip(("cure", "", ""), cure["rounds"], strict=False):
+        yield label, Text.assemble((done["name"], "bold"), f": {done['how']}")
+        trial = done["trial"]
+        if trial["ci95"]:
+            low, high = trial["ci95"]
+            change = f"{number(trial['before'])} -> {number(trial['after'])} (95 %: {low:.2f} to {high:.2f})"
+            yield (
+                "",
+                Text.assemble(f"{trial['metric']}: {change}", ("  verified" if trial["verified"] else "", "green")),
+            )
+    if cure["verdict_after"]:
+        left = f", left: {', '.join(cure['left'])}" if cure["left"] else ""
+        yield "after", Text(f"the patched script is {cure['verdict_after']}{left}", "green" if not left else "yellow")
+    for line in cure.get("diff", "").splitlines():
+        if line.startswith(("+", "-")) and not line.startswith(("+++", "---")):
+            yield "", Text(line, "green" if line[0] == "+" else "red")
 
 
 def _checked(record: JSON) -> str:
@@ -192,8 +221,9 @@ def _source(where: JSON, script: Path) -> Text:
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    table = Table("script", "expected", "diagnosed", "")
+    table = Table("script", "expected", "diagnosed", "cured", "")
     for outcome in outcomes:
         mark = Text("as expected", "green") if outcome.as_expected else Text("UNEXPECTED", "bold red")
-        table.add_row(outcome.case.script, outcome.case.expected, outcome.got, mark)
+        cured = "" if outcome.case.expected == "healthy" else "verified" if outcome.cured else "no"
+        table.add_row(outcome.case.script, outcome.case.expected, outcome.got, cured, mark)
     return table

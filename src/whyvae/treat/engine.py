@@ -63,7 +63,7 @@ def run_arm(task: Task, environment: dict[str, str] | None = None) -> JSON:
     with (folder / "output.txt").open("w", encoding="utf-8") as log:
         output = {"": log, "stdout": None, "stderr": sys.stderr}[task.shown]
         process = subprocess.Popen(  # noqa: S603 - our own interpreter on our own module
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=None if task.shown else log, env={**os.environ, **(environment or {})},
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=None if task.shown else log, env={**(environment or {}), **os.environ},
             start_new_session=not task.shown,
         )  # fmt: skip
         ended = _waited(process, task)

@@ -36,7 +36,7 @@ def cured_record(trial: Trial, patch: str | None, folder: str, *, applied: bool)
         "rounds": [remedy_entry(t, before) | {"left": t.codes_left} for t in trial.taken],
         "verified": bool(trial.taken) and all(t.verified for t in trial.taken),
         "verdict_after": (trial.record_after or {}).get("verdict"), "left": serious(trial.record_after),
-        "patch": patch, "folder": folder, "applied": applied, "stopped": trial.stopped,
+        "patch": patch, "diff": Path(patch).read_text(encoding="utf-8") if patch else "", "folder": folder, "applied": applied, "stopped": trial.stopped,
         "advice": [{k: p[k] for k in ("snippet", "where", "why_no_edit")} | p["treatment"] for p in trial.advice],
     }  # fmt: skip
     record["cost"]["treating_s"] = round(trial.seconds, 3)
@@ -88,7 +88,7 @@ def render(record: JSON, *, quiet: bool = False) -> RenderableType:
     if cure["stopped"]:
         parts.append(Text(cure["stopped"], "yellow"))
     if cure["patch"]:
-        parts += [_diff(cure["patch"]), Text(f"the patch: {cure['patch']}", "dim"), _how_to_apply(cure)]
+        parts += [_diff(cure["diff"]), Text(f"the patch: {cure['patch']}", "dim"), _how_to_apply(cure)]
     for advice in cure["advice"] if not cure["rounds"] else []:
         parts.append(_advice(advice))
     parts.append(
@@ -149,8 +149,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _diff(path: str) -> RenderableType:
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+def _diff(diff: str) -> RenderableType:
+    lines = diff.splitlines()
     shown = lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], "..."]
     return Syntax("\n".join(shown), "diff", background_color="default", word_wrap=True)
 
