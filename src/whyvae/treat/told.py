@@ -34,6 +34,7 @@ def cured_record(trial: Trial, patch: str | None, folder: str, *, applied: bool)
                 finding["remedies"].insert(0, remedy_entry(tried, before))
     record["cure"] = {
         "rounds": [remedy_entry(t, before) | {"left": t.codes_left} for t in trial.taken],
+        "tried": [remedy_entry(t, before) | {"round": t.round, "codes": list(t.treatment.codes)} for t in trial.tried],
         "verified": bool(trial.taken) and all(t.verified for t in trial.taken),
         "verdict_after": (trial.record_after or {}).get("verdict"), "left": serious(trial.record_after),
         "patch": patch, "diff": Path(patch).read_text(encoding="utf-8") if patch else "", "folder": folder, "applied": applied, "stopped": trial.stopped,
@@ -82,7 +83,7 @@ def render(record: JSON, *, quiet: bool = False) -> RenderableType:
     if quiet:
         return Text(cure_line(record))
     parts: list[RenderableType] = [_headline(record)]
-    tried = [r for f in record["findings"] for r in f["remedies"] if r.get("trial")]
+    tried = [r for r in cure["tried"] if r.get("trial")]
     if tried:
         parts.append(_table(tried))
     if cure["stopped"]:

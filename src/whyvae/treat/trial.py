@@ -143,10 +143,10 @@ class Treating:
     # ------------------------------------------------------------------ rounds
     def _rounds(self, trial: Trial) -> None:
         result = trial.control
-        trial.tried += self._samplers(result)
         for number in range(1, ROUNDS + 1):
             if not serious(result.get("record")):
                 return
+            trial.tried += self._samplers(number, result)
             plans = self._plans(result.get("proposals", []), trial)
             if not plans:
                 return
@@ -159,7 +159,7 @@ class Treating:
             trial.stopped = f"after {ROUNDS} rounds something is left"
 
     @staticmethod
-    def _samplers(result: JSON) -> list[Tried]:
+    def _samplers(number: int, result: JSON) -> list[Tried]:
         """Changes of what latents are drawn from: the trained model stays, and its samples were scored with both."""
         plans = [p for p in result.get("proposals", []) if p["treatment"]["settings"].get("sampler")]
         found = _outcome(result)
@@ -167,7 +167,9 @@ class Treating:
             return []
         plan, sampler = plans[0], plans[0]["treatment"]["settings"]["sampler"]
         change = effect(found.fitted, found.prior)
-        return [Tried(Treatment.of(plan["treatment"]), 0, {}, result, change, change, sampler, snippet=plan["snippet"])]
+        return [
+            Tried(Treatment.of(plan["treatment"]), number, {}, result, change, change, sampler, snippet=plan["snippet"])
+        ]
 
     @staticmethod
     def _plans(proposals: list[JSON], trial: Trial) -> list[JSON]:
