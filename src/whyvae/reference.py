@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from whyvae.api import examine_subject
@@ -23,7 +24,9 @@ from whyvae.sampling import draws, generated, in_source_type
 from whyvae.train import train
 from whyvae.training.checkpoint import atomically
 from whyvae.training.run import JSON, Told, TrainConfig, Trained, length
+from whyvae.watch.direct import record
 from whyvae.watch.neutral import neutral
+from whyvae.watch.step import Step
 from whyvae.watch.subject import Subject
 from whyvae.watch.watcher import Watcher
 
@@ -49,6 +52,7 @@ def train_and_examine(
     with Watcher() as watcher:
         trained = train(data, model_config, config, folder, resume=resume, told=told)
         rows = generated(trained, draws(trained, SHOWN, "prior", None, config.seed))
+    watcher.steps.append(_at_the_end(trained, data, watcher.count))
     write_samples(rows, trained.codec, folder / "samples.npy")
     evaluation = evaluate(trained, data)
     atomically(folder / "evaluation.json", (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
@@ -58,6 +62,25 @@ def train_and_examine(
     report = examine_subject(subject)
     atomically(folder / "record.json", report.to_json().encode())
     return Outcome(trained, evaluation, report)
+
+
+def _at_the_end(trained: Trained, data: Dataset, count: int) -> Step:
+    """A step with the weights and the noise variance that were kept: those of the last step lie behind the best ones."""
+    seen = np.setdiff1d(np.arange(len(data)), trained.held_out(data))[: trained.config.batch]
+    x = trained.codec.encode(data.take(seen))
+    layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+
+    def loss() -> Tensor:
+        nll, kl, _ = trained.model(x.contiguous(memory_format=layout))
+        mean: Tensor = (nll + trained.config.kl_weight * kl).mean()
+        return mean
+
+    trained.model.train()
+    with torch.random.fork_rng():
+        tape = record(loss)
+        value = float(loss().detach())
+    trained.model.eval()
+    return Step(tape, count, value)
 
 
 def new_folder(out: Path, source: str) -> Path:

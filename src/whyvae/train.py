@@ -167,9 +167,8 @@ def evaluate(model: VAE, rows: Tensor, group: Group) -> tuple[float, JSON]:
 
 def _optimizer(model: VAE, config: TrainConfig) -> torch.optim.AdamW:
     """Biases and other single rows are not decayed."""
-    named = dict(model.named_parameters())
-    matrices = [p for p in named.values() if p.dim() > 1]
-    rest = [p for p in named.values() if p.dim() <= 1]
+    stepped = [p for p in model.parameters() if p.requires_grad]
+    matrices, rest = [p for p in stepped if p.dim() > 1], [p for p in stepped if p.dim() <= 1]
     decayed = {"params": matrices, "weight_decay": config.weight_decay}
     return torch.optim.AdamW([decayed, {"params": rest, "weight_decay": 0.0}], lr=config.lr)
 

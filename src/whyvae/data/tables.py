@@ -75,7 +75,7 @@ def _column(source: str, name: str, cells: Sequence[str]) -> tuple[Column, Array
     cells = [cell.strip() for cell in cells]
     empty = [i for i, cell in enumerate(cells) if cell.lower() in EMPTY]
     if empty:
-        first = f"the first is example {empty[0] + 1}"
+        first = f"the first, {cells[empty[0]]!r}, is example {empty[0] + 1}"
         raise DataError(f"{source}: column {name!r} has {len(empty)} empty cells ({first}): fill or drop them")
     numbers = [_number(cell) for cell in cells]
     known = [n for n in numbers if n is not None]

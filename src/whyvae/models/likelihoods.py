@@ -1,8 +1,8 @@
 """What the decoder's output says about the data: log densities in nats, per example.
 
 Each knows how many numbers it wants for every value (`per_value`); the decoder then puts out [b, per_value * C, ...] for
-data [b, C, ...]. Noise variances are no parameters: their optimum given the residual is known, so it is kept up by
-`calibrate` (Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders").
+data [b, C, ...]. No gradient moves a noise variance: its optimum given the residual is known, and `calibrate` keeps it
+there (Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders").
 """
 
 from __future__ import annotations
@@ -45,11 +45,9 @@ class Likelihood(nn.Module):
 class Gaussian(Likelihood):
     """N(x; output, s) with one noise variance s for all values, or one for each feature."""
 
-    variance: Tensor
-
     def __init__(self, shape: Sequence[int] = (), variance: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("variance", torch.full(tuple(shape), float(variance)))
+        self.variance = nn.Parameter(torch.full(tuple(shape), float(variance)), requires_grad=False)
 
     def nll(self, output: Tensor, x: Tensor) -> Tensor:
         each = (x - output) ** 2 / self.variance + self.variance.log() + LOG_TWO_PI

@@ -58,7 +58,9 @@ class Feed:
         self.batch = min(batch, len(rows))
         self.per_epoch = len(rows) // self.batch
         self.streamed = isinstance(data.rows, Streamed)
-        self._held = None if self.streamed else codec.encode(data.take(rows)).to(device)
+        held = None if self.streamed else codec.encode(data.take(rows))
+        self._here = held.numpy() if held is not None and device.type == "cpu" else None
+        self._there = held.to(device) if held is not None and device.type != "cpu" else None
         self._epoch, self._order = -1, rows
 
     def at(self, step: int) -> Tensor:
@@ -66,9 +68,12 @@ class Feed:
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
         where = slice(i * self.batch + self.part[0], (i + 1) * self.batch, self.part[1])
-        if self._held is not None:
-            return self._held[torch.from_numpy(self._order[where]).to(self.device)]
-        return self.read(self._order[where])
+        chosen = self._order[where]
+        if self._here is not None:  # as an array: whoever watches torch sees a batch, not all rows and an index
+            return torch.from_numpy(self._here[chosen])
+        if self._there is not None:
+            return self._there[torch.from_numpy(chosen).to(self.device)]
+        return self.read(chosen)
 
     def read(self, rows: Any) -> Tensor:
         """These rows of the data, encoded."""
@@ -81,7 +86,7 @@ class Feed:
         return self.read(self.rows[which])
 
     def _shuffled(self, epoch: int) -> Any:
-        """In memory: positions in `_held`. On the disk: blocks of neighbours in random order, shuffled in windows."""
+        """In memory: positions among `rows`. On the disk: blocks of neighbours in random order, shuffled in windows."""
         random = np.random.default_rng([self.seed, 2, epoch])
         if not self.streamed:
             return random.permutation(len(self.rows))
