@@ -8,13 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whyvae.treat.remedy import NoEdit, Treatment, all_remedies
 from whyvae.treat.source import read, unified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from whyvae.treat.case import Case
+    from collections.abc import Mapping
 
 NAME = "fix.patch"
 
@@ -64,23 +61,6 @@ class Patch:
         finally:
             for temporary in ready.values():
                 Path(temporary).unlink(missing_ok=True)
-
-
-def patch_for(case: Case, treatments: Iterable[Treatment]) -> Patch:
-    """The patch of the first treatment; of one only, because each is tried alone.
-
-    Raises:
-        NoEdit: no safe edit is known.
-    """
-    reason: NoEdit | None = None
-    for treatment in treatments:
-        try:
-            new = all_remedies()[treatment.remedy].edit(case, treatment.settings)
-        except NoEdit as no:
-            reason = reason or no
-            continue
-        return Patch({path: case.source(path) for path in new}, new)
-    raise reason or NoEdit("no remedy is known")
 
 
 def _beside(path: str, text: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from whyvae.probe import debugging
 from whyvae.verdict import Safety
 
 if TYPE_CHECKING:
@@ -73,7 +74,14 @@ class Remedy(ABC):
         module = f"whyvae.treat.edits.{cls.name}"
         if importlib.util.find_spec(module) is None:
             raise NoEdit("this remedy has no source form")
-        edited: dict[str, str] = importlib.import_module(module).edit(case, settings)
+        try:
+            edited: dict[str, str] = importlib.import_module(module).edit(case, settings)
+        except NoEdit:
+            raise
+        except Exception as error:
+            if debugging():
+                raise
+            raise NoEdit(f"the edit failed ({error!r})") from error
         return edited
 
     @classmethod

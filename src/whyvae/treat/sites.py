@@ -66,7 +66,11 @@ class Sites:
         if file not in self._sources:
             if not Path(file).is_file() or "site-packages" in file:
                 raise NoEdit("the code is not in a file of yours")
-            self._sources[file] = Source(file, self.case.source(file))
+            try:
+                text = self.case.source(file)
+            except (OSError, UnicodeDecodeError) as error:
+                raise NoEdit(f"{file} could not be read as UTF-8") from error
+            self._sources[file] = Source(file, text)
         return self._sources[file]
 
     def script(self) -> Source:

@@ -39,9 +39,3 @@ class Calibrated(Remedy):
 
         add_kl(injector, settings, weight)
         return True
-
-    @classmethod
-    def edit(cls, case: Case, settings: JSON) -> dict[str, str]:
-        from whyvae.treat.edits.calibrated import edit
-
-        return edit(case, settings)

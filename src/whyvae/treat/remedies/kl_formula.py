@@ -38,12 +38,6 @@ class KLFormula(Remedy):
         add_kl(injector, settings, lambda _: settings["weight"])
         return True
 
-    @classmethod
-    def edit(cls, case: Case, settings: JSON) -> dict[str, str]:
-        from whyvae.treat.edits.kl_formula import edit
-
-        return edit(case, settings)
-
 
 def _weight(case: Case, objective: Objective) -> float:
     """The user's, where the formula has one; where it has no gradient, the one that fits the residual."""

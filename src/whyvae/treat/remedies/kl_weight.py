@@ -46,12 +46,6 @@ class KLWeight(Remedy):
         add_kl(injector, settings, lambda _: settings["weight"])
         return True
 
-    @classmethod
-    def edit(cls, case: Case, settings: JSON) -> dict[str, str]:
-        from whyvae.treat.edits.kl_weight import edit
-
-        return edit(case, settings)
-
 
 def _factors(objective: Objective, balance: Balance) -> Iterable[float]:
     """To the ELBO as it is usually written (the sum of squares and the KL: s = 1/2), where that fits; to the residual."""

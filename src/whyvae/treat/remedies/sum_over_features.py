@@ -36,9 +36,3 @@ class SumOverFeatures(Remedy):
             return False
         add_kl(injector, settings, lambda _: settings["weight"])
         return True
-
-    @classmethod
-    def edit(cls, case: Case, settings: JSON) -> dict[str, str]:
-        from whyvae.treat.edits.sum_over_features import edit
-
-        return edit(case, settings)

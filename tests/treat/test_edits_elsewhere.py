@@ -1,0 +1,57 @@
+"""Code that is not the user's is never edited, and what cannot be edited is a sentence."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from patients import TRAINER, case_of
+
+from whyvae.probe import Bench
+from whyvae.treat.case import Case
+from whyvae.treat.remedy import NoEdit, all_remedies
+from whyvae.watch.script import run_script
+
+SETTINGS = {"factor": 0.5, "what": "kl", "times": 2, "latents": 9, "part": "encoder", "width": 99, "norm": 1.0,
+            "decay": 0.1, "low": 0, "high": 2, "how": "range", "mistake": "sign", "at": "last"}  # fmt: skip
+
+
+def test_a_library_is_not_touched(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHYVAE_DEBUG", "1")  # another error than NoEdit is raised
+    library = tmp_path / "site-packages" / "somevae"
+    library.mkdir(parents=True)
+    code, use = TRAINER.split("torch.manual_seed(0)\n")
+    (library / "__init__.py").write_text(code)
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nsys.path.insert(0, 'site-packages')\nimport torch\nfrom somevae import *\n" + use)
+    subject = run_script(str(script), [], steps=3).subject
+    case = Case(script, [], subject, Bench(subject), SimpleNamespace(findings=()))
+    for remedy in all_remedies().values():
+        try:
+            edited = remedy.edit(case, SETTINGS | ({"what": "bytes"} if remedy.name == "show_output" else {}))
+        except NoEdit:
+            continue
+        assert list(edited) == [str(script)], remedy.name
+
+
+def test_a_file_in_another_encoding_is_left(tmp_path):
+    case = case_of(tmp_path, TRAINER)
+    case.sources.clear()
+    (tmp_path / "script.py").write_bytes(b"# \xe9\n" + TRAINER.encode())
+    with pytest.raises(NoEdit):
+        all_remedies()["kl_weight"].edit(case, SETTINGS)
+
+
+def test_windows_line_ends_stay(tmp_path):
+    text = TRAINER.replace("                self.opt.zero_grad()\n", "").replace("\n", "\r\n")
+    new = next(iter(all_remedies()["zero_grad"].edit(case_of(tmp_path, text), {}).values()))
+    assert new.count("\n") == new.count("\r\n") == text.count("\n") + 1
+
+
+def test_tabs_and_characters_beyond_ascii(tmp_path):
+    text = TRAINER.replace("    ", "\t").replace("loss = rec +", "λ = 'é'; loss = rec +")
+    new = next(iter(all_remedies()["kl_weight"].edit(case_of(tmp_path, text), {"factor": 0.5}).values()))
+    assert "beta: float = 0.5" in new
+    text = text.replace("self.cfg.beta * kld", "kld")
+    new = next(iter(all_remedies()["kl_weight"].edit(case_of(tmp_path, text), {"factor": 0.5}).values()))
+    assert "λ = 'é'; loss = rec + 0.5 * kld" in new
