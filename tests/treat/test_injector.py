@@ -10,9 +10,14 @@ from whyvae.treat.case import Case
 from whyvae.treat.injector import Injector
 from whyvae.treat.points import posterior_points, sigma_of
 from whyvae.treat.remedies.calibrated import Calibrated
+from whyvae.treat.remedies.clip_gradients import ClipGradients
 from whyvae.treat.remedies.kl_formula import KLFormula
 from whyvae.treat.remedies.kl_weight import KLWeight
+from whyvae.treat.remedies.learning_rate import LearningRate
+from whyvae.treat.remedies.optimize_all import OptimizeAll
 from whyvae.treat.remedies.sum_over_features import SumOverFeatures
+from whyvae.treat.remedies.weight_decay import WeightDecay
+from whyvae.treat.remedies.zero_grad import ZeroGrad
 from whyvae.watch.script import run_script
 
 SCRIPT = """
@@ -144,6 +149,40 @@ def test_mu_and_sigma_are_found_by_their_values(tmp_path, std, kl, spread_as):
     assert len(met) == 60
     assert all(m["mu"].shape == m["spread"].shape == (len(m["mu"]), 4) for m in met)
     assert bool((sigma_of(met[-1]["spread"], spread_as) > 0).all())
+
+
+def by_hand(tmp_path, settings, remedy, ill, edited):
+    """Parameters after the injection into the ill script, and after the edited one."""
+    path, injector = tmp_path / "a.py", Injector()
+    assert remedy.inject(settings, injector)
+    path.write_text(ill)
+    treated = run_script(str(path), [], inside=injector)
+    path.write_text(edited)
+    return parameters(treated.subject), parameters(run_script(str(path), []).subject)
+
+
+TRAIN = SCRIPT.format(**PARTS)
+STEP = "    optimizer.step()\n"
+
+
+@pytest.mark.parametrize(
+    ("remedy", "settings", "ill", "edited"),
+    [
+        (LearningRate, {"factor": 0.1}, TRAIN, TRAIN.replace("lr=1e-4", "lr=1e-5")),
+        (
+            ClipGradients, {"norm": 1.0}, TRAIN,
+            TRAIN.replace(STEP, "    nn.utils.clip_grad_norm_([*encoder.parameters(), *decoder.parameters()], 1.0)\n" + STEP),
+        ),
+        (ZeroGrad, {}, TRAIN.replace("    optimizer.zero_grad()\n", ""), TRAIN),
+        (OptimizeAll, {}, TRAIN.replace("[*encoder.parameters(), *decoder.parameters()]", "encoder.parameters()"), TRAIN),
+        (WeightDecay, {"decay": 0.5}, TRAIN, TRAIN.replace("lr=1e-4", "lr=1e-4, weight_decay=0.5")),
+    ],
+    ids=lambda v: v.__name__ if isinstance(v, type) else "",
+)  # fmt: skip
+def test_steps_are_made_as_in_the_edited_script(tmp_path, remedy, settings, ill, edited):
+    assert ill != edited
+    for ours, theirs in zip(*by_hand(tmp_path, settings, remedy, ill, edited), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_an_injector_without_a_task_changes_nothing(tmp_path):

@@ -5,6 +5,7 @@ It stands above the recorder: what a treatment computes is on the tape, so that 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -46,6 +47,7 @@ class Injector(TorchFunctionMode):
         self._turns: dict[tuple[str, Place], int] = {}
         self._undo: list[Callable[[], Any]] = []
         self._optimizers: set[int] = set()
+        self._made: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # while the script ran
         self._inside = False
 
     # ------------------------------------------------------------------ what remedies ask for
@@ -69,12 +71,17 @@ class Injector(TorchFunctionMode):
     def after_step(self, event: Step) -> None:
         self._after.append(event)
 
+    def optimizers(self, stepping: Optimizer) -> set[Optimizer]:
+        """Those the script has made, the one that steps among them."""
+        return {*self._made, stepping}
+
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Self:
         self._undo = [
             register_optimizer_step_pre_hook(self._stepping).remove,
             register_optimizer_step_post_hook(self._stepped).remove,
             self._wrap_backward(),
+            self._listen_to_optimizers(),
         ]
         if self._names:
             put_above(self)
@@ -129,6 +136,16 @@ class Injector(TorchFunctionMode):
 
         Tensor.backward = backward  # type: ignore[method-assign, assignment]
         return lambda: setattr(Tensor, "backward", original)
+
+    def _listen_to_optimizers(self) -> Callable[[], None]:
+        original, made = Optimizer.__init__, self._made
+
+        def init(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            original(optimizer, *args, **kwargs)
+            made.add(optimizer)
+
+        Optimizer.__init__ = init  # type: ignore[method-assign, assignment]
+        return lambda: setattr(Optimizer, "__init__", original)
 
     def _anew(self) -> None:
         self._turns.clear()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from whyvae.treat.logs import exchanged
 from whyvae.treat.remedy import Remedy, Treatment
+from whyvae.treat.stepping import clip_gradients
 from whyvae.verdict import Safety
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
+    from whyvae.treat.injector import Injector
 
 
 NORM = 10.0  # of the gradient of a loss per example: above it steps are outliers
@@ -26,3 +28,7 @@ class ClipGradients(Remedy):
         if code == "TRN01" and exchanged(case.subject) is not None:
             return  # no rate helps a loss of the wrong arguments
         yield cls.treatment(code, f"limits the norm of the gradient to {NORM:g}", norm=NORM)
+
+    @classmethod
+    def inject(cls, settings: dict[str, Any], injector: Injector) -> bool:
+        return clip_gradients(injector, settings["norm"])

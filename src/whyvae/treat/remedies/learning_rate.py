@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from whyvae.treat.logs import exchanged
 from whyvae.treat.remedy import Remedy, Treatment
+from whyvae.treat.stepping import scale_rates
 from whyvae.verdict import Safety
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
+    from whyvae.treat.injector import Injector
 
 
 DOWN, UP = (0.1, 0.01), (3.0, 10.0)
@@ -27,3 +29,7 @@ class LearningRate(Remedy):
             return  # no rate helps a loss of the wrong arguments
         for factor in UP if code == "TRN03" else DOWN:
             yield cls.treatment(code, f"takes {factor:g} times the learning rate", factor=factor)
+
+    @classmethod
+    def inject(cls, settings: dict[str, Any], injector: Injector) -> bool:
+        return scale_rates(injector, settings["factor"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from whyvae.treat.remedy import Remedy, Treatment
+from whyvae.treat.stepping import optimise_all
 from whyvae.verdict import Safety
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
+    from whyvae.treat.injector import Injector
 
 
 class OptimizeAll(Remedy):
@@ -20,3 +22,7 @@ class OptimizeAll(Remedy):
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
         yield cls.treatment(code, "gives the optimiser the parameters it lacks")
+
+    @classmethod
+    def inject(cls, settings: dict[str, Any], injector: Injector) -> bool:
+        return optimise_all(injector)
