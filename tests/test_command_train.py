@@ -92,6 +92,21 @@ def test_the_defaults_make_a_healthy_vae(source, tmp_path):
     assert found["quality_of_samples"] > 0.5
 
 
+@pytest.mark.slow
+def test_a_term_for_each_kind_of_column_is_no_fault(tmp_path):
+    """Its parts were compared with each other when the batch was halved, and accused of OBJ06."""
+    random = np.random.default_rng(0)
+    town = random.integers(0, 3, 1500)
+    rows = zip(random.normal(40 + 5 * town, 8), random.random(1500) < 0.2 + 0.2 * town, town, strict=True)
+    lines = [f"{age:.1f},{'yes' if smokes else 'no'},{('Bonn', 'Oslo', 'Turku')[where]}" for age, smokes, where in rows]
+    (tmp_path / "people.csv").write_text("\n".join(["age,smoker,town", *lines]))
+    status = main(["train", str(tmp_path / "people.csv"), "--steps", "1500", "--out", str(tmp_path / "out"), "--quiet"])
+    (folder,) = (tmp_path / "out").iterdir()
+    record = json.loads((folder / "record.json").read_text())
+    assert [f["code"] for f in record["findings"] if f["severity"] != "info"] == []
+    assert status in {0, 2}
+
+
 def test_sources_are_kept_with_the_run(run):
     held = json.loads((run[0] / "config.json").read_text())
     assert held["data"]["source"] == "sklearn:digits"

@@ -64,7 +64,7 @@ class Objective(Probe):
             lineage.posterior, regulariser,
             likelihood.family if likelihood else "none", likelihood.name if likelihood else "not found",
             scale, likelihood.sign if likelihood else 1, likelihood.residual if likelihood else 1.0,
-            s, _first(subject, s), _half(subject, s), features, lineage.latents, batch,
+            s, _first(subject, s), _half(subject, s, likelihood), features, lineage.latents, batch,
             reductions(subject.deps, lineage), _learned(subject, likelihood), why_not, _meeting_name(subject),
             regulariser_place(subject), likelihood_place(subject), _pull(likelihood), _prior_is_learned(subject),
         )  # fmt: skip
@@ -194,13 +194,19 @@ def _first(subject: Any, last: float) -> float:
     return last
 
 
-def _half(subject: Any, s: float) -> float:
-    """S of the same step with half of its batch: from a recorded step of another size where there is one."""
+def _half(subject: Any, s: float, likelihood: Likelihood | None) -> float:
+    """S of the same step with half of its batch: from a recorded step of another size where there is one.
+
+    NaN where another term is found there, as in a table whose columns have a term each: s of one says nothing of another.
+    """
     seen = _at_another_size(subject)
     if not math.isnan(seen):
         return float(s * 0.5**seen)
     try:
-        return _audited(*at_batch_size(subject, 0.5))
+        lineage, replay = at_batch_size(subject, 0.5)
+        there = audit_likelihood(lineage, replay)
+        same = likelihood is not None and there is not None and there.family == likelihood.family
+        return _audited(lineage, replay) if same else math.nan
     except (NoVAE, ReplayFailed, ValueError):
         return math.nan
 

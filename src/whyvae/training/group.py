@@ -33,8 +33,7 @@ class Group:
         if self.size == 1:
             return model
         ids = [device.index] if device.type == "cuda" else None
-        # variances are averaged where they are made, so no buffer has to be sent before each step
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
 
 @contextmanager
