@@ -335,3 +335,17 @@ def test_a_classifier_is_no_vae(m, x):
         find(tape)
     with pytest.raises(NoVAE):
         find_deterministic(tape)
+
+
+@pytest.mark.parametrize("shaped", [torch.Tensor.view_as, torch.Tensor.reshape_as])
+def test_a_shape_taken_from_the_target_is_no_comparison_with_it(m, x, shaped):
+    def step(x):
+        mu, lv = m.head(m.body(x)).chunk(2, 1)
+        y = m.decoder(reparameterise(mu, lv)).unsqueeze(1)
+        output = shaped(y, x)
+        see(output=output, target=x)
+        return F.mse_loss(output, x, reduction="sum") + kl_sum(mu, lv)
+
+    lineage, slot = found(step, x)
+
+    assert (lineage.output, lineage.target) == (slot["output"], slot["target"])

@@ -57,7 +57,7 @@ class Averages:
     def divided(self, term: Term, side: set[int]) -> int:
         """By which count of examples the term is divided once its averages over features are sums; 0: unknown."""
         divided, ops = 1.0, self.ops(term, side)
-        if ops and not self._has_batch(ops[-1].reads[0]):
+        if not self._has_batch(ops[-1].reads[0] if ops else term.slot):
             return 0
         for op in ops:
             if plain(op.name) in {"mean", "nanmean"} or op.name in LOSSES:

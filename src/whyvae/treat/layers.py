@@ -6,10 +6,10 @@ import math
 
 import libcst as cst
 
-from whyvae.treat.literals import literals, same, written
+from whyvae.treat.literals import literals, written
 from whyvae.treat.program import built
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted, number
+from whyvae.treat.sites import Sites, Spot, dotted, elements, number
 from whyvae.watch.tape import Op
 
 NORMS = {"batch_norm": 0, "layer_norm": 0, "instance_norm": 0, "group_norm": 1}
@@ -149,11 +149,14 @@ def resolved(spot: Spot, value: float) -> tuple[Spot, float] | None:
     return (at[0], 1.0) if len(at) == 1 else None
 
 
-def by_arguments(op: Op, made: Spot, width: int) -> list[cst.BaseExpression]:
-    """In `mlp(100, 2, 8)`, a helper of the user's: the numbers between first and last that equal a width."""
+def by_arguments(made: Spot, width: int) -> list[Spot]:
+    """In `mlp(100, 2, 8)` or `mlp([100, 2, 8])`, a helper of the user's: the numbers between first and last that give a
+    width.
+    """
     assert isinstance(made.node, cst.Call)  # noqa: S101 - a builder is a call
-    given = [a.value for a in made.node.args if not a.star]
-    return [g for g in given[1:-1] if same(number(g), width)]
+    given = [e for a in made.node.args if not a.star for e in elements(a.value)]
+    between = [Spot(made.source, g) for g in given[1:-1]]
+    return [s for s in between if resolved(s, float(width)) is not None]
 
 
 def _kind(node: cst.CSTNode) -> str:

@@ -151,7 +151,7 @@ class Sites:
         """(slot, name) for what the function that called `op` gave back to names."""
         spot, call = self.of(op), self.of(op, 1)
         function = spot.source.enclosing(spot.node, cst.FunctionDef) if spot else None
-        target = _target(call) if call else None
+        target = _target(call.source, call.node) if call else None
         if spot is None or target is None or function is None:
             return
         inner = {name: slot for slot, name in self.names(op).items()}
@@ -352,12 +352,16 @@ _ERRORS = ("mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits
 _ORDER = dict.fromkeys(_ERRORS, ("input", "target"))
 
 
-def _target(spot: Spot) -> cst.CSTNode | None:
+def _target(source: Source, node: cst.CSTNode) -> cst.CSTNode | None:
     """What the value of an expression is assigned to, if that is what is done with it."""
-    statement = spot.source.parent(spot.node)
-    if not isinstance(statement, cst.Assign) or statement.value is not spot.node or len(statement.targets) != 1:
+    above = source.parent(node)
+    if isinstance(above, cst.Element) and isinstance(row := source.parent(above), cst.Tuple):
+        targets = elements(_target(source, row))
+        place = next(i for i, e in enumerate(row.elements) if e is above)
+        return targets[place] if len(targets) == len(row.elements) else None
+    if not isinstance(above, cst.Assign) or above.value is not node or len(above.targets) != 1:
         return None
-    return statement.targets[0].target
+    return above.targets[0].target
 
 
 def elements(node: cst.CSTNode | None) -> list[cst.CSTNode]:
@@ -369,6 +373,6 @@ def elements(node: cst.CSTNode | None) -> list[cst.CSTNode]:
 
 def _bound(op: Op, spot: Spot) -> Iterator[tuple[int, str]]:
     """(slot, name) where the expression's value is given a name."""
-    names = elements(_target(spot))
+    names = elements(_target(spot.source, spot.node))
     if len(names) == len(op.outs):
         yield from ((o, spot.source.code(n)) for o, n in zip(op.outs, names, strict=True) if simple(n))

@@ -74,11 +74,16 @@ class Terms:
         Raises:
             NoEdit: it was not found.
         """
-        found = list(self._joined(self.kl_side, self.reconstruction_side))
-        found += [Term(root, None) for root in self.tape.roots if root in self.kl_side]
+        found = self.kl_or_none
         if not found:
             raise NoEdit("the place where the KL term joins the loss was not found")
         return found
+
+    @cached_property
+    def kl_or_none(self) -> list[Term]:
+        """The KL term or its parts; empty where the loss has none."""
+        found = list(self._joined(self.kl_side, self.reconstruction_side))
+        return found + [Term(root, None) for root in self.tape.roots if root in self.kl_side]
 
     @cached_property
     def reconstruction(self) -> list[Term]:
@@ -108,7 +113,8 @@ class Terms:
         while (position := self.deps.producer.get(slot)) is not None:
             op = self.tape.ops[position]
             mine = [r for r in dict.fromkeys(op.reads) if r in side]
-            known = plain(op.name) in SCALING | REDUCING | PASSING
+            shifted = plain(op.name) == "add" and len(refs(op)) == 1 and 0 in op.args  # `sum([a, b])` begins with 0
+            known = shifted or plain(op.name) in SCALING | REDUCING | PASSING
             if len(mine) != 1 or not known or not self.made_of_constants(op, mine[0]):
                 break
             found.append(op)

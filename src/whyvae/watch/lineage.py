@@ -77,6 +77,7 @@ SHAPED_LIKE = {
     "zeros_like", "ones_like", "full_like", "empty_like", "randn_like", "rand_like", "randint_like", "new_zeros",
     "new_ones", "new_full", "new_empty", "new_tensor", "new",
 }  # fmt: skip
+_LIKE_ANOTHER = {"view_as", "reshape_as", "expand_as", "type_as"}
 
 
 class NoVAE(Exception):
@@ -205,7 +206,9 @@ class Dependencies:
 
 
 def _uses(op: Op) -> tuple[int, ...]:
-    """The slots whose values matter to `op`: `zeros_like(t)` reads the shape of t alone."""
+    """The slots whose values matter to `op`: `zeros_like(t)` and `x.view_as(t)` read the shape of t alone."""
+    if op.name in _LIKE_ANOTHER:
+        return op.reads[:1]
     return op.reads[1:] if op.name in SHAPED_LIKE else op.reads
 
 
@@ -719,10 +722,10 @@ def _meetings_of(
     ])  # fmt: skip
     found: list[tuple[tuple[int, ...], Meeting]] = []
     for op in tape.ops:
-        outputs = [r for r in op.reads if r in decoded]
+        outputs = [r for r in _uses(op) if r in decoded]
         if not outputs or deps.is_mixing(op) or op.name in _GATHERING | _COMPARING | _NORMS:
             continue
-        targets = [r for r in op.reads if r not in decoded and r not in deps.parametric
+        targets = [r for r in _uses(op) if r not in decoded and r not in deps.parametric
                    and (r not in deps.encoded or r in from_data) and _like(tape, outputs[0], r)]  # fmt: skip
         if not targets or any(s in later_mixed for s in op.outs):
             continue

@@ -114,23 +114,25 @@ def _numbers(sites: Sites) -> bool:
         if plain(op.name) not in {"add", "sub", "mul", "div", "rsub"} or terms.reconstruction_side.isdisjoint(op.outs):
             continue
         spot = sites.of(op)
-        for call in _leaving(spot) if spot else ():
-            assert isinstance(call.func, cst.Attribute)  # noqa: S101 - they are methods
-            spot.source.replace(call, spot.source.code(call.func.value))  # type: ignore[union-attr]
+        for call, inner in _leaving(spot) if spot else ():
+            spot.source.replace(call, spot.source.code(inner))  # type: ignore[union-attr]
             done = True
     return done
 
 
-def _leaving(spot: Spot) -> list[cst.Call]:
-    return [
-        c for name in sorted(NUMBERS) for c in calls(spot.source, name, spot.node) if isinstance(c.func, cst.Attribute)
+def _leaving(spot: Spot) -> list[tuple[cst.Call, cst.CSTNode]]:
+    """(call, what it makes a number of): `kl.item()`, `float(kl)`."""
+    methods = [c for name in sorted(NUMBERS) for c in calls(spot.source, name, spot.node)]
+    found: list[tuple[cst.Call, cst.CSTNode]] = [
+        (c, c.func.value) for c in methods if isinstance(c.func, cst.Attribute)
     ]
+    return found + [(c, c.args[0].value) for c in calls(spot.source, "float", spot.node) if dotted(c.func) and c.args]
 
 
 def _weight(sites: Sites) -> bool:
     """A weight that is 0: the literal becomes 1, a whole-number division in its schedule a true one."""
     terms = Terms(sites)
-    for term in terms.kl:
+    for term in terms.kl_or_none:
         weight = found_weight(sites, terms, term)
         if weight is None or weight[2] != 0:
             continue

@@ -11,7 +11,7 @@ from whyvae.probes.objective import Objective
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, dotted
 from whyvae.treat.terms import Terms, plain
-from whyvae.watch.tape import Op, Ref
+from whyvae.watch.tape import Op, Ref, Tape
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -27,7 +27,11 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     spot = sites.of(op) if op is not None else None
     if op is None or spot is None or not isinstance(spot.node, cst.Call):
         raise NoEdit("the noise is not drawn by a function of torch in your code", SNIPPET)
-    if not (_normal(op, spot) or _own_for_each(sites, op, spot) or (_by_variance(case) and _scale(sites))):
+    if not (
+        standard(sites, op, case.subject.tape)
+        or _own_for_each(sites, op, spot)
+        or (_by_variance(case) and _scale(sites))
+    ):
         raise NoEdit("the noise is drawn in an unusual way", SNIPPET, spot.where)
     return sites.result()
 
@@ -38,17 +42,36 @@ def _by_variance(case: Case) -> bool:
     return objective is not None and "multiplied by the variance" in objective.sampling_mistake
 
 
-def _normal(op: Op, spot: Spot) -> bool:
-    """`rand` -> `randn`."""
-    assert isinstance(spot.node, cst.Call)  # noqa: S101 - its caller looked
-    function = spot.node.func
-    name = function.attr if isinstance(function, cst.Attribute) else function
-    if op.name not in NORMAL or spot.source.code(name) != op.name:
+def standard(sites: Sites, op: Op, tape: Tape) -> bool:
+    """Another distribution, and a shift or a factor behind the draw (`2 * torch.rand(4) - 1`), become `torch.randn(4)`."""
+    spot = sites.of(op)
+    call = spot.node if spot is not None else None
+    if spot is None or not isinstance(call, cst.Call):
         return False
-    spot.source.replace(name, NORMAL[op.name])
-    for argument in spot.node.args if op.name == "uniform_" else ():
-        spot.source.replace(argument.value, "0" if argument is spot.node.args[0] else "1")
+    name = call.func.attr if isinstance(call.func, cst.Attribute) else call.func
+    wrong = op.name in NORMAL and spot.source.code(name) == op.name
+    outer = _moved(sites, op, tape)
+    if not wrong and outer is None:
+        return False
+    start, end = spot.source.offsets(name)
+    begin, stop = spot.source.offsets(call)
+    behind = "(0, 1)" if wrong and op.name == "uniform_" else spot.source.text[end:stop]
+    text = spot.source.text[begin:start] + (NORMAL[op.name] if wrong else op.name) + behind
+    place = outer or spot
+    place.source.replace(place.node, text)
     return True
+
+
+def _moved(sites: Sites, op: Op, tape: Tape) -> Spot | None:
+    """The outermost expression that only shifts or scales a draw by numbers; None where nothing does."""
+    found, slot = None, (*op.outs, *op.writes)[-1]
+    for reader in tape.ops:
+        if slot not in reader.reads or reader is op:
+            continue
+        if plain(reader.name) not in {"add", "sub", "rsub", "mul", "div"} or len(reader.reads) != 1 or not reader.outs:
+            break
+        found, slot = sites.of(reader) or found, reader.outs[0]
+    return found
 
 
 def _own_for_each(sites: Sites, op: Op, spot: Spot) -> bool:

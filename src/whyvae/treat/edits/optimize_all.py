@@ -26,7 +26,7 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     stepped = {key for optimizer in case.subject.optimizers for key in optimizer.parameters}
     if all(id(s.value) in stepped for s in case.subject.tape.slots if s.trainable):
         raise NoEdit("every parameter is stepped already", SNIPPET)
-    for way in (_registered, _stepped, _added):
+    for way in (_registered, _stepped, _added, _whole):
         if way(sites):
             return sites.result()
     raise NoEdit("the module whose parameters are left out was not found", SNIPPET)
@@ -92,6 +92,20 @@ def _added(sites: Sites) -> bool:
             made[0], f'{dotted(made[0].targets[0].target)}.add_param_group({{"params": {name}.parameters()}})'
         )
     return bool(missing)
+
+
+def _whole(sites: Sites) -> bool:
+    """`self.model.encoder.parameters()` -> `self.model.parameters()`, where the rest of that model is left out."""
+    source = sites.script()
+    made = [c for c in source.nodes(cst.Call) if _is_optimiser(c)]
+    given = made[0].args[0].value if len(made) == 1 else None
+    if not isinstance(given, cst.Call) or not dotted(given.func).endswith(".parameters") or given.args:
+        return False
+    owner = receiver(given)
+    if not isinstance(owner, cst.Attribute) or dotted(owner.value) in {"", "self"}:
+        return False
+    source.replace(owner, dotted(owner.value))
+    return True
 
 
 def _missing(sites: Sites, source: Source, made: cst.Assign) -> list[str]:

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.edits.noise import NORMAL
+from whyvae.treat.edits.noise import standard
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import Decoding, decodings, drawn, way
 from whyvae.treat.sites import Sites, Spot, dotted, number
-from whyvae.treat.terms import constant, plain
-from whyvae.watch.tape import Op, Ref
+from whyvae.watch.tape import Op
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -35,24 +34,12 @@ def _mended(sites: Sites, decoding: Decoding) -> bool:
     """Draws of torch: another distribution, a factor, one draw repeated."""
     done = False
     for op in drawn(decoding.decoded):
-        spot = sites.of(op)
-        if spot is not None and isinstance(spot.node, cst.Call):
-            done |= _distribution(op, spot)
+        done |= standard(sites, op, decoding.decoded.tape)
     for op in way(decoding.decoded):
         spot = sites.of(op)
         if spot is not None:
-            done |= _repeated(op, spot) or _scaled(sites, op, spot)
+            done |= _repeated(op, spot)
     return done
-
-
-def _distribution(op: Op, spot: Spot) -> bool:
-    assert isinstance(spot.node, cst.Call)  # noqa: S101 - its caller looked
-    function = spot.node.func
-    name = function.attr if isinstance(function, cst.Attribute) else function
-    if op.name not in NORMAL or spot.source.code(name) != op.name:
-        return False
-    spot.source.replace(name, NORMAL[op.name])
-    return True
 
 
 def _repeated(op: Op, spot: Spot) -> bool:
@@ -75,17 +62,6 @@ def _repeated(op: Op, spot: Spot) -> bool:
     rows, units = node.args[0].value, inner.args[-1].value
     text = f"{spot.source.code(inner.func)}({spot.source.code(rows)}, {spot.source.code(units)})"
     spot.source.replace(node, text)
-    return True
-
-
-def _scaled(sites: Sites, op: Op, spot: Spot) -> bool:
-    """`3 * torch.randn(16, 8)` -> `torch.randn(16, 8)`."""
-    if plain(op.name) not in {"mul", "div"} or constant(op) is None:
-        return False
-    inner = next((s for value, s in sites.operands(op) if isinstance(value, Ref)), None)
-    if inner is None:
-        return False
-    spot.source.replace(spot.node, inner.code)
     return True
 
 

@@ -10,6 +10,8 @@ from whyvae.treat.program import backward, calls, loops, receiver
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, dotted, elements
 from whyvae.treat.source import Source
+from whyvae.treat.terms import plain
+from whyvae.watch.tape import Op
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +24,7 @@ SNIPPET = "z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)  # while trai
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
     at = backward(sites)
-    if not (_turned_round(at.source) or _mode(at.source, at.node)):
+    if not (_turned_round(at.source) or _mode(at.source, at.node) or _added(sites)):
         raise NoEdit("where z is made without noise was not found", SNIPPET, at.where)
     return sites.result()
 
@@ -81,3 +83,27 @@ def _modules(source: Source, node: cst.CSTNode) -> Iterator[str]:
             made = isinstance(value, cst.Call) and dotted(value.func) in modules
             if made and source.enclosing(assign, cst.FunctionDef) is function:
                 yield dotted(target)
+
+
+def _added(sites: Sites) -> bool:
+    """`decoder(z)` where z is mu -> `decoder(z + torch.exp(0.5 * logvar) * torch.randn_like(z))`."""
+    subject = sites.subject
+    lineage, deps, ops = subject.lineage, subject.deps, subject.tape.ops
+    if lineage.posterior != "deterministic":
+        return False
+    for op in (ops[p] for p in deps.readers.get(lineage.z, [])):
+        code, names = sites.operand(op, lineage.z), sites.names(op)
+        spread = [_spread(ops, s, names[s]) for s in names if s != lineage.z and s in lineage.heads]
+        found = [s for s in spread if s]
+        if code is not None and code.simple and found and deps.is_mixing(op):
+            code.source.replace(code.node, f"{code.code} + {found[0]} * torch.randn_like({code.code})")
+            return True
+    return False
+
+
+def _spread(ops: list[Op], slot: int, name: str) -> str:
+    """Sigma in the words of a name, by what the KL does to it: exp(logvar), log(std)."""
+    does = {plain(op.name) for op in ops if slot in op.reads}
+    if "exp" in does:
+        return f"torch.exp(0.5 * {name})"
+    return name if "log" in does else ""

@@ -1,6 +1,6 @@
 """The data is scaled where it is made: into [0, 1] by its range, or each feature to mean 0 and spread 1.
 
-A squared error falls with the square of the scale: `calibrate` has the loss follow it (see `calibrated`).
+A squared error falls with the square of the scale. The loss follows it by `kl_factor`, or by `calibrate` (see `calibrated`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.edits.calibrated import calibrate
+from whyvae.treat.edits.kl_weight import reweigh
 from whyvae.treat.literals import written
 from whyvae.treat.program import data_root, loops, siblings
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites
+from whyvae.treat.terms import Terms
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -23,6 +25,10 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
     if settings.get("calibrate"):
         calibrate(sites)
+    elif "kl_factor" in settings:
+        terms = Terms(sites)
+        for term in terms.kl:
+            reweigh(sites, terms, term, float(settings["kl_factor"]))
     how = settings.get("how", "range")
     snippet = "x = (x - x.mean(0)) / (x.std(0) + 1e-6)  # x: all the data, before training\n"
     if how == "range":

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.layers import CONVOLUTIONS, RESHAPING, Layers, by_arguments
-from whyvae.treat.literals import written
 from whyvae.treat.program import built, called
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites
@@ -62,11 +61,11 @@ def _widen(sites: Sites, layers: Layers, op: Op, width: int) -> None:
     callee = called(sites, op)
     made = built(callee) if callee is not None else None
     if made is not None and isinstance(made.node, cst.Call):
-        numbers = by_arguments(op, made, old)
+        numbers = by_arguments(made, old)
         own = {f.name.value for f in made.source.nodes(cst.FunctionDef)}
         if numbers and made.source.code(made.node.func) in own:
-            for node in numbers:
-                made.source.replace(node, written(width))
+            for number in numbers:
+                layers.set(number, old, width)
             return
     layers.set(layers.outputs(op), old, width)
     for reader in layers.next(op):

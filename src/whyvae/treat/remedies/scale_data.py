@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from whyvae.probes.balance import Balance
 from whyvae.probes.data import Data
 from whyvae.probes.objective import Objective
 from whyvae.probes.output import OutputRange
@@ -34,11 +35,15 @@ class ScaleData(Remedy):
             return
         low = round_down(low, high)
         says = f"scales the data from [{low:.4g}, {high:.4g}] to [0, 1], before training"
-        objective = case.get(Objective)
+        scale: dict[str, Any] = {"how": "range", "low": low, "high": round_up(high)}
+        objective, balance = case.get(Objective), case.get(Balance)
         if objective is not None and objective.family == "gaussian" and not objective.learned_scale:
-            more = f"{says}, and the noise variance of the loss with it"
-            yield cls.treatment(code, more, how="range", low=low, high=round_up(high), calibrate=True)
-        yield cls.treatment(code, says, how="range", low=low, high=round_up(high))
+            if balance is not None and objective.noise_variance > 0 and balance.reachable > 0:
+                fits = balance.reachable / (scale["high"] - low) ** 2  # the residual, on the new scale
+                factor = float(f"{fits / objective.noise_variance:.2g}")
+                yield cls.treatment(code, f"{says}, and the weight of the KL with it", **scale, kl_factor=factor)
+            yield cls.treatment(code, f"{says}; the noise variance follows the residual", **scale, calibrate=True)
+        yield cls.treatment(code, says, **scale)
 
 
 def round_down(low: float, high: float) -> float:
