@@ -48,15 +48,17 @@ def run_script(
     seed: int | None = None,
     inside: AbstractContextManager[Any] | None = None,
     text: str | None = None,
+    ratio: float | None = None,
 ) -> RunOutcome:
     """Runs `target` (a path, or a module name) with `args` and returns what was seen of it.
 
     A script that raises prints its own traceback, as it would alone; what it did until then is examined. `inside` is
     entered after the watcher and left before it. `text`: run as the contents of `target`, in place of what it holds.
+    `ratio`: see Watcher.
     """
     outcome = RunOutcome(None)
     run = _module(target) if module else _script(target, text)
-    watcher = Watcher(stop_after=steps)
+    watcher = Watcher(stop_after=steps, ratio=ratio)
     with _as_main([target, *args], str(Path.cwd() if module else Path(target).resolve().parent)):
         _seed(seed)
         try:

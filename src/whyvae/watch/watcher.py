@@ -68,11 +68,16 @@ class StopTraining(BaseException):
 
 
 class Watcher:
-    """Use as a context manager around training; afterwards `subject()` is what was seen."""
+    """Use as a context manager around training; afterwards `subject()` is what was seen.
 
-    def __init__(self, *, stop_after: int | None = None, budget: float = BUDGET) -> None:
+    `ratio`: a step is recorded when it lies so many times as far as the last one, whatever that costs; two runs then keep
+    the same steps. By default the clock decides.
+    """
+
+    def __init__(self, *, stop_after: int | None = None, budget: float = BUDGET, ratio: float | None = None) -> None:
         self.stop_after = stop_after
         self.budget = budget
+        self.ratio = ratio
         self.steps: list[Step] = []
         self.log = Log()
         self.optimizers: dict[int, Optimizer] = {}
@@ -185,6 +190,8 @@ class Watcher:
         if len(self.steps) < FREE_STEPS:
             self._fixed = self.spent
             return self.failures < MOST_FAILURES
+        if self.ratio is not None:
+            return self.count >= self.ratio * self.steps[-1].index and self.failures < MOST_FAILURES
         far = len(self.steps) >= MOST_STEPS and self.count >= AGAIN * self.steps[-1].index
         return (far or time.perf_counter() > self._due_at) and self.failures < MOST_FAILURES
 
