@@ -9,6 +9,7 @@ SRC = Path(__file__).parents[1] / "src"
 ROOMS = [
     {"", "verdict", "pages"},  # "" is the package itself: lazy, and __version__
     {"score", "features", "distances"},  # numbers about rows: they know no model
+    {"plot"},  # arrays in, pictures out
     {"data"},
     {"models"},  # of our own; a stranger can lift one file
     {"watch", "subject"},
@@ -24,6 +25,7 @@ ROOMS = [
     {"train"},
     {"sampling", "pictures", "estimator"},
     {"evaluation"},
+    {"gallery"},  # what pictures need of a VAE
     {"reference"},  # our own VAE, trained and examined
     {"demo", "command_run"},
     {"command_train", "command_fix"},
@@ -33,7 +35,7 @@ ROOMS = [
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # Inside functions the public names may be called from below: watcher.examine() returns a report.
 UPWARD = {"api"}
-NO_TORCH = ("record", "confidence", "verdict", "pages", "report", "cli", "command_run", "command_train", "demo")
+NO_TORCH = ("plot", "record", "confidence", "verdict", "pages", "report", "cli", "command_run", "command_train", "demo")
 RENDERERS = {"rich", "whyvae.report"}
 FILES = sorted((SRC / "whyvae").rglob("*.py"))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whyvae.examine import Subject, examine
+from whyvae.probe import Bench
 from whyvae.report import Report
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ class NotExamined(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A script that ran, and the report on it if there was a subject."""
+    """A script that ran, and the report on it if there was a subject; `bench` knows what was measured."""
 
     outcome: RunOutcome
     report: Report | None
+    bench: Bench | None = None
 
 
 def run_session(
@@ -44,7 +46,8 @@ def run_session(
     outcome = run_script(target, list(args), module=module, steps=steps, seed=seed)
     if outcome.subject is None:
         return Session(outcome, None)
-    return Session(outcome, examine_subject(outcome.subject, select, ignore))
+    bench = Bench(outcome.subject)
+    return Session(outcome, examine_subject(outcome.subject, select, ignore, bench), bench)
 
 
 def run(
@@ -67,11 +70,11 @@ def run(
     return session.report
 
 
-def examine_subject(subject: Subject, select: Codes = None, ignore: Codes = None) -> Report:
+def examine_subject(subject: Subject, select: Codes = None, ignore: Codes = None, bench: Bench | None = None) -> Report:
     from whyvae.watch.neutral import neutral
 
     with neutral():
-        return Report(examine(subject, select, ignore))
+        return Report(examine(subject, select, ignore, bench=bench))
 
 
 def examine_model(model: Any, data: Any, loss: Any = None, *, select: Codes = None, ignore: Codes = None) -> Report:

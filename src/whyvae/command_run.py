@@ -34,7 +34,9 @@ def run_command(options: argparse.Namespace) -> int:
     session = _session(options, target, args)
     if session.report is None:
         return complain(f"could not examine {target}: {session.outcome.reason}")
-    _write(session.report, out, json_path, "module" if options.module else "script", target)
+    folder = _write(session.report, out, json_path, "module" if options.module else "script", target)
+    if folder is not None:
+        _draw(session, folder)
     _print(session.report, options)
     return status(session)
 
@@ -111,17 +113,28 @@ def status(session: Session) -> int:
     return HEALTHY
 
 
-def _write(report: Report, out: Path, json_path: Path | None, kind: str, target: str) -> None:
-    """A full disk or a forbidden folder costs the file, not the verdict."""
+def _draw(session: Session, folder: Path) -> None:
+    """The pictures of what was trained, where matplotlib is installed."""
+    from whyvae.gallery import of_subject
+    from whyvae.plot import hang
+
+    if session.bench is not None and session.outcome.subject is not None:
+        hang(of_subject(session.outcome.subject, session.bench), folder)
+
+
+def _write(report: Report, out: Path, json_path: Path | None, kind: str, target: str) -> Path | None:
+    """The run folder. A full disk or a forbidden folder costs the file, not the verdict."""
     from whyvae.api import write_record
 
     stem = target.rpartition(".")[2] if kind == "module" else Path(target).stem
+    folder = None
     try:
-        write_record(report, out, stem)
+        folder = write_record(report, out, stem).parent
         if json_path is not None:
             json_path.write_text(report.to_json(), encoding="utf-8")
     except OSError as error:
         complain(f"the record could not be written: {error}")
+    return folder
 
 
 def _print(report: Report, options: argparse.Namespace) -> None:

@@ -209,6 +209,7 @@ def _run(options: argparse.Namespace, data: Dataset, folder: Path, *, resume: bo
         outcome = train_and_examine(
             data, model, config, folder, resume=resume, told=told, between=lambda *made: _trained(options, *made)
         )
+    _draw(outcome.trained, data, folder)
     report = outcome.report
     if options.json:
         text = report.to_json()
@@ -221,6 +222,18 @@ def _run(options: argparse.Namespace, data: Dataset, folder: Path, *, resume: bo
 
 def _trained(options: argparse.Namespace, trained: Trained, evaluation: Evaluation) -> None:
     _say(options, f"{trained.steps} steps in {trained.seconds:.0f} s\n{evaluation.describe()}\nexamining it")
+
+
+def _draw(trained: Trained, data: Dataset, folder: Path) -> None:
+    """The pictures of the run, where matplotlib is installed; they cost no verdict."""
+    import importlib.util
+
+    from whyvae.gallery import of_trained
+    from whyvae.plot import hang
+
+    if importlib.util.find_spec("matplotlib") is not None:
+        with contextlib.suppress(RuntimeError, ValueError, OSError):
+            hang(of_trained(trained, data, folder), folder)
 
 
 def _rank() -> int:

@@ -170,7 +170,7 @@ def _reconstructed(subject: Any, feeds: Feeds, generator: torch.Generator) -> tu
     order = _distinct(targets, generator)[:wanted]
     if order.numel() < 2 * FEWEST:
         raise CannotMeasure(f"needs {2 * FEWEST} different examples to score samples, saw {order.numel()}")
-    shape = _shape(subject)
+    shape = example_shape(subject)
     return targets[order].reshape(-1, *shape), _finite(outputs[order]).reshape(-1, *shape)
 
 
@@ -186,7 +186,7 @@ def _distinct(rows: Tensor, generator: torch.Generator) -> Tensor:
     return torch.tensor(list(first.values()), dtype=torch.long)
 
 
-def _shape(subject: Any) -> tuple[int, ...]:
+def example_shape(subject: Any) -> tuple[int, ...]:
     """Of one example: the target's, or the encoder input's where the target is the same flattened."""
     slots, lineage = subject.tape.slots, subject.lineage
     target, data = (_of_one(slots[s].shape, subject.batch) for s in (lineage.target, lineage.data))

@@ -1,0 +1,126 @@
+"""Numbers over units, steps, directions of the data, and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from whyvae.plot.figure import GREY, INK, drawn, new, titled
+
+Array = Any
+ACTIVE = 0.005  # nats, as `LatentUsage` counts
+SETTLED = 0.05  # share of the steps after which the range of an axis is taken: before, losses fall from anywhere
+
+
+@drawn
+def rates(rates: Array) -> Any:
+    """KL(q(z|x) || p(z)) of each unit in nats [units], largest first."""
+    rates = np.asarray(rates, np.float64)
+    order = np.argsort(-np.nan_to_num(rates, nan=-1.0))
+    active = int((rates > ACTIVE).sum())
+    figure = new(7.5, 3.6)
+    axes = figure.subplots()
+    titled(
+        axes,
+        f"Information in each latent unit: {active} of {len(rates)} carry some, {np.nansum(rates):.1f} nats in all",
+    )
+    axes.bar(range(len(rates)), np.nan_to_num(rates[order]), color=GREY)
+    few = len(rates) <= 32
+    axes.set_xticks(range(len(rates)) if few else [], [f"{i}" for i in order] if few else [])
+    if len(rates) <= 16:
+        for place, unit in enumerate(order):
+            axes.text(place, np.nan_to_num(rates[unit]), f"{rates[unit]:.2f}", ha="center", va="bottom", fontsize=8)
+    axes.set_xlabel("latent unit" if few else f"{len(rates)} latent units, largest first")
+    axes.set_ylabel("KL to the prior (nats)")
+    return figure
+
+
+@drawn
+def course(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Any:
+    """Name -> (steps, values), one panel each above a common axis; two values far apart are drawn with markers."""
+    figure = new(7.5, 0.8 + 1.6 * max(1, len(curves)))
+    rows = figure.subplots(max(1, len(curves)), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, (steps, values)) in zip(rows, curves.items(), strict=False):
+        at, y = np.asarray(steps, np.float64), np.asarray(values, np.float64)
+        good = np.isfinite(y)
+        titled(axes, name + ("" if good.all() else f" ({int((~good).sum())} values are no numbers)"))
+        axes.plot(at[good], y[good], "o-" if good.sum() < 5 else "-", color=INK)
+        if good.any():
+            axes.annotate(
+                f"{y[good][-1]:.4g}", (at[good][-1], y[good][-1]), (5, 0), textcoords="offset points", va="center"
+            )
+            _range(axes, at[good], y[good])
+    rows[-1].set_xlabel("training step")
+    return figure
+
+
+def _range(axes: Any, at: Array, y: Array) -> None:
+    late = y[at >= at[0] + SETTLED * (at[-1] - at[0])] if len(y) > 20 else y
+    low, high = float(late.min()), float(late.max())
+    if low > 0 and high > 20 * low:
+        axes.set_yscale("log")
+    elif high > low:
+        axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+
+
+@drawn
+def spectrum(eigenvalues: Array, s: float, what: str = "variance of the data") -> Any:
+    """`eigenvalues` [k], largest first, against s, the noise variance of the loss (NaN: not known)."""
+    values = np.asarray(eigenvalues, np.float64)
+    values = values[np.isfinite(values) & (values > 1e-9 * max(1e-300, np.nanmax(values, initial=0.0)))]
+    figure = new(7.5, 4)
+    axes = figure.subplots()
+    axes.plot(range(1, len(values) + 1), values, "o-", color=INK, markersize=3, linewidth=0.8)
+    axes.set_yscale("log")
+    if len(values) > 40:
+        axes.set_xscale("log")
+    axes.set_xlabel("direction of the data, largest first")
+    axes.set_ylabel(what)
+    known = np.isfinite(s) and s > 0
+    if known:
+        axes.axhline(s, color=GREY, linestyle="--")
+        words = f"s = {s:.3g}, the noise variance of the loss"
+        axes.annotate(
+            words, (0.98, s), (0, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right"
+        )
+    above = int((values > s).sum())
+    titled(
+        axes,
+        (f"{above or 'No'} of {len(values)} directions stand{'s' if above == 1 else ''} above s: only those can be encoded "
+         "by a linear VAE") if known else "Variance of the data by direction",
+    )  # fmt: skip
+    return figure
+
+
+@drawn
+def importance(
+    shares: Mapping[str, float], trials: Mapping[str, tuple[Sequence[float], Sequence[float]]], score: str
+) -> Any:
+    """What mattered in a search: the share of each setting, and every trial's score over its values, worse and better."""
+    order = sorted(shares, key=lambda name: -shares[name])
+    figure = new(10, 1.2 + 2.2 * -(-max(1, len(order)) // 3))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
+    axes = left.subplots()
+    titled(axes, "Share of what the settings change")
+    axes.barh(range(len(order)), [shares[name] for name in order], color=GREY)
+    for i, name in enumerate(order):
+        axes.text(shares[name] + 0.01, i, f"{shares[name]:.0%}", va="center", fontsize=9)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_xlim(0, 1.15)
+    axes.invert_yaxis()
+    columns = min(3, max(1, len(order)))
+    grid = right.subplots(-(-max(1, len(order)) // columns), columns, squeeze=False, sharey=True)
+    for axes in grid.flat[len(order) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid.flat, order, strict=False):
+        at, y = trials[name]
+        axes.plot(at, y, "o", color=INK, markersize=3.5)
+        numbers = [v for v in at if isinstance(v, (int, float)) and v > 0]
+        if len(numbers) == len(at) and numbers and max(numbers) > 20 * min(numbers):
+            axes.set_xscale("log")
+        axes.set_xlabel(name)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(score)
+    return figure
