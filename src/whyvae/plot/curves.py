@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from whyvae.plot.figure import GREY, INK, drawn, new, titled
+from whyvae.plot.figure import GREY, INK, drawn, new, plain, titled
 
 Array = Any
 ACTIVE = 0.005  # nats, as `LatentUsage` counts
@@ -27,6 +27,7 @@ def rates(rates: Array) -> Any:
         f"Information in each latent unit: {active} of {len(rates)} carry some, {np.nansum(rates):.1f} nats in all",
     )
     axes.bar(range(len(rates)), np.nan_to_num(rates[order]), color=GREY)
+    axes.set_ylim(0, 1.1 * max(0.1, np.nanmax(rates, initial=0.0)))  # nothing is not drawn as something
     few = len(rates) <= 32
     axes.set_xticks(range(len(rates)) if few else [], [f"{i}" for i in order] if few else [])
     if len(rates) <= 16:
@@ -61,6 +62,7 @@ def _range(axes: Any, at: Array, y: Array) -> None:
     low, high = float(late.min()), float(late.max())
     if low > 0 and high > 20 * low:
         axes.set_yscale("log")
+        plain(axes)
     elif high > low:
         axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
 
@@ -82,15 +84,14 @@ def spectrum(eigenvalues: Array, s: float, what: str = "variance of the data") -
     if known:
         axes.axhline(s, color=GREY, linestyle="--")
         words = f"s = {s:.3g}, the noise variance of the loss"
-        axes.annotate(
-            words, (0.98, s), (0, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right"
-        )
+        below = len(values) > 0 and values[0] > s  # where no curve is
+        where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        axes.annotate(words, (0.02, s), (0, -4 if below else 4), va="top" if below else "bottom", **where)
+    plain(axes)
     above = int((values > s).sum())
-    titled(
-        axes,
-        (f"{above or 'No'} of {len(values)} directions stand{'s' if above == 1 else ''} above s: only those can be encoded "
-         "by a linear VAE") if known else "Variance of the data by direction",
-    )  # fmt: skip
+    encoded = f"{above} of {len(values)} directions stand above s: a linear VAE encodes no others"
+    titled(axes, encoded if known else "Variance of the data by direction")
+    axes.margins(y=0.15)
     return figure
 
 
@@ -120,6 +121,7 @@ def importance(
         numbers = [v for v in at if isinstance(v, (int, float)) and v > 0]
         if len(numbers) == len(at) and numbers and max(numbers) > 20 * min(numbers):
             axes.set_xscale("log")
+            plain(axes)
         axes.set_xlabel(name)
     for axes in grid[:, 0]:
         axes.set_ylabel(score)

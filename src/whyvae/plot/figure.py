@@ -18,7 +18,6 @@ SHADES = "viridis"  # from dark to light in steps the eye sees as equal, in grey
 STYLE = {
     "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False,
     "axes.spines.right": False, "lines.linewidth": 1.4, "image.interpolation": "nearest", "text.usetex": False,
-    "text.parse_math": False,
 }  # fmt: skip
 
 
@@ -40,6 +39,7 @@ def drawn(function: Callable[P, T]) -> Callable[P, T]:
 def new(width: float, height: float, **layout: Any) -> Any:
     """A Figure, in inches, that no window and no state of pyplot knows of."""
     figure = _matplotlib("figure").Figure(figsize=(width, height), layout="constrained", **layout)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # inches
     _matplotlib("backends.backend_agg").FigureCanvasAgg(figure)
     return figure
 
@@ -48,6 +48,21 @@ def save(figure: Any, path: Path) -> Path:
     with _style():
         figure.savefig(path, dpi=110)
     return path
+
+
+def plain(axes: Any) -> None:
+    """Numbers of logarithmic axes as people write them."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def words(name: object) -> str:
+    """A name of the user's, not to be read as mathematics."""
+    return str(name).replace("$", r"\$")
 
 
 def titled(axes: Any, title: str) -> None:

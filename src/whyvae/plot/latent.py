@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from whyvae.plot.figure import GREY, INK, MARKERS, PALE, SHADES, drawn, new, titled
+from whyvae.plot.figure import INK, MARKERS, PALE, SHADES, drawn, new, titled, words
 
 Array = Any
 INSIDE = (0.5, 0.95)  # of the prior, by two circles
@@ -29,9 +30,8 @@ def projected(z: Array, prior: Array, method: str, seed: int = 0) -> tuple[Array
     """
     both = np.concatenate([z, prior])
     if method == "UMAP":
-        from umap import UMAP
-
-        points = UMAP(random_state=seed, n_jobs=1).fit_transform(both)
+        umap: Any = import_module("umap")
+        points = umap.UMAP(random_state=seed, n_jobs=1).fit_transform(both)
     else:
         from sklearn.manifold import TSNE
 
@@ -81,7 +81,7 @@ def _prior(axes: Any, prior: Array | None, *, circles: bool) -> None:
     for share in INSIDE if circles else ():
         radius = float(np.sqrt(-2 * np.log(1 - share)))  # of a two-dimensional N(0, I)
         turn = np.linspace(0, 2 * np.pi, 181)
-        axes.plot(radius * np.cos(turn), radius * np.sin(turn), "--", color=GREY, linewidth=1)
+        axes.plot(radius * np.cos(turn), radius * np.sin(turn), "--", color=INK, linewidth=1, zorder=4)
         axes.annotate(f"{share:.0%} of the prior", (0, radius), (0, 2), textcoords="offset points", ha="center", color=INK,
                       fontsize=8, bbox={"color": "white", "alpha": 0.7, "pad": 0.5}, zorder=5)  # fmt: skip
 
@@ -92,16 +92,18 @@ def _by_label(axes: Any, points: Array, labels: Array | None) -> None:
 
     assert labels is not None  # noqa: S101 - asked for
     names = np.unique(labels)
-    short = all(len(str(name)) == 1 for name in names)
+    short = all(len(str(name)) == 1 and str(name).isalnum() for name in names)
     for i, name in enumerate(names):
         mine = points[labels == name]
         shade = colormaps[SHADES](0.85 * i / max(1, len(names) - 1))
         marker = f"${name}$" if short else MARKERS[i % len(MARKERS)]
-        axes.plot(*mine.T, marker, color=shade, markersize=6 if short else 4, linestyle="none", markeredgewidth=0.3)
+        axes.plot(
+            *mine.T, marker=marker, color=shade, markersize=6 if short else 4, linestyle="none", markeredgewidth=0.3
+        )
         if not short:
             axes.text(
                 *np.median(mine, 0),
-                str(name),
+                words(name),
                 weight="bold",
                 ha="center",
                 bbox={"color": "white", "alpha": 0.8, "pad": 1},
@@ -109,12 +111,14 @@ def _by_label(axes: Any, points: Array, labels: Array | None) -> None:
 
 
 def _by_loss(figure: Any, axes: Any, points: Array, losses: Array | None, loss: str) -> None:
-    """Larger and lighter points cost more."""
+    """Larger and darker points cost more."""
     assert losses is not None  # noqa: S101 - asked for
     low, high = np.nanquantile(losses, (0.02, 0.98)) if np.isfinite(losses).any() else (0.0, 1.0)
     share = np.clip((np.nan_to_num(losses, nan=high) - low) / max(high - low, 1e-12), 0, 1)
-    shown = axes.scatter(*points.T, c=losses, s=6 + 40 * share**2, cmap=SHADES, vmin=low, vmax=max(high, low + 1e-12))
-    figure.colorbar(shown, ax=axes, label=f"{loss} (larger points: more)", shrink=0.8)
+    shown = axes.scatter(
+        *points.T, c=losses, s=6 + 40 * share**2, cmap=f"{SHADES}_r", vmin=low, vmax=max(high, low + 1e-12)
+    )
+    figure.colorbar(shown, ax=axes, label=f"{loss} (large and dark: more)", shrink=0.8)
 
 
 def _where(values: Array | None, good: Array) -> Array | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _pictures(p: Portrait) -> Iterator[tuple[str, Callable[[], Any]]]:
     if p.z is not None:
         yield "latent-map", lambda: _flat(p)
         for method in p.maps:
-            yield f"latent-map-{method.lower()}", lambda method=method: _embedded(p, method)
+            yield f"latent-map-{method.lower()}", partial(_embedded, p, method)
 
 
 def _flat(p: Portrait) -> Any:

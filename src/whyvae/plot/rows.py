@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from whyvae.plot.figure import GREY, INK, LINES, PALE, drawn, new, titled
+from whyvae.plot.figure import GREY, INK, LINES, PALE, drawn, new, titled, words
 
 Array = Any
 COLUMNS, TILES = 8, 64  # of a sheet
@@ -116,9 +116,9 @@ def _scaled(images: Array, real: Array) -> Array:
     return np.nan_to_num(np.clip((images - low) / max(high - low, 1e-12), 0, 1), nan=0.5)
 
 
-def _sheet(images: Array, columns: int) -> Array:
+def _sheet(images: Array, columns: int, most: int = TILES) -> Array:
     """[n, H, W, C] in [0, 1] -> one image, a line between the tiles."""
-    images = images[: columns * (TILES // columns)]
+    images = images[: columns * max(1, most // columns)]
     columns = min(columns, len(images))
     missing = -len(images) % columns
     images = np.concatenate([images, np.ones((missing, *images.shape[1:]))])
@@ -197,7 +197,7 @@ def _kept(axes: Any, inputs: Array, outputs: Array, names: Sequence[str]) -> Non
     share = 1 - np.nanmean((a - b) ** 2, 0) / np.where(variance > 0, variance, 1.0)
     at = np.arange(len(share))
     axes.barh(at, np.clip(np.nan_to_num(share), 0, 1), color=GREY)
-    for i, value in enumerate(share):
+    for i, value in enumerate(share.tolist()):
         axes.text(min(1, max(0, np.nan_to_num(value))) + 0.01, i, f"{value:.0%}" if value >= 0 else "none", va="center")
     axes.set_yticks(at, _names(names, len(share)))
     axes.set_xlim(0, 1.1)
@@ -208,14 +208,16 @@ def _kept(axes: Any, inputs: Array, outputs: Array, names: Sequence[str]) -> Non
 def _image_traversals(rows: Array, told: list[str], at: Array) -> Any:
     units, steps = rows.shape[:2]
     images = _shown(rows.reshape(-1, *rows.shape[2:]))
-    sheet = np.concatenate([_sheet(_scaled(images[i * steps : (i + 1) * steps], rows), steps) for i in range(units)])
+    sheet = _sheet(_scaled(images, rows), steps, most=units * steps)
     tile_h, tile_w = sheet.shape[0] / units, sheet.shape[1] / steps
     figure = new(7.5, 1.2 + 5.6 * sheet.shape[0] / sheet.shape[1])
     axes = figure.subplots()
     titled(axes, "One example, one unit moved at a time")
     _show(axes, sheet)
     axes.set_yticks([(i + 0.5) * tile_h for i in range(units)], told)
-    axes.set_xticks([(i + 0.5) * tile_w for i in range(steps)], [f"{v:g}" for v in np.round(at, 1)])
+    axes.set_xticks(
+        [(i + 0.5) * tile_w for i in range(steps)], [f"{v:g}" for v in np.round(np.asarray(at), 1).tolist()]
+    )
     axes.set_xlabel("the unit's value (the prior's standard deviation is 1)")
     axes.tick_params(length=0)
     return figure
@@ -223,7 +225,7 @@ def _image_traversals(rows: Array, told: list[str], at: Array) -> Any:
 
 def _line_traversals(rows: Array, told: list[str], at: Array) -> Any:
     figure = new(7.5, 1 + 1.2 * len(rows))
-    for axes, unit, words in zip(
+    for axes, unit, said in zip(
         figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0], rows, told, strict=True
     ):
         for step, value in enumerate(unit):
@@ -231,7 +233,7 @@ def _line_traversals(rows: Array, told: list[str], at: Array) -> Any:
                 value.reshape(-1) if value.ndim < 2 else value[0] if value.shape[0] <= value.shape[1] else value[:, 0]
             )
             axes.plot(channel, color=str(0.8 * (1 - step / max(1, len(unit) - 1))))
-        axes.set_ylabel(words, rotation=0, ha="right", va="center")
+        axes.set_ylabel(said, rotation=0, ha="right", va="center")
         axes.set_yticks([])
     figure.suptitle(f"One example, one unit moved from {at[0]:g} (pale) to {at[-1]:g} (black)", ha="left", x=0.02)
     return figure
@@ -246,8 +248,8 @@ def _effects(rows: Array, told: list[str], names: Sequence[str]) -> Any:
     axes = figure.subplots()
     titled(axes, "What a unit moves: change of each column,\nas a share of its largest")
     axes.imshow(np.abs(np.nan_to_num(moved)), cmap="Greys", vmin=0, vmax=1.4, aspect="auto")
-    for (i, j), value in np.ndenumerate(moved):
-        axes.text(j, i, f"{value:+.1f}", ha="center", va="center", fontsize=8)
+    for i, j in np.ndindex(*moved.shape):
+        axes.text(j, i, f"{moved[i, j]:+.1f}", ha="center", va="center", fontsize=8)
     axes.set_yticks(range(len(moved)), told)
     axes.set_xticks(range(moved.shape[1]), _names(names, moved.shape[1]), rotation=60, ha="right")
     return figure
@@ -263,7 +265,7 @@ def _limits(axes: Any, real: Array) -> None:
 
 
 def _names(names: Sequence[str], n: int) -> list[str]:
-    return list(names) if len(names) == n else [str(i) for i in range(n)]
+    return [words(name) for name in names] if len(names) == n else [str(i) for i in range(n)]
 
 
 def _not_finite(rows: Array) -> str:
