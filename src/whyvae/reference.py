@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import time
@@ -24,7 +25,7 @@ from whyvae.sampling import draws, generated, in_source_type
 from whyvae.train import train
 from whyvae.training.checkpoint import atomically
 from whyvae.training.run import JSON, Told, TrainConfig, Trained, length
-from whyvae.watch.direct import record
+from whyvae.watch.direct import BATCH, BATCHES, record, watch_model
 from whyvae.watch.neutral import neutral
 from whyvae.watch.step import Step
 from whyvae.watch.subject import Subject
@@ -49,38 +50,49 @@ def train_and_examine(
     Raises:
         what `whyvae.train.train` raises; NothingSeen where our own rules do not find a VAE in it.
     """
-    with Watcher() as watcher:
+    watcher = Watcher()
+    with contextlib.nullcontext() if config.compile else watcher:  # who watches compiled code makes it compile again
         trained = train(data, model_config, config, folder, resume=resume, told=told)
         rows = generated(trained, draws(trained, SHOWN, "prior", None, config.seed))
-    watcher.steps.append(_at_the_end(trained, data, watcher.count))
     write_samples(rows, trained.codec, folder / "samples.npy")
     evaluation = evaluate(trained, data)
     atomically(folder / "evaluation.json", (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
     between(trained, evaluation)
-    with neutral():
-        subject = Subject.of(watcher, data.source)
+    subject = _unwatched(trained, data) if config.compile else _watched(trained, data, watcher)
     report = examine_subject(subject)
     atomically(folder / "record.json", report.to_json().encode())
     return Outcome(trained, evaluation, report)
 
 
-def _at_the_end(trained: Trained, data: Dataset, count: int) -> Step:
-    """A step with the weights and the noise variance that were kept: those of the last step lie behind the best ones."""
-    seen = np.setdiff1d(np.arange(len(data)), trained.held_out(data))[: trained.config.batch]
-    x = trained.codec.encode(data.take(seen))
-    layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
-
-    def loss() -> Tensor:
-        nll, kl, _ = trained.model(x.contiguous(memory_format=layout))
-        mean: Tensor = (nll + trained.config.kl_weight * kl).mean()
-        return mean
-
+def _watched(trained: Trained, data: Dataset, watcher: Watcher) -> Subject:
+    """What was seen, and a step with the weights and the noise variance that were kept: the last ones lie behind the best."""
+    x = _seen(trained, data, trained.config.batch)
     trained.model.train()
     with torch.random.fork_rng():
-        tape = record(loss)
-        value = float(loss().detach())
+        tape = record(lambda: _loss(trained, x))
+        watcher.steps.append(Step(tape, watcher.count, float(_loss(trained, x).detach())))
     trained.model.eval()
-    return Step(tape, count, value)
+    with neutral():
+        return Subject.of(watcher, data.source)
+
+
+def _unwatched(trained: Trained, data: Dataset) -> Subject:
+    subject = watch_model(trained.model, _seen(trained, data, BATCH * BATCHES), lambda _, x: _loss(trained, x))
+    subject.script = data.source
+    return subject
+
+
+def _seen(trained: Trained, data: Dataset, count: int) -> Tensor:
+    """Rows that were trained on, in the model's unit."""
+    which = np.setdiff1d(np.arange(len(data)), trained.held_out(data))[:count]
+    return trained.codec.encode(data.take(which))
+
+
+def _loss(trained: Trained, x: Tensor) -> Tensor:
+    layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    nll, kl, _ = trained.model(x.contiguous(memory_format=layout))
+    mean: Tensor = (nll + trained.config.kl_weight * kl).mean()
+    return mean
 
 
 def new_folder(out: Path, source: str) -> Path:
