@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from whyvae.treat.engine import Engine
+    from whyvae.treat.patch import Patch
     from whyvae.treat.trial import Budget, Trial
 
 JSON = dict[str, Any]
@@ -75,9 +76,10 @@ def _fix(options: argparse.Namespace, target: str, args: list[str], engine: Engi
     if not options.quiet:
         _print_diagnosis(console, trial)
     treating.treat()
-    patch = _patch(trial, folder)
-    applied = bool(options.apply and patch and trial.record_after is not None and _apply(trial))
-    record = cured_record(trial, str(patch) if patch else None, str(_root(trial)), applied=applied)
+    patch = _patch(trial)
+    written = str(patch.write(folder)) if patch else None
+    applied = bool(options.apply and patch and _apply(patch))
+    record = cured_record(trial, written, str(_root(trial)), applied=applied)
     _write(record, folder, json_path)
     _pictures(trial, folder)
     if options.json == "-":
@@ -121,14 +123,11 @@ def _print_diagnosis(console: Console, trial: Trial) -> None:
     console.print(Report(trial.control["record"]))
 
 
-def _patch(trial: Trial, folder: Path) -> Path | None:
+def _patch(trial: Trial) -> Patch | None:
     from whyvae.treat.patch import Patch
-    from whyvae.treat.source import read
 
     sources = trial.sources
-    if not sources:
-        return None
-    return Patch({path: read(path) for path in sources}, sources, _root(trial)).write(folder)
+    return Patch({path: trial.originals[path] for path in sources}, sources, _root(trial)) if sources else None
 
 
 def _root(trial: Trial) -> Path:
@@ -138,12 +137,11 @@ def _root(trial: Trial) -> Path:
     return here if inside else Path(os.path.commonpath(folders))
 
 
-def _apply(trial: Trial) -> bool:
-    from whyvae.treat.patch import Changed, Patch
-    from whyvae.treat.source import read
+def _apply(patch: Patch) -> bool:
+    from whyvae.treat.patch import Changed
 
     try:
-        Patch({path: read(path) for path in trial.sources}, trial.sources).apply()
+        patch.apply()
     except (Changed, OSError) as error:
         complain(f"the patch was not applied: {error}")
         return False

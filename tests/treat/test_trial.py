@@ -7,6 +7,7 @@ import pytest
 
 from whyvae.treat.arm import Spec
 from whyvae.treat.effect import Outcome, effect, paired
+from whyvae.treat.patch import Changed, Patch
 from whyvae.treat.remedy import Treatment
 from whyvae.treat.trial import Budget, Treating
 
@@ -106,6 +107,24 @@ def test_rounds_go_on_with_what_is_left(tmp_path):
     assert [t.remedy for t in last.treatments] == ["a"]  # the cure of the first round stays
     assert last.sources == {"/train.py": "b"}
     assert trial.sources == {"/train.py": "b"}
+
+
+def test_a_patch_is_made_of_what_the_file_held_at_the_diagnosis(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("loss = 100 * kl\n")
+    control = result(0.1, ["OBJ01"], [plan("a", "OBJ01", sources={str(script): "a"}, injectable=False)])
+
+    def answer(task):
+        if task.name == "round1-0":
+            script.write_text("loss = 7 * kl\n")  # the user goes on working meanwhile
+            return result(0.9, seed=1)
+        return {"control": control, "placebo": result(0.1, ["OBJ01"], seed=3)}[task.name]
+
+    trial, _ = treating(tmp_path, answer)
+    assert trial.originals == {str(script): "loss = 100 * kl\n"}
+    with pytest.raises(Changed):
+        Patch(trial.originals, trial.sources).apply()
+    assert script.read_text() == "loss = 7 * kl\n"
 
 
 def test_there_are_three_rounds_and_not_more(tmp_path):

@@ -18,6 +18,7 @@ from whyvae.treat.arm import Spec
 from whyvae.treat.effect import Effect, Outcome, effect, mean, paired
 from whyvae.treat.engine import Engine, Task
 from whyvae.treat.remedy import Treatment
+from whyvae.treat.source import read
 
 JSON = dict[str, Any]
 ROUNDS = 3
@@ -87,6 +88,7 @@ class Trial:
     tried: list[Tried] = field(default_factory=list)
     taken: list[Tried] = field(default_factory=list)  # the best of each round, one on top of the other
     advice: list[JSON] = field(default_factory=list)  # what could not be tried: a snippet, and where it goes
+    originals: dict[str, str] = field(default_factory=dict)  # path -> text of the files that patches are made of
     seconds: float = 0.0
     stopped: str = ""
 
@@ -175,6 +177,8 @@ class Treating:
     def _plans(proposals: list[JSON], trial: Trial) -> list[JSON]:
         """Those that can be tried; what can only be advised is kept as such."""
         plans = [p for p in proposals if p["sources"] or p["injectable"]]
+        for path in {path for plan in plans for path in plan["sources"] or ()} - trial.originals.keys():
+            trial.originals[path] = read(path) if Path(path).is_file() else ""
         rest = [p for p in proposals if not p["sources"] and not p["injectable"]]
         trial.advice += [p for p in rest if p not in trial.advice and not p["treatment"]["settings"].get("sampler")]
         return plans[:MOST_ARMS]
