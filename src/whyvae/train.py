@@ -77,7 +77,7 @@ def _train(  # noqa: PLR0915 - the loop is read from top to bottom
     if resume:
         assert folder is not None  # noqa: S101
         restore(folder / "checkpoint.safetensors", model, ema, optimizer, state, group)
-        log.cut(state.step)
+    log.cut(state.step)  # killed before its first checkpoint, a run begins again
     saved, every = time.perf_counter(), max(1, config.steps // config.checks)
 
     for step in range(state.step, config.steps):

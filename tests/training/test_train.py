@@ -79,6 +79,13 @@ def test_an_interrupted_run_resumes_bit_for_bit(tmp_path):
     assert logs[0] == logs[1]
 
 
+def test_a_run_that_begins_again_keeps_no_lines_of_the_first(tmp_path):
+    for _ in range(2):
+        train(dataset(), SMALL, QUICK, tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
 @pytest.mark.slow
 def test_killed_from_outside_and_resumed_bit_for_bit(tmp_path):
     """SIGKILL at a moment nobody chose."""
