@@ -26,16 +26,30 @@ ROOMS = [
     {"sampling", "pictures", "estimator"},
     {"evaluation"},
     {"gallery"},  # what pictures need of a VAE
+    {"tuning"},  # what `tune` is made of
+    {"tune"},
     {"reference"},  # our own VAE, trained and examined
     {"demo", "command_run"},
-    {"command_train", "command_fix"},
+    {"command_train", "command_fix", "command_tune"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # Inside functions the public names may be called from below: watcher.examine() returns a report.
 UPWARD = {"api"}
-NO_TORCH = ("plot", "record", "confidence", "verdict", "pages", "report", "cli", "command_run", "command_train", "demo")
+NO_TORCH = (
+    "plot",
+    "record",
+    "confidence",
+    "verdict",
+    "pages",
+    "report",
+    "cli",
+    "command_run",
+    "command_train",
+    "command_tune",
+    "demo",
+)
 RENDERERS = {"rich", "whyvae.report"}
 FILES = sorted((SRC / "whyvae").rglob("*.py"))
 

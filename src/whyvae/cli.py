@@ -10,6 +10,7 @@ from typing import NoReturn
 from whyvae import __version__, pages
 from whyvae.command_run import FINDINGS, HEALTHY, NOT_EXAMINED, complain, run_command
 from whyvae.command_train import add_sample, add_train
+from whyvae.command_tune import add_tune
 from whyvae.probe import debugging
 
 EXIT_STATUS = "exit status: 0 healthy, 1 findings, 2 could not examine (the reason on stderr)"
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_fix(commands)
     add_train(commands, EXIT_STATUS)
+    add_tune(commands)
     add_sample(commands, EXIT_STATUS)
     command = commands.add_parser("rules", help="the catalogue of diagnoses")
     command.set_defaults(call=_rules)

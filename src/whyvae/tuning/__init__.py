@@ -1,0 +1,1 @@
+"""What `whyvae tune` is made of."""
