@@ -53,7 +53,7 @@ def room(monkeypatch):
     monkeypatch.setitem(sys.modules, "whyvae.watch.script", module)
     monkeypatch.setattr(
         "whyvae.api.examine",
-        lambda subject, select, ignore: examine(subject, select, ignore, rules=stub.rules),
+        lambda subject, select, ignore, bench=None: examine(subject, select, ignore, rules=stub.rules),
     )
     return stub
 

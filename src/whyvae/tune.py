@@ -97,7 +97,7 @@ def tune(ground: Ground, plan: Plan, folder: Path, said: Said = lambda _: None) 
 
     def heard(found: Any, ended: Any) -> None:
         best = f"best {found.best_value:.4g}" if any(t.state.name == "COMPLETE" for t in found.trials) else ""
-        value = "" if ended.value is None else f" {ended.value:.4g}"
+        value = f" {ended.value:.4g}" if ended.state.name == "COMPLETE" else ""  # others end in another unit
         said(f"trial {finished(found)} of {plan.trials}: {ended.state.name.lower()}{value}  {best}")
 
     left = plan.trials - finished(found)
@@ -168,7 +168,14 @@ def _draw(record: JSON, folder: Path) -> None:
     if not record["importance"]:
         return
     pairs = {n: ([t["params"][n] for t in done], [t["value"] for t in done]) for n in record["importance"]}
+    where = {word: _first(done, record[key]) for word, key in (("default", "default"), ("best", "best"))}
+    marked = {word: i for word, i in where.items() if i is not None}
     try:
-        save(importance(record["importance"], pairs, SCORE[record["objective"]]), folder / "importance.png")
+        picture = importance(record["importance"], pairs, SCORE[record["objective"]], marked)
+        save(picture, folder / "importance.png")
     except (NoMatplotlib, OSError):
         return
+
+
+def _first(trials: list[JSON], params: JSON) -> int | None:
+    return next((i for i, trial in enumerate(trials) if trial["params"] == params), None)

@@ -137,7 +137,8 @@ def test_labels_that_are_numbers_of_a_scale_are_left_out():
 
 def test_importance_shows_the_largest_first():
     trials = {"lr": ([1e-4, 1e-2], [3.0, 2.0]), "family": (["a", "b"], [3.0, 2.0])}
-    figure = drawn(importance({"family": 0.2, "lr": 0.8}, trials, "score"))
+    figure = drawn(importance({"family": 0.2, "lr": 0.8}, trials, "score", {"default": 0, "best": 1}))
+    assert {"default", "best"} <= set(words(figure).split())
     assert "80%" in words(figure)
     assert words(figure).index("lr") < words(figure).index("family")
 

@@ -11,6 +11,7 @@ from whyvae.plot.figure import GREY, INK, drawn, new, plain, titled
 
 Array = Any
 ACTIVE = 0.005  # nats, as `LatentUsage` counts
+MARKED = ("s", "*", "D", "^")
 SETTLED = 0.05  # share of the steps after which the range of an axis is taken: before, losses fall from anywhere
 
 
@@ -97,32 +98,56 @@ def spectrum(eigenvalues: Array, s: float, what: str = "variance of the data") -
 
 @drawn
 def importance(
-    shares: Mapping[str, float], trials: Mapping[str, tuple[Sequence[float], Sequence[float]]], score: str
-) -> Any:
-    """What mattered in a search: the share of each setting, and every trial's score over its values, worse and better."""
+    shares: Mapping[str, float], trials: Mapping[str, tuple[Sequence[Any], Sequence[float]]], score: str,
+    marked: Mapping[str, int] | None = None,
+) -> Any:  # fmt: skip
+    """What mattered in a search: the share of each setting in the variance of the score, and every trial's score over its
+    values. `marked`: a word -> the number of a trial among `trials`, up to four.
+    """
     order = sorted(shares, key=lambda name: -shares[name])
-    figure = new(10, 1.2 + 2.2 * -(-max(1, len(order)) // 3))
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
-    axes = left.subplots()
-    titled(axes, "Share of what the settings change")
-    axes.barh(range(len(order)), [shares[name] for name in order], color=GREY)
-    for i, name in enumerate(order):
-        axes.text(shares[name] + 0.01, i, f"{shares[name]:.0%}", va="center", fontsize=9)
-    axes.set_yticks(range(len(order)), order)
-    axes.set_xlim(0, 1.15)
-    axes.invert_yaxis()
     columns = min(3, max(1, len(order)))
-    grid = right.subplots(-(-max(1, len(order)) // columns), columns, squeeze=False, sharey=True)
+    lines = -(-max(1, len(order)) // columns)
+    figure = new(11, 1.4 + 2.3 * lines)
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
+    _bars(left.subplots(), order, shares)
+    grid = right.subplots(lines, columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(order) :]:
         axes.set_visible(False)
     for axes, name in zip(grid.flat, order, strict=False):
-        at, y = trials[name]
-        axes.plot(at, y, "o", color=INK, markersize=3.5)
-        numbers = [v for v in at if isinstance(v, (int, float)) and v > 0]
-        if len(numbers) == len(at) and numbers and max(numbers) > 20 * min(numbers):
-            axes.set_xscale("log")
-            plain(axes)
-        axes.set_xlabel(name)
+        _scattered(axes, name, *trials[name], marked or {})
     for axes in grid[:, 0]:
         axes.set_ylabel(score)
+    if marked and order:
+        right.legend(
+            *grid.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(marked), frameon=False
+        )
     return figure
+
+
+def _bars(axes: Any, order: Sequence[str], shares: Mapping[str, float]) -> None:
+    titled(axes, "Share in the score's variance over trials")
+    axes.barh(range(len(order)), [shares[name] for name in order], color=GREY)
+    for i, name in enumerate(order):
+        axes.text(shares[name], i, f" {shares[name]:.0%}", va="center", fontsize=9)
+    axes.set_yticks(range(len(order)), order)
+    axes.set_xticks([])
+    axes.set_xlim(0, 1.25 * max([*shares.values(), 1e-3]))
+    axes.invert_yaxis()
+
+
+def _scattered(axes: Any, name: str, at: Sequence[Any], y: Sequence[float], marked: Mapping[str, int]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.plot(at, y, "o", color=GREY, markersize=3.5)
+    for (word, i), marker in zip(marked.items(), MARKED, strict=False):
+        axes.plot(
+            [at[i]], [y[i]], marker, color=INK, markerfacecolor="none", markersize=11, linestyle="none", label=word
+        )
+    numbers = [v for v in at if isinstance(v, (int, float)) and v > 0]
+    if len(numbers) == len(at) and numbers:
+        if max(numbers) > 8 * min(numbers):
+            axes.set_xscale("log")
+            plain(axes)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.set_xlabel(name)

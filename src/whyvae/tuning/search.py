@@ -108,6 +108,12 @@ def shares(found: optuna.Study) -> dict[str, float]:
 def trials_of(found: optuna.Study) -> list[dict[str, Any]]:
     """In plain words and numbers, for the record."""
     return [
-        {"number": t.number, "state": t.state.name.lower(), "value": t.value, "params": dict(t.params), **t.user_attrs}
+        {
+            "number": t.number,
+            "state": t.state.name.lower(),
+            "value": t.value if t.state.name == "COMPLETE" else None,
+            "params": dict(t.params),
+            **t.user_attrs,
+        }
         for t in found.trials
     ]
