@@ -230,10 +230,15 @@ def _draw(trained: Trained, data: Dataset, folder: Path) -> None:
 
     from whyvae.gallery import of_trained
     from whyvae.plot import hang
+    from whyvae.probe import debugging
 
-    if importlib.util.find_spec("matplotlib") is not None:
-        with contextlib.suppress(RuntimeError, ValueError, OSError):
-            hang(of_trained(trained, data, folder), folder)
+    if importlib.util.find_spec("matplotlib") is None:
+        return
+    try:
+        hang(of_trained(trained, data, folder), folder)
+    except Exception:
+        if debugging():
+            raise
 
 
 def _rank() -> int:

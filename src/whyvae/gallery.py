@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from whyvae.data import Dataset
     from whyvae.training.run import Trained
 
-T = TypeVar("T")
 SHOWN, MAPPED = 64, 1000  # rows in a sheet, points on a map
 UNITS, REACH, STEPS = 12, 2.5, 7  # of traversals
 SEED = 5
@@ -41,18 +40,17 @@ def of_subject(subject: Any, bench: Bench) -> Portrait:
     """Whatever can be had: what cannot be measured is left out."""
     if importlib.util.find_spec("matplotlib") is None:
         return Portrait()  # nothing to draw with: nothing is measured
-    with neutral(), kept_random(), torch.no_grad():
+    with neutral(), kept_random():
         found: dict[str, Any] = {}
         for part in (_encodings, _rows, _samples, _traversed, _spectrum, _curves):
-            with suppress(CannotMeasure):
-                found.update(_tried(lambda part=part: part(subject, bench)))  # type: ignore[misc]
+            found.update(_tried(part, subject, bench))
     return Portrait(**found)
 
 
-def _tried(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _tried(part: Callable[[Any, Bench], dict[str, Any]], subject: Any, bench: Bench) -> dict[str, Any]:
     """A picture that cannot be had is none of the user's errors."""
     try:
-        return measure()
+        return part(subject, bench)
     except CannotMeasure:
         return {}
     except Exception:

@@ -107,6 +107,7 @@ def _by_label(axes: Any, points: Array, labels: Array | None) -> None:
                 weight="bold",
                 ha="center",
                 bbox={"color": "white", "alpha": 0.8, "pad": 1},
+                zorder=6,
             )
 
 

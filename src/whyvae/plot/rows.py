@@ -11,7 +11,7 @@ from whyvae.plot.figure import GREY, INK, LINES, PALE, drawn, new, titled, words
 
 Array = Any
 COLUMNS, TILES = 8, 64  # of a sheet
-LINES_SHOWN, UNITS_SHOWN, CHANNELS = 8, 12, len(LINES)
+LINES_SHOWN, UNITS_SHOWN, CHANNELS = 5, 12, len(LINES)
 WIDEST = 40  # columns of a table that are still told apart
 SQUARE = 8  # side from which on a square number of values is taken for a flattened image
 
