@@ -79,6 +79,8 @@ def spectrum(eigenvalues: Array, s: float, what: str = "variance of the data") -
     axes.set_yscale("log")
     if len(values) > 40:
         axes.set_xscale("log")
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("direction of the data, largest first")
     axes.set_ylabel(what)
     known = np.isfinite(s) and s > 0

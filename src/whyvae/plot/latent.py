@@ -12,6 +12,7 @@ from whyvae.plot.figure import INK, MARKERS, PALE, SHADES, drawn, new, titled, w
 Array = Any
 INSIDE = (0.5, 0.95)  # of the prior, by two circles
 MOST_LABELS = 20
+BEHIND = {"color": "white", "alpha": 0.8, "pad": 1}  # names
 
 
 def principal(z: Array) -> Array:
@@ -101,14 +102,11 @@ def _by_label(axes: Any, points: Array, labels: Array | None) -> None:
             *mine.T, marker=marker, color=shade, markersize=6 if short else 4, linestyle="none", markeredgewidth=0.3
         )
         if not short:
-            axes.text(
-                *np.median(mine, 0),
-                words(name),
-                weight="bold",
-                ha="center",
-                bbox={"color": "white", "alpha": 0.8, "pad": 1},
-                zorder=6,
-            )
+            mine_at = np.median(mine, 0)
+            axes.text(*mine_at, words(name), weight="bold", ha="center", bbox=BEHIND, zorder=6)
+            axes.plot([], [], marker=marker, color=shade, linestyle="none", label=words(name))
+    if not short:  # where encodings do not part, their names lie on one another
+        axes.legend(loc="upper left", fontsize=8, framealpha=0.7, ncols=1 + len(names) // 11)
 
 
 def _by_loss(figure: Any, axes: Any, points: Array, losses: Array | None, loss: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from whyvae.plot.figure import GREY, INK, LINES, PALE, drawn, new, titled, words
+from whyvae.plot.figure import GREY, INK, LINES, PALE, drawn, new, titled
+from whyvae.plot.tables import effects, kept, spreads
 
 Array = Any
 COLUMNS, TILES = 8, 64  # of a sheet
@@ -39,7 +40,7 @@ def reconstructions(inputs: Array, outputs: Array, kind: str = "", names: Sequen
     if kind == "image":
         _pairs(axes, inputs, outputs)
     elif kind == "table":
-        _kept(axes, inputs, outputs, names)
+        kept(axes, inputs, outputs, names)
     elif inputs[0].size == 2:
         a, b = inputs.reshape(-1, 2), outputs.reshape(-1, 2)
         axes.plot(*np.stack([a, b]).transpose(2, 0, 1), color=PALE, linewidth=0.8, zorder=0)
@@ -69,7 +70,7 @@ def traversals(
     kind = kind or kind_of(rows[:, 0])
     if kind == "image":
         return _image_traversals(rows, told, at)
-    return _effects(rows, told, names) if kind == "table" else _line_traversals(rows, told, at)
+    return effects(rows, told, names) if kind == "table" else _line_traversals(rows, told, at)
 
 
 def kind_of(rows: Array) -> str:
@@ -104,7 +105,7 @@ def _draw(axes: Any, rows: Array, real: Array, kind: str, names: Sequence[str]) 
         axes.plot(*rows.reshape(-1, 2).T, ".", color=INK, markersize=3)
         _limits(axes, real.reshape(-1, 2))
     elif kind == "table":
-        _spreads(axes, rows.reshape(len(rows), -1), real.reshape(len(real), -1), names)
+        spreads(axes, rows.reshape(len(rows), -1), real.reshape(len(real), -1), names)
     else:
         _lines(axes, rows, INK, 1.0, like=real)
 
@@ -176,35 +177,6 @@ def _lines(axes: Any, rows: Array, color: str, width: float, like: Array | None 
     axes.set_ylim(-1.15 * (len(shown) - 1) - 0.2, 1.2)
 
 
-def _spreads(axes: Any, rows: Array, real: Array, names: Sequence[str]) -> None:
-    """Of each column the middle half (thick), nine tenths (thin) and the median (ring), in real standard deviations."""
-    centre, spread = np.nanmean(real, 0), np.nanstd(real, 0)
-    scaled = (rows - centre) / np.where(spread > 0, spread, 1.0)
-    parts = np.nanquantile(np.where(np.isfinite(scaled), scaled, np.nan), (0.05, 0.25, 0.5, 0.75, 0.95), 0)
-    at = np.arange(rows.shape[1])
-    axes.hlines(at, parts[0], parts[4], color=GREY, linewidth=1)
-    axes.hlines(at, parts[1], parts[3], color=INK, linewidth=5)
-    axes.plot(parts[2], at, "o", color="white", markeredgecolor=INK, markersize=5)
-    axes.set_yticks(at, _names(names, rows.shape[1]))
-    axes.set_xlim(-3.5, 3.5)
-    axes.invert_yaxis()
-    axes.set_xlabel("standard deviations of the real column")
-
-
-def _kept(axes: Any, inputs: Array, outputs: Array, names: Sequence[str]) -> None:
-    a, b = (x.reshape(len(x), -1) for x in (inputs, outputs))
-    variance = np.nanvar(a, 0)
-    share = 1 - np.nanmean((a - b) ** 2, 0) / np.where(variance > 0, variance, 1.0)
-    at = np.arange(len(share))
-    axes.barh(at, np.clip(np.nan_to_num(share), 0, 1), color=GREY)
-    for i, value in enumerate(share.tolist()):
-        axes.text(min(1, max(0, np.nan_to_num(value))) + 0.01, i, f"{value:.0%}" if value >= 0 else "none", va="center")
-    axes.set_yticks(at, _names(names, len(share)))
-    axes.set_xlim(0, 1.1)
-    axes.invert_yaxis()
-    axes.set_xlabel("share of the column's variance that comes back")
-
-
 def _image_traversals(rows: Array, told: list[str], at: Array) -> Any:
     units, steps = rows.shape[:2]
     images = _shown(rows.reshape(-1, *rows.shape[2:]))
@@ -239,22 +211,6 @@ def _line_traversals(rows: Array, told: list[str], at: Array) -> Any:
     return figure
 
 
-def _effects(rows: Array, told: list[str], names: Sequence[str]) -> Any:
-    """Of a table: how far each column moves with each unit."""
-    flat = rows.reshape(*rows.shape[:2], -1)
-    spread = np.nanmax(flat, (0, 1)) - np.nanmin(flat, (0, 1))
-    moved = (flat[:, -1] - flat[:, 0]) / np.where(spread > 0, spread, 1.0)
-    figure = new(2.5 + 0.55 * moved.shape[1], 1.8 + 0.4 * len(moved))
-    axes = figure.subplots()
-    titled(axes, "What a unit moves: change of each column,\nas a share of its largest")
-    axes.imshow(np.abs(np.nan_to_num(moved)), cmap="Greys", vmin=0, vmax=1.4, aspect="auto")
-    for i, j in np.ndindex(*moved.shape):
-        axes.text(j, i, f"{moved[i, j]:+.1f}", ha="center", va="center", fontsize=8)
-    axes.set_yticks(range(len(moved)), told)
-    axes.set_xticks(range(moved.shape[1]), _names(names, moved.shape[1]), rotation=60, ha="right")
-    return figure
-
-
 def _limits(axes: Any, real: Array) -> None:
     good = real[np.isfinite(real).all(1)]
     if len(good):
@@ -262,10 +218,6 @@ def _limits(axes: Any, real: Array) -> None:
         room = 0.3 * np.maximum(high - low, 1e-12)
         axes.set_xlim(low[0] - room[0], high[0] + room[0])
         axes.set_ylim(low[1] - room[1], high[1] + room[1])
-
-
-def _names(names: Sequence[str], n: int) -> list[str]:
-    return [words(name) for name in names] if len(names) == n else [str(i) for i in range(n)]
 
 
 def _not_finite(rows: Array) -> str:
