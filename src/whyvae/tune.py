@@ -99,6 +99,8 @@ def tune(ground: Ground, plan: Plan, folder: Path, said: Said = lambda _: None) 
         best = f"best {found.best_value:.4g}" if any(t.state.name == "COMPLETE" for t in found.trials) else ""
         value = f" {ended.value:.4g}" if ended.state.name == "COMPLETE" else ""  # others end in another unit
         said(f"trial {finished(found)} of {plan.trials}: {ended.state.name.lower()}{value}  {best}")
+        if finished(found) >= plan.trials:  # others may have worked on it, too
+            found.stop()
 
     left = plan.trials - finished(found)
     if left > 0:

@@ -51,7 +51,7 @@ class Scores:
         return {"mean": self.mean, "ci95": [self.mean - self.half, self.mean + self.half], "folds": list(self.values)}
 
 
-def quantile(freedom: int) -> float:
+def quantile(freedom: float) -> float:
     """97.5 % of Student's t."""
     from scipy.stats import t
 
@@ -128,7 +128,7 @@ def cross_validated(
 class Comparison:
     """Tuned and default, trained on the same rows and judged on others; `gain` above 0: the tuned one is better.
 
-    `half` is half the 95 % interval: of the rows that judge (for `elbo`), and of the seeds where there are several.
+    `half` is half the 95 % interval: of the rows that judge (for `elbo`), and of the trainings where there are several seeds.
     """
 
     default: float
@@ -178,15 +178,23 @@ def compared(
     one, other = (np.stack(found) for found in values)  # [seeds, rows or 1]
     gains = one - other if objective == "elbo" else other - one
     return Comparison(
-        float(one.mean()), float(other.mean()), float(gains.mean()), half_width(gains), len(rows), seeds
+        float(one.mean()), float(other.mean()), float(gains.mean()), half_width(one, other), len(rows), seeds
     )  # fmt: skip
 
 
-def half_width(gains: Any) -> float:
-    """Half the 95 % interval of the mean of gains [seeds, rows], rows and seeds as two sources of chance."""
-    seeds, rows = gains.shape
+def half_width(one: Any, other: Any) -> float:
+    """Half the 95 % interval of the mean of `one` - `other` [seeds, rows]: the same rows, trainings of their own.
+
+    Two sources of chance: the rows that judge, in pairs, and the trainings, by Welch's t; NaN where neither is known.
+    """
+    seeds, rows = one.shape
     if rows == 1 and seeds == 1:
         return math.nan
-    by_row = 1.96 * float(gains.mean(0).std(ddof=1)) / math.sqrt(rows) if rows > 1 else 0.0
-    by_seed = quantile(seeds - 1) * float(gains.mean(1).std(ddof=1)) / math.sqrt(seeds) if seeds > 1 else 0.0
-    return math.hypot(by_row, by_seed)
+    by_row = 1.96 * float((one - other).mean(0).std(ddof=1)) / math.sqrt(rows) if rows > 1 else 0.0
+    if seeds == 1:
+        return by_row
+    a, b = (float(x.mean(1).var(ddof=1)) for x in (one, other))
+    if a + b == 0:
+        return by_row
+    freedom = (a + b) ** 2 * (seeds - 1) / (a**2 + b**2)
+    return math.hypot(by_row, quantile(freedom) * math.sqrt((a + b) / seeds))

@@ -36,14 +36,16 @@ def defaults(model: ModelConfig, config: TrainConfig, names: tuple[str, ...]) ->
 
 
 def suggested(trial: Any, default: dict[str, Any]) -> dict[str, Any]:
-    """Around each default: a factor of 4 to 10 on either side, on a logarithmic scale."""
+    """Around each default, on a logarithmic scale; of the KL weight 1, its place in the ELBO, is always within."""
     ask: dict[str, Callable[[], Any]] = {
         "lr": lambda: trial.suggest_float("lr", default["lr"] / 10, default["lr"] * 5, log=True),
         "latents": lambda: trial.suggest_int(
             "latents", max(1, default["latents"] // 4), 4 * default["latents"], log=True
         ),
         "width": lambda: trial.suggest_categorical("width", [0.5, 1.0, 2.0]),
-        "kl_weight": lambda: trial.suggest_float("kl_weight", default["kl_weight"] / 8, default["kl_weight"] * 4, log=True),
+        "kl_weight": lambda: trial.suggest_float(
+            "kl_weight", min(1.0, default["kl_weight"]) / 8, max(1.0, default["kl_weight"]) * 4, log=True
+        ),
         "batch": lambda: trial.suggest_categorical("batch", [max(1, default["batch"] // 2), default["batch"], 2 * default["batch"]]),
     }  # fmt: skip
     return {name: ask[name]() for name in default}
