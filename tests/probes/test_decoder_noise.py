@@ -11,6 +11,7 @@ from torch.distributions import Normal
 from whyvae.probe import Bench
 from whyvae.probes.decoder_noise import DecoderNoise
 from whyvae.watch.direct import watch_model
+from whyvae.watch.script import run_script
 
 B, D, L = 32, 6, 2
 
@@ -86,3 +87,32 @@ def test_the_scale_is_stated_however_both_terms_are_summed():
     assert measured(FIXED["by hand"][0], reduce=lambda t: t.sum()).stated
     assert measured(FIXED["by hand"][0], reduce=lambda t: t.sum(1).mean()).stated
     assert not measured(FIXED["by hand"][0], reduce=lambda t: t.mean()).stated  # D / L times less of one
+
+
+@pytest.mark.parametrize(("bound", "moving"), [("log_sigma", True), ("log_sigma.clamp(min=0.0)", False)])
+def test_a_scale_on_its_way_and_one_that_a_clamp_holds(tmp_path, bound, moving):
+    """Adam moves log sigma by at most its rate a step: after 60 steps it is on its way; a clamp holds it at 0."""
+    script = tmp_path / "train.py"
+    script.write_text(f"""
+import torch
+from torch import nn
+torch.manual_seed(0)
+x = torch.tanh(torch.randn(512, 3) @ torch.randn(3, 10)) * 0.1
+encoder, decoder, log_sigma = nn.Linear(10, 6), nn.Linear(3, 10), nn.Parameter(torch.zeros(()))
+optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters(), log_sigma], lr=2e-3)
+for step in range(60):
+    rows = x[torch.randint(512, (64,))]
+    mu, logvar = encoder(rows).chunk(2, 1)
+    out = decoder(mu + torch.randn_like(mu) * (logvar / 2).exp())
+    scale = {bound}
+    nll = (0.5 * ((out - rows) / scale.exp()) ** 2 + scale + 0.9189385332046727).sum()
+    loss = (nll + 0.5 * (mu ** 2 + logvar.exp() - 1 - logvar).sum()) / 64
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+""")
+    subject = run_script(str(script), []).subject
+    noise = Bench(subject).get(DecoderNoise)
+    assert noise.stated
+    assert noise.learned
+    assert noise.moving is moving

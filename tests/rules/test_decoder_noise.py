@@ -12,9 +12,9 @@ AT = Where("train.py", 25)
 OBJECTIVE = SimpleNamespace(regulariser_at=AT, own_variance=False, bernoulli=False)
 
 
-def check(ratio, *, stated=True, learned=False, threshold=0.7, kept=0.8, excess=0.01):
+def check(ratio, *, stated=True, learned=False, threshold=0.7, kept=0.8, excess=0.01, moving=False):
     """Verdict on a decoder that claims variance 1 and is off by `ratio`."""
-    noise = Measured(stated, learned, False, ratio, 1.0, AT)
+    noise = Measured(stated, learned, False, ratio, 1.0, AT, moving)
     balance = Balance(1.0, ratio, threshold, kept, 0, 14, excess, 10.0, 50.0)
     return DecoderNoise.check(noise, OBJECTIVE, balance)
 
@@ -33,6 +33,11 @@ def test_a_fixed_scale_too_wide_that_harms_nothing():
 @pytest.mark.parametrize(("excess", "verdict"), [(0.06, Finding), (0.04, Healthy)])
 def test_a_fixed_scale_too_narrow(excess, verdict):
     assert isinstance(check(30.0, excess=excess), verdict)
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(9.0, Skipped), (0.1, Skipped), (2.0, Healthy)])
+def test_a_scale_on_its_way_is_not_judged(ratio, verdict):
+    assert isinstance(check(ratio, learned=True, moving=True), verdict)
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(4.1, Finding), (3.9, Healthy), (0.24, Finding), (0.26, Healthy)])

@@ -4,14 +4,16 @@ import math
 
 import pytest
 
+from whyvae.probes.units import Layer, UnitsIfAny
 from whyvae.probes.wider import Gains, WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rules.capacity.decoder_too_small import DecoderTooSmall
-from whyvae.verdict import Finding, Healthy, Where
+from whyvae.verdict import Finding, Healthy, Skipped, Where
 
 LINE = Where("train.py", 42)
 NARROW = Widths(256, Where("train.py", 33), 16, LINE, 16)
 RATE = 40.0
+ALIVE = UnitsIfAny((), 0)
 
 
 def wider(own, calibrated=None, continued=0.5, encoder=0.0, error=0.3):
@@ -22,8 +24,8 @@ def wider(own, calibrated=None, continued=0.5, encoder=0.0, error=0.3):
     )  # fmt: skip
 
 
-def check(*args, widths=NARROW, **kwargs):
-    return DecoderTooSmall.check(wider(*args, **kwargs), widths)
+def check(*args, widths=NARROW, units=ALIVE, **kwargs):
+    return DecoderTooSmall.check(wider(*args, **kwargs), widths, units)
 
 
 def test_a_fifth_of_the_code_is_the_limit():
@@ -32,6 +34,12 @@ def test_a_fifth_of_the_code_is_the_limit():
     assert isinstance(found, Finding)
     assert (found.severity, found.where, found.nats) == ("warning", LINE, pytest.approx(0.21 * RATE))
     assert "16 numbers" in found.summary
+
+
+@pytest.mark.parametrize(("dead", "verdict"), [(250, Skipped), (179, Finding)])
+def test_of_dead_units_the_width_says_nothing(dead, verdict):
+    layer = Layer("encoder", "relu", 256, dead, 1, None)
+    assert isinstance(check(0.5 * RATE, units=UnitsIfAny((layer,), 4)), verdict)
 
 
 def test_half_of_the_code_is_an_error():
@@ -69,5 +77,5 @@ def test_no_hidden_layer_is_said_so():
 
 def test_an_empty_code_does_not_divide_by_zero():
     empty = WiderBlocks(Gains(0.0, 0.0, 0.0, 0.0), Gains(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, 64, 200)
-    assert isinstance(DecoderTooSmall.check(empty, NARROW), Healthy)
-    assert math.isfinite(DecoderTooSmall.check(empty, NARROW).evidence[1].measured)
+    assert isinstance(DecoderTooSmall.check(empty, NARROW, ALIVE), Healthy)
+    assert math.isfinite(DecoderTooSmall.check(empty, NARROW, ALIVE).evidence[1].measured)

@@ -6,12 +6,15 @@ from math import nan
 import pytest
 from literal import LIKELIHOOD_AT, OBJECTIVE, found
 
+from whyvae.probes.exchange import Exchange
 from whyvae.rules.objective.reconstruction_formula import ReconstructionFormula
-from whyvae.verdict import Healthy, Skipped
+from whyvae.verdict import Healthy, Skipped, Where
+
+STRAIGHT = Exchange(False, None)
 
 
-def check(**changes):
-    return ReconstructionFormula.check(replace(OBJECTIVE, **changes))
+def check(exchange=STRAIGHT, **changes):
+    return ReconstructionFormula.check(replace(OBJECTIVE, **changes), exchange)
 
 
 @pytest.mark.parametrize("pull", [1.0, 0.01, 0.0])
@@ -33,6 +36,13 @@ def test_exchanged_arguments():
         check(family="swapped bernoulli", pull=0.4), "exchanged in the binary cross-entropy", at=LIKELIHOOD_AT
     )
     assert "changed places" in str(finding.evidence[0])
+
+
+@pytest.mark.parametrize("changes", [{"family": "none"}, {"pull": nan}, {}])
+def test_exchanged_arguments_on_the_tape_of_a_run_that_broke(changes):
+    found(
+        check(Exchange(True, Where("a.py", 7)), **changes), "exchanged in the binary cross-entropy", at=Where("a.py", 7)
+    )
 
 
 def test_skips():

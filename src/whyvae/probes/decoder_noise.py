@@ -11,12 +11,15 @@ from torch import Tensor
 
 from whyvae.audit.likelihood import Likelihood
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.objective import Objective, audited_likelihood
+from whyvae.probes.objective import Objective, audited_likelihood, noise_variance_at
 from whyvae.probes.reconstruction import Reconstruction
 from whyvae.verdict import Where
+from whyvae.watch.lineage import NoVAE
+from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import tensors_in
 
 NORMALISER = 0.5 * math.log(2 * math.pi)  # of one number; a density has one of these for each
+STILL = 1e-3  # of log s: a clamp holds it to the last digit
 UNIT = 1e-3  # how exactly a weight of 1 is one
 
 
@@ -34,6 +37,7 @@ class DecoderNoise(Probe):
     ratio: float
     variance: float  # s; the mean precision's inverse where each number has its own
     at: Where | None
+    moving: bool = False  # learned, and another at the end than half-way: it has not arrived, and nothing holds it
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective, reconstruction: Reconstruction) -> Self:
@@ -47,7 +51,21 @@ class DecoderNoise(Probe):
         ratio = _standardised(likelihood, objective.regulariser.weight) if own else reconstruction.mse / s
         learned = objective.learned_scale or own
         stated = _whole(objective) and (learned or _density(subject))
-        return cls(stated, learned, own, ratio, s, objective.likelihood_at)
+        moving = learned and _moved(subject, s)
+        return cls(stated, learned, own, ratio, s, objective.likelihood_at, moving)
+
+
+def _moved(subject: Any, s: float) -> bool:
+    """Is s at the end another than at the recorded step nearest to the middle of the training?"""
+    kept = [step for step in subject.steps if step.parameters and step.finite and step.index < subject.count]
+    if not kept:
+        return False
+    step = min(kept, key=lambda step: abs(step.index - subject.count / 2))
+    try:
+        then = noise_variance_at(step)
+    except (NoVAE, ReplayFailed):
+        return False
+    return then > 0 and s > 0 and abs(math.log(s / then)) > STILL
 
 
 def _standardised(likelihood: Likelihood, weight: float) -> float:

@@ -182,16 +182,21 @@ def _first(subject: Any, last: float) -> float:
         if step is subject.main:
             return last
         try:
-            lineage = find(step.tape)
-            replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
-            likelihood, regulariser = (
-                audit_likelihood(lineage, replay),
-                audit_regulariser(lineage, replay),
-            )
+            return noise_variance_at(step)
         except (NoVAE, ReplayFailed):
             continue
-        return _noise_variance(regulariser, likelihood)
     return last
+
+
+def noise_variance_at(step: Any) -> float:
+    """S at a recorded step, at the parameters of that time where they were kept.
+
+    Raises:
+        NoVAE, ReplayFailed: the step cannot be audited.
+    """
+    lineage = find(step.tape)
+    replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
+    return _noise_variance(audit_regulariser(lineage, replay), audit_likelihood(lineage, replay))
 
 
 def _half(subject: Any, s: float, likelihood: Likelihood | None) -> float:

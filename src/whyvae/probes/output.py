@@ -63,6 +63,8 @@ class OutputRange(Probe):
     def measure(cls, subject: Any, output: OutputActivation) -> Self:
         likelihood = audited_likelihood(subject)
         low, high = output.low, output.high
+        if low == -math.inf and high <= 0:
+            raise CannotMeasure("does not apply: what meets the data is a logarithm, which belongs to the loss")
         if likelihood is not None and likelihood.family in {"bernoulli logits", "continuous bernoulli logits"}:
             low, high = 0.0, 1.0  # what the likelihood itself makes of the output
         targets = target_rows(subject)

@@ -101,6 +101,22 @@ class HiddenUnits(Probe):
         return cls(layers, examples, subject.lineage.latents)
 
 
+@dataclass(frozen=True)
+class UnitsIfAny(Probe):
+    """The layers of `HiddenUnits`; none where there are no activations that could die, or they could not be looked at."""
+
+    layers: tuple[Layer, ...]
+    latents: int
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        try:
+            hidden = HiddenUnits.measure(subject)
+        except CannotMeasure:
+            return cls((), 0)
+        return cls(hidden.layers, hidden.latents)
+
+
 def _layer(subject: Any, op: Op, part: str, alive: Tensor) -> Layer:
     size = subject.tape.slots[(op.outs or op.writes)[0]].numel
     units, at = alive.numel(), Where(*op.place) if op.place else None

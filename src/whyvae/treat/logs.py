@@ -1,31 +1,13 @@
-"""Logarithms on the way from the decoder to the loss: of the output, or of the target where that was exchanged."""
+"""Logarithms on the way from the decoder to the loss."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from whyvae.treat.terms import plain
-from whyvae.watch.tape import Op, Ref
+from whyvae.watch.tape import Op
 
-CROSS_ENTROPIES = {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
 SMALL = 1e-2  # a number added to a probability that is to guard its logarithm
-
-
-def exchanged(subject: Any) -> Op | None:
-    """The function that is given the output where the target belongs: a cross-entropy, or the log of one by hand."""
-    deps = subject.deps
-    ops: list[Op] = subject.tape.ops
-    made = deps.descendants([subject.lineage.z])
-    for op in ops:
-        refs = [a.slot for a in (*op.args[:2], op.kwargs.get("input"), op.kwargs.get("target")) if isinstance(a, Ref)]
-        if op.name in CROSS_ENTROPIES and len(refs) == 2 and refs[0] not in made and refs[1] in made:
-            return op
-        of_data = refs[:1] and refs[0] not in made and refs[0] not in deps.parametric and refs[0] not in deps.encoded
-        if plain(op.name) in {"log", "log1p"} and of_data:
-            after = [ops[p] for o in op.outs for p in deps.readers.get(o, [])]
-            if any(plain(o.name) == "mul" and not made.isdisjoint(o.reads) for o in after):
-                return op
-    return None
 
 
 def of_output(subject: Any) -> list[Op]:

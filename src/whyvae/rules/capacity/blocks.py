@@ -7,10 +7,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from whyvae.probes.units import UnitsIfAny
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
+from whyvae.rules.training.dead_units import dead
 from whyvae.testing import kl
-from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Verdict
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
 
 MATERIAL = Limit(
     ">", 0.5, "half a nat: where both parts are large enough, the same enlargement gains less than a tenth of a nat"
@@ -34,8 +36,10 @@ BROKEN = 0.5  # share from which generation is broken by it
 Part = Literal["encoder", "decoder"]
 
 
-def judged(part: Part, wider: WiderBlocks, widths: Widths, remedy: Remedy) -> Verdict:
-    """The verdict on `part`."""
+def judged(part: Part, wider: WiderBlocks, widths: Widths, units: UnitsIfAny, remedy: Remedy) -> Verdict:
+    """The verdict on `part`. A part with dead units is narrow whatever its width: nothing is said of how it was made."""
+    if any(dead(layer, units.latents) for layer in units.layers):
+        return Skipped("explained by TRN05: so many hidden units are dead that the widths say nothing")
     own, calibrated = getattr(wider.own, part), getattr(wider.calibrated, part)
     share = own / max(wider.rate, 1e-9)
     gain = Evidence(

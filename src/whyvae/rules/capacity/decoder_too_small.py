@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whyvae.probes.units import UnitsIfAny
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rule import EARLIER, Rule
@@ -25,8 +26,8 @@ class DecoderTooSmall(Rule):
     requires = EARLIER
 
     @staticmethod
-    def check(wider: WiderBlocks, widths: Widths) -> Verdict:
-        return judged("decoder", wider, widths, WIDEN)
+    def check(wider: WiderBlocks, widths: Widths, units: UnitsIfAny) -> Verdict:
+        return judged("decoder", wider, widths, units, WIDEN)
 
     @staticmethod
     def specimen() -> Subject:

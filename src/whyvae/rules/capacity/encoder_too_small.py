@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whyvae.probes.units import UnitsIfAny
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rule import EARLIER, Rule
@@ -26,8 +27,8 @@ class EncoderTooSmall(Rule):
     explains = ("GEN01",)
 
     @staticmethod
-    def check(wider: WiderBlocks, widths: Widths) -> Verdict:
-        return judged("encoder", wider, widths, WIDEN)
+    def check(wider: WiderBlocks, widths: Widths, units: UnitsIfAny) -> Verdict:
+        return judged("encoder", wider, widths, units, WIDEN)
 
     @staticmethod
     def specimen() -> Subject:

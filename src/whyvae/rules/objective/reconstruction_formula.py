@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from whyvae.probes.exchange import Exchange
 from whyvae.probes.objective import Objective
 from whyvae.rule import Rule
 from whyvae.testing import Patient, kl, squared_error
-from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict, Where
 from whyvae.watch.subject import Subject
 
 TOWARDS = Limit("<", 0, "going against the gradient must bring the output nearer to its target")
@@ -15,6 +16,24 @@ TOWARDS = Limit("<", 0, "going against the gradient must bring the output nearer
 
 def _away(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return (kl(mu, logvar) - squared_error(output, x)) / x.shape[0]
+
+
+def _swapped(at: Where | None) -> Finding:
+    place = Limit("<", 1, "BCE(output, target) is smallest at the target; BCE(target, output) is not")
+    return Finding(
+        (Evidence("arguments of the cross-entropy", 0, place, text="output and target have changed places"),),
+        "Output and target are exchanged in the binary cross-entropy: its minimum is at 0 or 1, not at the data.",
+        "error",
+        0.99,
+        at,
+        remedies=(
+            Remedy(
+                "exchange the arguments",
+                "F.binary_cross_entropy(output, target): the prediction comes first",
+                "certain",
+            ),
+        ),
+    )
 
 
 class ReconstructionFormula(Rule):
@@ -26,10 +45,11 @@ class ReconstructionFormula(Rule):
     explains = ("POS01", "TRN01", "TRN05")
 
     @staticmethod
-    def check(objective: Objective) -> Verdict:
+    def check(objective: Objective, exchange: Exchange) -> Verdict:
+        if objective.family == "swapped bernoulli" or exchange.found:
+            return _swapped(exchange.at or objective.likelihood_at)
         if objective.family == "none":
             return Skipped("the output was not found in the loss")
-        swapped = objective.family == "swapped bernoulli"
         if objective.pull != objective.pull:
             return Skipped("does not apply: the targets are classes, or output and target have different sizes")
         evidence = (
@@ -39,32 +59,6 @@ class ReconstructionFormula(Rule):
                 TOWARDS,
             ),
         )
-        if swapped:
-            return Finding(
-                (
-                    Evidence(
-                        "arguments of the cross-entropy",
-                        0,
-                        Limit(
-                            "<",
-                            1,
-                            "BCE(output, target) is smallest at the target; BCE(target, output) is not",
-                        ),
-                        text="output and target have changed places",
-                    ),
-                ),
-                "Output and target are exchanged in the binary cross-entropy: its minimum is at 0 or 1, not at the data.",
-                "error",
-                0.99,
-                objective.likelihood_at,
-                remedies=(
-                    Remedy(
-                        "exchange the arguments",
-                        "F.binary_cross_entropy(output, target): the prediction comes first",
-                        "certain",
-                    ),
-                ),
-            )
         if objective.sign < 0 or evidence[0].incriminating:
             return Finding(
                 evidence,

@@ -43,6 +43,10 @@ class DecoderNoise(Rule):
         narrow = Evidence(wide.what, noise.ratio, TOO_NARROW)
         if math.isnan(noise.ratio):
             return Skipped("the residual could not be compared with the scale")
+        if noise.moving and (wide.incriminating or narrow.incriminating):
+            return Skipped(
+                "the scale is learned and had not arrived when training ended: a question of more steps (TRN03)"
+            )
         if wide.incriminating:
             return _wide(noise, objective, balance, wide)
         if narrow.incriminating:

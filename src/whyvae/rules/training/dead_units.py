@@ -26,6 +26,11 @@ def _narrow(latents: int) -> Limit:
     return Limit("<", latents, "the number of latents: what they carry does not fit through fewer numbers")
 
 
+def dead(layer: Layer, latents: int) -> bool:
+    """So many units are dead that the model is another one than was written."""
+    return layer.share > USUAL and (MOST.broken_by(layer.share) or layer.alive < latents)
+
+
 def _drowned(width: int) -> nn.Module:
     """Biases that keep all but six units below 0, as one step with too large a rate leaves them."""
     layer = nn.LayerNorm(width)
@@ -47,7 +52,7 @@ class DeadUnits(Rule):
         worst = max(hidden.layers, key=lambda layer: layer.share)
         share = Evidence(f"share of dead units in the {worst.part}'s worst hidden layer", worst.share, MOST)
         alive = Evidence("numbers of that layer that can move for an example", worst.alive, _narrow(hidden.latents))
-        if worst.share <= USUAL or not (share.incriminating or alive.incriminating):
+        if not dead(worst, hidden.latents):
             return Healthy((share,))
         return _finding(hidden, worst, tuple(e for e in (share, alive) if e.incriminating))
 

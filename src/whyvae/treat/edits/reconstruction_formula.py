@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.probes.exchange import CROSS_ENTROPIES, exchanged
 from whyvae.probes.objective import Objective
-from whyvae.treat.logs import CROSS_ENTROPIES, exchanged
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.terms import Terms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from whyvae.treat.logs import exchanged
+from whyvae.probes.exchange import exchanged
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.treat.stepping import scale_rates
 from whyvae.verdict import Safety

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
+from whyvae.probes.exchange import exchanged
 from whyvae.probes.objective import Objective
-from whyvae.treat.logs import exchanged
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
