@@ -197,7 +197,8 @@ def _print(console: Console, record: JSON, folder: Path, *, quiet: bool) -> None
                 console.print(f"  {name}: {_interval(record[f'{name}_scores'])}")
         if record["comparison"]:
             console.print(_compared(record["comparison"]))
-        console.print(f"in {folder}: tune.json, importance.png")
+        made = [name for name in ("tune.json", "importance.png") if (folder / name).is_file()]
+        console.print(f"in {folder}: {', '.join(made)}")
     console.print(record["verdict"][0].upper() + record["verdict"][1:])
 
 

@@ -16,8 +16,8 @@ SETTLED = 0.05  # share of the steps after which the range of an axis is taken: 
 
 
 @drawn
-def rates(rates: Array) -> Any:
-    """KL(q(z|x) || p(z)) of each unit in nats [units], largest first."""
+def rates(rates: Array, to: str = "the prior") -> Any:
+    """KL of each unit's posterior to the prior, or what `to` names, in nats [units], largest first."""
     rates = np.asarray(rates, np.float64)
     order = np.argsort(-np.nan_to_num(rates, nan=-1.0))
     active = int((rates > ACTIVE).sum())
@@ -35,7 +35,7 @@ def rates(rates: Array) -> Any:
         for place, unit in enumerate(order):
             axes.text(place, np.nan_to_num(rates[unit]), f"{rates[unit]:.2f}", ha="center", va="bottom", fontsize=8)
     axes.set_xlabel("latent unit" if few else f"{len(rates)} latent units, largest first")
-    axes.set_ylabel("KL to the prior (nats)")
+    axes.set_ylabel(f"KL to {to} (nats)")
     return figure
 
 

@@ -72,7 +72,7 @@ def _pictures(p: Portrait) -> Iterator[tuple[str, Callable[[], Any]]]:
     if p.inputs is not None and p.outputs is not None:
         yield "reconstructions", lambda: reconstructions(p.inputs, p.outputs, p.kind, p.names)
     if p.rates is not None:
-        yield "rates", lambda: rates(p.rates)
+        yield "rates", lambda: rates(p.rates, "the prior" if p.standard else "N(0, 1)")
     if p.traversed is not None and p.rates is not None:
         rate = np.asarray(p.rates)[list(p.units)]
         yield "traversals", lambda: traversals(p.traversed, rate, p.at, p.kind, p.names, p.units)

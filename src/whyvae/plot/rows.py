@@ -190,7 +190,7 @@ def _image_traversals(rows: Array, told: list[str], at: Array) -> Any:
     axes.set_xticks(
         [(i + 0.5) * tile_w for i in range(steps)], [f"{v:g}" for v in np.round(np.asarray(at), 1).tolist()]
     )
-    axes.set_xlabel("the unit's value (the prior's standard deviation is 1)")
+    axes.set_xlabel("the unit's value (95 % of N(0, 1) lie within 2)")
     axes.tick_params(length=0)
     return figure
 
