@@ -78,3 +78,9 @@ def test_units_changed_from_one_tensor_are_meant():
 
 def test_other_kinds_of_targets():
     assert check(comparable=False).reason.startswith("does not apply")
+
+
+def test_one_target_for_all():
+    """`x[:1].expand_as(x)`: from the input's own origin, nothing permuted, and yet another example's for all but one."""
+    verdict = check(**OTHERS | {"same_origin": True, "repeated": True, "own_row": 1 / 64})
+    found(verdict, "one and the same target", at=LIKELIHOOD_AT)

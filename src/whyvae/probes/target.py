@@ -37,6 +37,7 @@ class TargetMatch(Probe):
     broadcast: str
     batch: int
     at: Where | None
+    repeated: bool = False  # all examples have one and the same target, and inputs of their own
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
@@ -58,6 +59,7 @@ class TargetMatch(Probe):
         return cls(
             True, exact, _same_origin(subject, target), _own_row(given, shown), _own_feature(given, shown), slope,
             offset, left < 1e-4, _reordered(subject, target), blown, given.shape[0], at,
+            _repeated(given, shown),
         )  # fmt: skip
 
 
@@ -115,7 +117,14 @@ def _affine(x: Tensor, t: Tensor) -> tuple[float, float, float]:
     )
 
 
+def _repeated(target: Tensor, data: Tensor) -> bool:
+    return bool((target == target[:1]).all()) and not bool((data == data[:1]).all())
+
+
 def _own_row(target: Tensor, data: Tensor) -> float:
+    """Share of examples; where the target is one and the same for all, chance."""
+    if _repeated(target, data):
+        return 1 / len(target)
     a, b = _standard(target - target.mean(0)), _standard(data - data.mean(0))
     best = (a @ b.T).argmax(1)
     own = (a @ b.T).diagonal()

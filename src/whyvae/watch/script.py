@@ -79,8 +79,16 @@ def run_script(
             outcome.subject = Subject.of(watcher, target)
             outcome.subject.raised = _numbers_ended(outcome.error)
     except NothingSeen as nothing:
-        outcome.reason = str(nothing)
+        outcome.reason = str(nothing) + _stopped_by(outcome.error)
     return outcome
+
+
+def _stopped_by(error: BaseException | None) -> str:
+    """What stopped the script before there was anything to see; its traceback stands above."""
+    if not isinstance(error, Exception):
+        return ""
+    said = str(error).splitlines()[:1]
+    return f"; it stopped with {type(error).__name__}" + (f": {said[0][:120]}" if said else "")
 
 
 _NO_NUMBER = re.compile(r"satisfy the constraint|\b(nan|inf|infinite|isnan|isfinite|isinf)\b", re.IGNORECASE)

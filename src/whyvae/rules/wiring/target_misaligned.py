@@ -56,10 +56,12 @@ class TargetMisaligned(Rule):
         if not target.comparable:
             return Skipped("does not apply: input and target are of different kinds or sizes")
         evidence = (Evidence("examples whose target resembles their own input most", target.own_row, OWN),)
-        if evidence[0].incriminating and (target.reordered or not target.same_origin):
+        if evidence[0].incriminating and (target.reordered or target.repeated or not target.same_origin):
             shuffled = target.own_feature < 0.5  # False for NaN
             how = (
-                "the features are in another order"
+                "all examples of a batch are compared with one and the same target"
+                if target.repeated
+                else "the features are in another order"
                 if shuffled and target.same_origin
                 else "it belongs to another example"
             )
