@@ -90,6 +90,14 @@ def test_no_verification_within_what_other_seeds_do(tmp_path):
     assert not trial.taken[0].verified
 
 
+def test_a_placebo_that_is_near_by_chance_proves_nothing(tmp_path):
+    """0.02 from seed to seed, times 2.57: a gain of 0.05 may be chance, one of 0.07 is none."""
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01"), plan("b", "OBJ01")])
+    treated = {"a": result(0.245, seed=1), "b": result(0.275, seed=2)}
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.2, ["OBJ01"], seed=3), treated))
+    assert [t.verified for t in trial.tried] == [False, True]
+
+
 def test_what_makes_samples_worse_is_not_taken(tmp_path):
     control = result(0.6, ["OBJ03"], [plan("a", "OBJ03")])
     trial, _ = treating(tmp_path, by_remedy(control, result(0.6, ["OBJ03"], seed=3), {"a": result(0.1, seed=1)}))

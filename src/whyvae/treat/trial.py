@@ -27,6 +27,9 @@ PLACEBO = 10_007  # added to the seeds
 SLACK_S, SLACK = 120.0, 4.0  # an arm may take so many seconds, and so many times as long as the control
 FLOOR_S = 240.0  # a training this short need not be saved on: the default budget is no smaller
 SHARE = 1.5  # of one training run, by default
+# Standard deviation, from seed to seed, of the difference of two trainings' likenesses: that of one control and its placebo
+# may be small by chance. Of 20 scripts (bench/cures.py) half differed by less than 0.015, which is 0.67 of it.
+SEED_TO_SEED = 0.02
 SHORTEST = 0.1  # of the control's steps: less tells nothing
 SHOWING = ("GEN02", "GEN03", "GEN04")  # how samples are drawn and shown: the model itself is not at fault
 
@@ -278,7 +281,8 @@ class Treating:
         if after is None or before is None or not after.prior or not before.prior:
             return replace(tried, cured=self._cured(tried))
         placebo = _outcome(trial.placebo)
-        between = abs(placebo.likeness - before.likeness) if placebo and placebo.prior else 0.0
+        apart = abs(placebo.likeness - before.likeness) if placebo and placebo.prior else 0.0
+        between = max(SEED_TO_SEED, apart)
         over = effect(after.prior, placebo.prior, between) if placebo and placebo.prior else None
         return replace(
             tried, cured=self._cured(tried), effect=effect(after.prior, before.prior, between), over_placebo=over
