@@ -46,15 +46,13 @@ def treated(script: Path, folder: Path, jobs: int) -> list[tuple[str, bool, str]
     trial.control["proposals"] = plans(codes[0])
     treating.treat()
     found = []
-    for tried in trial.tried:
+    for tried in (t for t in trial.tried if t.round == 1 and t.treatment.remedy in dict(WRONG)):
         change = (
             f"{tried.effect.value:+.3f} ({tried.effect.low:+.3f} to {tried.effect.high:+.3f})" if tried.effect else ""
         )
         found.append(
             (tried.treatment.remedy, tried.verified, f"{change} {'fault gone' if tried.cured else ''} {tried.failed}")
         )
-        if tried.round > 1:
-            break
     return found
 
 

@@ -135,6 +135,13 @@ def test_a_patch_is_made_of_what_the_file_held_at_the_diagnosis(tmp_path):
     assert script.read_text() == "loss = 7 * kl\n"
 
 
+@pytest.mark.parametrize(("code", "ignored"), [("OBJ01", ("OBJ06",)), ("OBJ06", None)])
+def test_an_injection_is_not_acquitted_of_what_it_is_to_cure(tmp_path, code, ignored):
+    control = result(0.1, [code], [plan("a", code)])
+    _, engine = treating(tmp_path, by_remedy(control, control, {"a": result(0.9, seed=1)}))
+    assert next(t.spec.ignore for t in engine.asked if t.name == "round1-0") == ignored
+
+
 def test_there_are_three_rounds_and_not_more(tmp_path):
     endless = result(0.5, ["OBJ01", "CAP01"], [plan("a", "OBJ01")])
     control = replace_codes(endless, ["OBJ01"])

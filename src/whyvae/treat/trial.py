@@ -258,7 +258,7 @@ class Treating:
             self.base, folder=str(self.folder / name), treatments=injected, sources=sources, examine=True,
             steps=self.base.steps if steps is None else steps,
             # what an injection adds is weighed for the batch at hand: its numbers stand on the tape as constants
-            ignore=(*(self.base.ignore or ()), "OBJ06") if injected else self.base.ignore,
+            ignore=(*(self.base.ignore or ()), "OBJ06") if injected and "OBJ06" not in treatment.codes else self.base.ignore,
         )  # fmt: skip
         return Task(name, spec, SLACK_S + SLACK * self.control_s)
 
