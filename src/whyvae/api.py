@@ -91,13 +91,19 @@ def assert_healthy(model: Any, data: Any, loss: Any = None) -> None:
         raise AssertionError(f"\n{report}")
 
 
-def write_record(report: Report, out: Path, stem: str) -> Path:
-    """`out/<stem>-<time>/record.json`; two runs within a second get two folders."""
+def unused_folder(out: Path, stem: str) -> Path:
+    """`out/<stem>-<time>`, not made yet; two runs within a second get two."""
     base = out / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, count = base, 1
     while folder.exists():
         count += 1
         folder = base.with_name(f"{base.name}-{count}")
+    return folder
+
+
+def write_record(report: Report, out: Path, stem: str) -> Path:
+    """`record.json` in a run folder of its own."""
+    folder = unused_folder(out, stem)
     folder.mkdir(parents=True)
     path = folder / "record.json"
     path.write_text(report.to_json(), encoding="utf-8")

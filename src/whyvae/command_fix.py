@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,13 +103,10 @@ def _engine(options: argparse.Namespace) -> Engine | str:
 def _folder(options: argparse.Namespace, target: str) -> Path:
     if options.resume is not None:
         return Path(options.resume).resolve()
+    from whyvae.api import unused_folder
+
     stem = target.rpartition(".")[2] if options.module else Path(target).stem
-    base = Path(options.out).resolve() / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, count = base, 1
-    while folder.exists():
-        count += 1
-        folder = base.with_name(f"{base.name}-{count}")
-    return folder
+    return unused_folder(Path(options.out).resolve(), stem)
 
 
 def _told(line: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whyvae.api import examine_subject
+from whyvae.api import examine_subject, unused_folder
 from whyvae.data import Codec, Dataset
 from whyvae.evaluation import Evaluation, evaluate
 from whyvae.models.build import ModelConfig, resolved
@@ -96,13 +95,9 @@ def _loss(trained: Trained, x: Tensor) -> Tensor:
 
 
 def new_folder(out: Path, source: str) -> Path:
-    """`out/<name>-<time>`; two runs within a second get two folders."""
+    """Makes the run folder of a training on `source`."""
     stem = Path(source.replace(":", "-")).name.partition(".")[0] or "data"
-    base = out / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, count = base, 1
-    while folder.exists():
-        count += 1
-        folder = base.with_name(f"{base.name}-{count}")
+    folder = unused_folder(out, stem)
     folder.mkdir(parents=True)
     return folder
 

@@ -100,6 +100,14 @@ def add_kl(injector: Injector, settings: JSON, weight: Weight) -> None:
     injector.at_loss(changed)
 
 
+def set_kl_weight(injector: Injector, settings: JSON) -> bool:
+    """The KL gets the constant `settings["weight"]`; False where what `add_kl` needs was not found."""
+    if "posterior" not in settings:
+        return False
+    add_kl(injector, settings, lambda _: settings["weight"])
+    return True
+
+
 def watch_residual(injector: Injector, settings: JSON) -> Callable[[], float | None]:
     """A running mean of the squared residual, [] in the data's unit squared; None before the first step."""
     for role in ("output", "target"):

@@ -51,7 +51,6 @@ class Tried:
     folder: str = ""
     snippet: str = ""
     where: str = ""
-    why_no_edit: str = ""
 
     @property
     def failed(self) -> str:
@@ -274,7 +273,7 @@ class Treating:
         self, number: int, plan: JSON, result: JSON, control: JSON, trial: Trial, share: float, task: Task
     ) -> Tried:
         treatment = Treatment.of(plan["treatment"])
-        more = {key: plan[key] for key in ("snippet", "where", "why_no_edit")}
+        more = {key: plan[key] for key in ("snippet", "where")}
         sources = task.spec.sources if plan["sources"] else {}
         tried = Tried(treatment, number, sources, result, share=share, folder=task.spec.folder, **more)
         after, before = tried.outcome, _outcome(control)

@@ -10,7 +10,7 @@ from whyvae.probes.balance import Balance
 from whyvae.probes.objective import Objective
 from whyvae.treat.case import Case
 from whyvae.treat.injector import Injector
-from whyvae.treat.objective import add_kl, posterior_settings
+from whyvae.treat.objective import posterior_settings, set_kl_weight
 from whyvae.treat.remedy import Remedy, Treatment
 
 JSON = dict[str, Any]
@@ -41,10 +41,7 @@ class KLWeight(Remedy):
 
     @classmethod
     def inject(cls, settings: JSON, injector: Injector) -> bool:
-        if "posterior" not in settings:
-            return False
-        add_kl(injector, settings, lambda _: settings["weight"])
-        return True
+        return set_kl_weight(injector, settings)
 
 
 def _factors(objective: Objective, balance: Balance) -> Iterable[float]:

@@ -8,7 +8,7 @@ from typing import Any
 from whyvae.probes.objective import Objective
 from whyvae.treat.case import Case
 from whyvae.treat.injector import Injector
-from whyvae.treat.objective import add_kl, posterior_settings
+from whyvae.treat.objective import posterior_settings, set_kl_weight
 from whyvae.treat.remedy import Remedy, Treatment
 
 JSON = dict[str, Any]
@@ -32,7 +32,4 @@ class SumOverFeatures(Remedy):
 
     @classmethod
     def inject(cls, settings: JSON, injector: Injector) -> bool:
-        if "posterior" not in settings:
-            return False
-        add_kl(injector, settings, lambda _: settings["weight"])
-        return True
+        return set_kl_weight(injector, settings)
