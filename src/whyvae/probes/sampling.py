@@ -103,6 +103,20 @@ class Sampling(Probe):
         return random[-1] if random[-1].wrong else next(p for p in random if p.wrong)
 
 
+def sound_calls(subject: Any) -> list[Decoded]:
+    """Calls of the decoder on new latents, by a model whose outputs mean something.
+
+    Raises:
+        CannotMeasure: there were none, or the run ended with parameters that are no numbers.
+    """
+    calls: list[Decoded] = subject.decoded
+    if not calls:
+        raise CannotMeasure("does not apply: no new latents were decoded while this watched")
+    if subject.broken:
+        raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
+    return calls
+
+
 def by_place(decoded: list[Decoded]) -> list[list[Decoded]]:
     """Calls of one line of the source together, in the order of the last ones."""
     found: dict[Any, list[Decoded]] = {}

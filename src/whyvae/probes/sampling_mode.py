@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.sampling import by_place, drawn_by
+from whyvae.probes.sampling import by_place, drawn_by, sound_calls
 from whyvae.verdict import Where
 from whyvae.watch.lineage import Dependencies
 from whyvae.watch.replay import Replay, ReplayFailed
@@ -45,11 +45,7 @@ class SamplingMode(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
-        if not subject.decoded:
-            raise CannotMeasure("does not apply: no new latents were decoded while this watched")
-        if subject.broken:
-            raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
-        return cls(tuple(_mode(calls[-1]) for calls in by_place(subject.decoded)))
+        return cls(tuple(_mode(calls[-1]) for calls in by_place(sound_calls(subject))))
 
 
 def _mode(call: Decoded) -> Mode:

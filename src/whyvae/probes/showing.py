@@ -17,6 +17,7 @@ from whyvae.probes.lossy import WHOLE, Stage, Way, called, contrast, ends, level
 from whyvae.probes.objective import audited_likelihood
 from whyvae.probes.output import ACTIVATIONS
 from whyvae.probes.recipes import Recipe, recipe
+from whyvae.probes.sampling import sound_calls
 from whyvae.probes.sampling_mode import decoding
 from whyvae.verdict import Where
 from whyvae.watch.lineage import Dependencies
@@ -53,10 +54,7 @@ class Showing(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
-        if not subject.decoded:
-            raise CannotMeasure("does not apply: no new latents were decoded while this watched")
-        if subject.broken:
-            raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
+        sound_calls(subject)
         shown = [s for s in subject.shown if s.tape is not None]
         found = [p for p in (_picture(subject, s) for s in shown) if p is not None]
         if not found:
