@@ -18,8 +18,10 @@ from typing import Any
 
 from whyvae.treat.arm import Spec
 from whyvae.treat.engine import local
+from whyvae.treat.length import Budget
 from whyvae.treat.remedy import all_remedies
-from whyvae.treat.trial import Budget, Treating, serious
+from whyvae.treat.trial import Treating
+from whyvae.treat.tried import serious
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "tests" / "scripts"
 WRONG: tuple[tuple[str, dict[str, float]], ...] = (

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from whyvae.treat.engine import Engine
+    from whyvae.treat.length import Budget
     from whyvae.treat.patch import Patch
-    from whyvae.treat.trial import Budget, Trial
+    from whyvae.treat.tried import Trial
 
 JSON = dict[str, Any]
 
@@ -27,7 +28,7 @@ def budget(text: str) -> Budget:
     Raises:
         argparse.ArgumentTypeError: it is neither.
     """
-    from whyvae.treat.trial import Budget
+    from whyvae.treat.length import Budget
 
     number = text.removesuffix("s")
     try:
@@ -58,8 +59,9 @@ def _fix(options: argparse.Namespace, target: str, args: list[str], engine: Engi
     from rich.console import Console
 
     from whyvae.treat.arm import Spec
+    from whyvae.treat.length import Budget
     from whyvae.treat.told import cured_record, render
-    from whyvae.treat.trial import Budget, Treating
+    from whyvae.treat.trial import Treating
 
     console = Console(stderr=options.json == "-")
     folder = _folder(options, target)

@@ -1,5 +1,6 @@
 """Which treatment a trial takes and what it calls verified, on results that are written here, not trained."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -7,9 +8,10 @@ import pytest
 
 from whyvae.treat.arm import Spec
 from whyvae.treat.effect import Outcome, effect, paired
+from whyvae.treat.length import Budget
 from whyvae.treat.patch import Changed, Patch
-from whyvae.treat.remedy import Treatment
-from whyvae.treat.trial import Budget, Treating
+from whyvae.treat.remedy import Treatment, by_promise
+from whyvae.treat.trial import Treating
 
 CHUNKS = 6
 
@@ -58,7 +60,7 @@ def by_remedy(control, placebo, treated):
     def answer(task):
         if task.name.startswith("control"):
             return control
-        if task.name == "placebo":
+        if task.name.startswith("placebo"):
             return placebo
         names = list(task.spec.sources.values()) or [t.remedy for t in task.spec.treatments]
         return treated[names[-1]]
@@ -67,13 +69,60 @@ def by_remedy(control, placebo, treated):
 
 
 def test_the_cure_beats_control_and_placebo(tmp_path):
-    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01"), plan("b", "OBJ01")])
+    control = result(0.2, ["OBJ01"], [plan("b", "OBJ01"), plan("a", "OBJ01")])
     treated = {"a": result(0.8, seed=1), "b": result(0.21, ["OBJ01"], seed=2)}
     trial, _ = treating(tmp_path, by_remedy(control, result(0.21, ["OBJ01"], seed=3), treated))
     assert [t.treatment.remedy for t in trial.taken] == ["a"]
     assert trial.taken[0].verified
     assert trial.healthy_after
-    assert not trial.tried[1].verified
+    assert not trial.tried[0].verified
+
+
+def test_nothing_more_is_tried_where_the_first_is_enough(tmp_path):
+    control = result(0.2, ["OBJ01"], [plan(name, "OBJ01") for name in "abc"])
+    treated = {"a": result(0.8, seed=1), "b": result(0.9, seed=2), "c": result(0.7, seed=4)}
+    trial, engine = treating(tmp_path, by_remedy(control, result(0.2, ["OBJ01"], seed=3), treated))
+    assert [t.name for t in engine.asked] == ["control", "round1-0", "placebo"]
+    assert [t.treatment.remedy for t in trial.taken] == ["a"]
+
+
+def test_all_are_tried_where_the_first_leaves_something(tmp_path):
+    control = result(0.2, ["OBJ01"], [plan(name, "OBJ01") for name in "abc"])
+    treated = {"a": result(0.8, ["CAP01"], seed=1), "b": result(0.9, seed=2), "c": result(0.7, seed=4)}
+    trial, engine = treating(tmp_path, by_remedy(control, result(0.2, ["OBJ01"], seed=3), treated))
+    assert [t.name for t in engine.asked] == ["control", "round1-0", "placebo", "round1-1", "round1-2"]
+    assert [t.treatment.remedy for t in trial.taken] == ["b"]
+
+
+def test_further_seeds_come_in_pairs_and_the_placebo_is_the_first_of_the_controls(tmp_path):
+    (tmp_path / "round1-0").mkdir()
+    (tmp_path / "round1-0/spec.json").write_text(json.dumps(Spec("train.py", str(tmp_path / "round1-0")).to_dict()))
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01")])
+
+    def answer(task):
+        if task.name.startswith("round1-0"):
+            return result(0.8 + 0.01 * task.spec.offset / 10_007, seed=1)
+        return control if task.name == "control" else result(0.2, ["OBJ01"], seed=3)
+
+    trial, engine = treating(tmp_path, answer, seeds=3)
+    later = {t.name: t.spec.offset // 10_007 for t in engine.asked[3:]}
+    assert later == {"round1-0-seed1": 1, "round1-0-seed2": 2, "control-seed2": 2}
+    assert trial.taken[0].seeds == 3
+    assert trial.taken[0].effect.value == pytest.approx(0.61, abs=0.01)
+
+
+def test_how_samples_are_drawn_is_compared_with_no_other_training(tmp_path):
+    control = result(0.8, ["GEN02"], [plan("draws", "GEN02", sources={"/t.py": "draws"}, injectable=False)])
+    _, engine = treating(tmp_path, by_remedy(control, None, {"draws": result(0.8, seed=1)}))
+    assert [t.name for t in engine.asked] == ["control", "round1-0"]
+
+
+@pytest.mark.parametrize(
+    ("code", "first"),
+    [("OBJ01", "kl_weight"), ("OBJ02", "sum_over_features"), ("OBJ04", "attached"), ("OUT01", "scale_data"), ("TRN01", "guarded_log")],
+)  # fmt: skip
+def test_what_was_made_for_a_fault_comes_before_what_answers_many(code, first):
+    assert next(r.name for r in by_promise() if code in r.treats) == first
 
 
 def test_no_verification_without_better_samples(tmp_path):
@@ -163,7 +212,48 @@ def test_arms_are_shortened_to_fit_the_budget(tmp_path):
     answer = by_remedy(control, result(0.2, ["OBJ01"], seed=3), {"a": result(0.8, seed=1)})
     _, engine = treating(tmp_path, answer, Budget(share=1.5, floor=0.0))
     steps = {task.name: task.spec.steps for task in engine.asked}
-    assert steps == {"control": None, "round1-0": 500, "placebo": 500, "control-short": 500}
+    assert steps == {"control": None, "round1-0": 500, "control-500": 500, "placebo-500": 500}
+
+
+def two_causes(seconds):
+    """A script whose second cause is seen when the first is repaired, and how its arms end."""
+    control = result(0.1, ["WIR02"], [plan("a", "WIR02")], seconds=seconds)
+    treated = {"a": result(0.4, ["OBJ01"], [plan("b", "OBJ01")], seed=1), "b": result(0.9, seed=2)}
+    return control, treated
+
+
+def test_a_shorter_round_has_a_placebo_and_a_control_of_its_own(tmp_path):
+    """The whole placebo ends at 0.11, the short one at 0.85: it shows what 200 steps from other seeds may do."""
+    control, treated = two_causes(10.0)
+
+    def answer(task):
+        if task.spec.steps is None:
+            return by_remedy(control, result(0.11, ["WIR02"], seed=3), treated)(task)
+        short = {"control": result(0.1, ["WIR02"], seed=4), "placebo": result(0.85, ["WIR02"], seed=5)}
+        return short.get(task.name.split("-")[0], treated["b"])
+
+    trial, engine = treating(tmp_path, answer, Budget(share=2.6, floor=0.0))
+    steps = [(task.name, task.spec.steps) for task in engine.asked]
+    assert steps[:3] == [("control", None), ("round1-0", None), ("placebo", None)]
+    assert steps[3:] == [("round2-0", 200), ("control-200", 200), ("placebo-200", 200)]
+    assert [t.verified for t in trial.taken] == [True, False]
+
+
+def test_a_length_with_control_and_placebo_is_used_again(tmp_path):
+    """The first of two arms is proven, but leaves something; what is left pays for one arm, not for three."""
+    control, treated = two_causes(10.0)
+    control["proposals"].append(plan("c", "WIR02"))
+    treated["c"] = {**control, "proposals": []}
+
+    def answer(task):
+        found = by_remedy(control, control, treated)(task)
+        return found if task.spec.steps is None else {**found, "seconds": task.spec.steps / 100 * 0.75}
+
+    trial, engine = treating(tmp_path, answer, Budget(share=1.2, floor=0.0))
+    assert [t.name for t in engine.asked] == [
+        "control", "round1-0", "control-300", "placebo-300", "round1-1", "round2-0",
+    ]  # fmt: skip
+    assert [t.share for t in trial.taken] == pytest.approx([0.3, 0.3])
 
 
 def test_a_budget_that_gives_nothing_is_said(tmp_path):

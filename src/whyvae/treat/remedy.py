@@ -103,9 +103,15 @@ def all_remedies() -> dict[str, type[Remedy]]:
     return found
 
 
+def by_promise() -> list[type[Remedy]]:
+    """What changes least first; of equals what answers the fewest faults: it was made for the one at hand."""
+    safest: tuple[Safety, ...] = ("certain", "retrain", "architecture")
+    return sorted(all_remedies().values(), key=lambda r: (safest.index(r.safety), len(r.treats), r.name))
+
+
 def proposals(case: Case) -> list[Treatment]:
-    """What to try against the first cause of a case, by remedies in the order of their names, each one's best first."""
+    """What to try against the first cause of a case, most promising first: trials stop at the first that is enough."""
     cause = case.first_cause
     if cause is None:
         return []
-    return [t for r in all_remedies().values() if cause.code in r.treats for t in r.proposals(case, cause.code)]
+    return [t for r in by_promise() if cause.code in r.treats for t in r.proposals(case, cause.code)]

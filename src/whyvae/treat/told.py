@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whyvae.treat.effect import Effect
-from whyvae.treat.trial import SHOWING, Trial, Tried, serious
+from whyvae.treat.tried import SHOWING, Trial, Tried, serious
 
 JSON = dict[str, Any]
 LIKENESS = "likeness of samples to the data (1: as real examples, 0: as their mean repeated)"
