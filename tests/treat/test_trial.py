@@ -191,6 +191,13 @@ def test_an_injection_is_not_acquitted_of_what_it_is_to_cure(tmp_path, code, ign
     assert next(t.spec.ignore for t in engine.asked if t.name == "round1-0") == ignored
 
 
+@pytest.mark.parametrize(("code", "ignored"), [("OBJ01", ("TRN03", "OBJ07")), ("TRN03", ("OBJ07",))])
+def test_a_shortened_arm_is_not_told_that_it_was_too_short(tmp_path, code, ignored):
+    control = result(0.1, [code], [plan("a", code, sources={"/t.py": "a"}, injectable=False)])
+    _, engine = treating(tmp_path, by_remedy(control, control, {"a": result(0.9)}), Budget(share=1.5, floor=0.0))
+    assert {t.name: t.spec.ignore for t in engine.asked}["round1-0"] == ignored
+
+
 def test_there_are_three_rounds_and_not_more(tmp_path):
     endless = result(0.5, ["OBJ01", "CAP01"], [plan("a", "OBJ01")])
     control = replace_codes(endless, ["OBJ01"])

@@ -112,11 +112,11 @@ def _examined(spec: Spec, subject: Any, bench: Any) -> JSON:
 
     examination = examine(subject, spec.select, spec.ignore, bench=bench)
     case = Case(Path(spec.script), list(spec.args), subject, bench, examination, dict(spec.sources))
-    found = [_planned(case, treatment) for treatment in proposals(case)]
+    found = [planned(case, treatment) for treatment in proposals(case)]
     return {"record": examination.to_dict(), "proposals": found}
 
 
-def _planned(case: Any, treatment: Treatment) -> JSON:
+def planned(case: Any, treatment: Treatment) -> JSON:
     """A treatment with its source form, where it has one."""
     from whyvae.treat.injector import Injector
     from whyvae.treat.remedy import all_remedies

@@ -142,7 +142,7 @@ def _said(trial: JSON) -> Text:
     if trial["failed"]:
         return Text(f"failed: {trial['failed']}", "red")
     if trial["verified"]:
-        return Text("verified", "green")
+        return Text("verified" if trial["share"] == 1 else f"verified, trained {trial['share']:.0%} as long", "green")
     return Text("cured, effect not sure" if trial["cured"] else "did not help", "yellow")
 
 
