@@ -38,8 +38,9 @@ def affordable(left: float, arms: int, known: Iterable[Length], steps: int, *, c
     """The longest training that `left`, in whole trainings, pays for in all `arms`; None where none is worth it.
 
     Arms are compared with the untreated script trained as long, from its own seeds (the whole training is known from the
-    start) and from others: that costs as well, except at lengths already `known`. `steps`: of the whole training.
-    `compared`: False where nothing but a finding counts.
+    start) and from others: that costs as well, except at lengths already `known`. Of a new length one arm more is left
+    room for: of a later round, which can then use that length again. `steps`: of the whole training. `compared`: False
+    where nothing but a finding counts.
     """
     known = list(known)
     if left >= arms + (compared and WHOLE not in known):
@@ -47,5 +48,5 @@ def affordable(left: float, arms: int, known: Iterable[Length], steps: int, *, c
     for length in sorted(known, key=lambda length: -length.share):
         if left >= LATE * arms * length.share:
             return length
-    share = left / (arms + 2 * compared)
+    share = left / (arms + 2 * compared + 1)
     return Length(share, max(1, round(share * steps))) if share >= SHORTEST else None
