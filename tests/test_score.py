@@ -269,6 +269,19 @@ def test_fewer_generated_rows_are_compared_with_as_few_real_ones():
     assert found.coverage.null == pytest.approx(coverage, abs=0.03)
 
 
+@pytest.mark.parametrize("n", [20, 150, 400])
+def test_the_sliced_distance_alone_is_the_one_of_the_whole_score(n):
+    """From fewer rows than half the real ones, from as many, and from more."""
+    reference, fake = Reference(normal(600, 7)), 0.8 * normal(n, 7, seed=1)
+    whole, alone = Reference(normal(600, 7)).score(fake).sliced, reference.sliced(fake)
+    assert vars_of(alone) == pytest.approx(vars_of(whole), rel=1e-12)
+    assert vars_of(reference.score(fake).sliced) == vars_of(whole)
+
+
+def vars_of(measure):
+    return [measure.value, measure.null, measure.null_sd, measure.floor]
+
+
 def test_own_features():
     real, fake = normal(200, 3), normal(100, 3, 1) + torch.tensor([0, 0, 9.0])
     assert score(real, fake).kind() != "as real"

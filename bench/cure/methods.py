@@ -58,6 +58,7 @@ def fixed(script: Script, folder: Path, seed: int) -> tuple[Ledger, JSON]:
 
 def searched(script: Script, folder: Path, seed: int, limit: float) -> Ledger:
     """Optuna's TPE, until it reaches the limit."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     ledger = Ledger([])
     for number in range(TRIALS):

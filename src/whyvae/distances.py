@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
 NEIGHBOURS = 5  # as in Naeem et al. 2020
@@ -37,8 +40,12 @@ def sliced(a: Tensor, b: Tensor, directions: Tensor) -> float:
 
     A shift by m is |m|^2 / F.
     """
-    one, two = (a @ directions).sort(0).values, (b @ directions).sort(0).values
-    return float((one - two).square().mean())
+    return float(gap((a @ directions).sort(0).values, (b @ directions).sort(0).values))
+
+
+def gap(a: Tensor, b: Tensor) -> Tensor:
+    """The same of sorted projections [n, P]."""
+    return (a - b).square().mean()
 
 
 def polynomial(a: Tensor, b: Tensor) -> Tensor:
@@ -64,3 +71,31 @@ def off_diagonal(kernel: Tensor) -> float:
     """Mean over pairs of different rows."""
     n = kernel.shape[0]
     return float((kernel.sum() - kernel.trace()) / (n * (n - 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """What is compared with real rows: squared radii [n] and sorted projections [n, P]."""
+
+    radius: Tensor
+    projected: Tensor
+
+    @classmethod
+    def of(cls, squares: Tensor, projected: Tensor) -> Other:
+        return cls(nearest(squares), projected.sort(0).values)
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """n of the real rows, with what every comparison needs of them."""
+
+    rows: Tensor
+    radius: Tensor
+    projected: Tensor
+    spread: float
+
+    def compared(self, other: Other, across: Tensor, apart: Tensor, spread: float) -> Tensor:
+        """The six scores, from squared distances and kernel values [n, n] between these rows and the others."""
+        found = neighbourhoods(self.radius, other.radius, across)
+        distance = float(gap(self.projected, other.projected))
+        return torch.tensor([*found, distance, self.spread + spread - 2 * float(apart.mean())], dtype=torch.float64)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from whyvae.distances import nearest, neighbourhoods, off_diagonal, one_sided, polynomial, squared_distances
+from whyvae.distances import Half, Other, gap, nearest, off_diagonal, one_sided, polynomial, squared_distances
 from whyvae.features import Features, Scaled, features_for
 
 PROJECTIONS = 256
@@ -133,32 +134,63 @@ class Reference:
         raw = torch.randn(self._space.real.shape[1], PROJECTIONS, generator=generator, dtype=torch.float64)
         self._directions = raw / raw.norm(dim=0)
         self._orders = [torch.randperm(rows.shape[0], generator=generator) for _ in range(SPLITS)]
-        self._squares = squared_distances(self._space.real, self._space.real)
-        self._kernel = polynomial(self._texture.real, self._texture.real)
-        self._near_one = float(one_sided(self._squares, itself=True).quantile(0.01))
-        self._prepared: dict[int, tuple[list[_Half], Tensor]] = {}
+        self._projected = self._space.real @ self._directions
+        self._prepared: dict[int, tuple[list[Half], Tensor]] = {}
+        self._sorted: dict[int, tuple[list[Tensor], Tensor]] = {}
+
+    @cached_property
+    def _squares(self) -> Tensor:
+        return squared_distances(self._space.real, self._space.real)
+
+    @cached_property
+    def _kernel(self) -> Tensor:
+        return polynomial(self._texture.real, self._texture.real)
+
+    @cached_property
+    def _near_one(self) -> float:
+        return float(one_sided(self._squares, itself=True).quantile(0.01))
 
     @property
     def rows(self) -> int:
         """Rows on each side of a score: half the real ones."""
-        return self._squares.shape[0] // 2
+        return len(self._projected) // 2
 
     def score(self, fake: Tensor) -> Score:
         """See `score`. With fewer generated rows than half the real ones, as few real rows are used."""
-        _check("fake", fake, FEWEST)
-        if fake.shape[1:] != self._shape:
-            raise ValueError(f"fake: wanted rows of shape {list(self._shape)}, got {list(fake.shape[1:])}")
-        fake = _shuffled(fake, self.rows, self._seed)
+        fake = self._chosen(fake)
         n = fake.shape[0]
         halves, null = self._at(n)
         value = self._compared(fake, halves)
-        floors = (*[0.0] * 4, float(self._space.real.square().mean()), off_diagonal(self._kernel) - 1)
+        floors = (*[0.0] * 4, self._floor, off_diagonal(self._kernel) - 1)
         least = torch.tensor([0.5 / n] * 4 + [1e-12] * 2, dtype=torch.float64)  # what shares of n rows resolve
         found = (value.mean(0), null.mean(0), torch.maximum(null.std(0), least))
         near_one = one_sided(squared_distances(self._space(fake), self._space.real)) < self._near_one
         measures = [Measure(*f) for f in zip(*(f.tolist() for f in found), floors, strict=True)]
         precision, recall, density, coverage, distance, kernel = measures
         return Score(precision, recall, density, coverage, distance, kernel, float(near_one.double().mean()), n)
+
+    def sliced(self, fake: Tensor) -> Measure:
+        """That score alone: where it is all that is asked, a third of the work or less."""
+        fake = self._chosen(fake)
+        n = fake.shape[0]
+        if n not in self._sorted:
+            pairs = [[self._projected[o[i : i + n]].sort(0).values for i in (0, n)] for o in self._orders]
+            self._sorted[n] = [a for a, _ in pairs], torch.stack([gap(a, b) for a, b in pairs])
+        halves, null = self._sorted[n]
+        at = (self._space(fake) @ self._directions).sort(0).values
+        value = torch.stack([gap(half, at) for half in halves]).mean()
+        return Measure(float(value), float(null.mean()), max(float(null.std()), 1e-12), self._floor)
+
+    @property
+    def _floor(self) -> float:
+        """Of the sliced distance: that of the mean repeated."""
+        return float(self._space.real.square().mean())
+
+    def _chosen(self, fake: Tensor) -> Tensor:
+        _check("fake", fake, FEWEST)
+        if fake.shape[1:] != self._shape:
+            raise ValueError(f"fake: wanted rows of shape {list(self._shape)}, got {list(fake.shape[1:])}")
+        return _shuffled(fake, self.rows, self._seed)
 
     def plausible(self, fake: Tensor) -> Tensor:
         """For each row of `fake` [m, ...]: in how many halves of the real rows it lies in a real neighbourhood, [m].
@@ -170,60 +202,32 @@ class Reference:
         inside = torch.stack([(across[h.rows] <= h.radius[:, None]).any(0) for h in halves])
         return inside.double().mean(0)
 
-    def _at(self, n: int) -> tuple[list[_Half], Tensor]:
+    def _at(self, n: int) -> tuple[list[Half], Tensor]:
         if n not in self._prepared:
             self._prepared[n] = self._halves(n)
         return self._prepared[n]
 
-    def _compared(self, fake: Tensor, halves: list[_Half]) -> Tensor:
+    def _compared(self, fake: Tensor, halves: list[Half]) -> Tensor:
         """The six scores of `fake` against each half, [splits, 6]."""
         at = self._space(fake)
         across = squared_distances(self._space.real, at)
-        other = _Other.of(squared_distances(at, at), at @ self._directions)
+        other = Other.of(squared_distances(at, at), at @ self._directions)
         texture = at if self._texture is self._space else self._texture(fake)
         apart = polynomial(self._texture.real, texture)
         spread = off_diagonal(polynomial(texture, texture))
         return torch.stack([half.compared(other, across[half.rows], apart[half.rows], spread) for half in halves])
 
-    def _halves(self, n: int) -> tuple[list[_Half], Tensor]:
+    def _halves(self, n: int) -> tuple[list[Half], Tensor]:
         """Halves of n real rows, and what the other halves score against them, [splits, 6]."""
-        at, made, null = self._space.real @ self._directions, [], []
+        at, made, null = self._projected, [], []
         for order in self._orders:
             a, b = order[:n], order[n : 2 * n]
-            half = _Half(a, nearest(self._squares[a][:, a]), at[a].sort(0).values, off_diagonal(self._kernel[a][:, a]))
-            other = _Other.of(self._squares[b][:, b], at[b])
+            half = Half(a, nearest(self._squares[a][:, a]), at[a].sort(0).values, off_diagonal(self._kernel[a][:, a]))
+            other = Other.of(self._squares[b][:, b], at[b])
             spread = off_diagonal(self._kernel[b][:, b])
             null.append(half.compared(other, self._squares[a][:, b], self._kernel[a][:, b], spread))
             made.append(half)
         return made, torch.stack(null)
-
-
-@dataclass(frozen=True, slots=True)
-class _Other:
-    """What is compared with real rows: squared radii [n] and sorted projections [n, P]."""
-
-    radius: Tensor
-    projected: Tensor
-
-    @classmethod
-    def of(cls, squares: Tensor, projected: Tensor) -> _Other:
-        return cls(nearest(squares), projected.sort(0).values)
-
-
-@dataclass(frozen=True, slots=True)
-class _Half:
-    """n of the real rows, with what every comparison needs of them."""
-
-    rows: Tensor
-    radius: Tensor
-    projected: Tensor
-    spread: float
-
-    def compared(self, other: _Other, across: Tensor, apart: Tensor, spread: float) -> Tensor:
-        """The six scores, from squared distances and kernel values [n, n] between these rows and the others."""
-        found = neighbourhoods(self.radius, other.radius, across)
-        distance = float((self.projected - other.projected).square().mean())
-        return torch.tensor([*found, distance, self.spread + spread - 2 * float(apart.mean())], dtype=torch.float64)
 
 
 def _shuffled(rows: Tensor, most: int, seed: int) -> Tensor:

@@ -73,7 +73,7 @@ def measured(subject: Any, bench: Bench) -> tuple[Outcome, Rows | None]:
 
 
 def _likenesses(reference: Reference, samples: Tensor) -> tuple[float, ...]:
-    return tuple(max(WORST, reference.score(part).sliced.share) for part in samples.tensor_split(CHUNKS))
+    return tuple(max(WORST, reference.sliced(part).share) for part in samples.tensor_split(CHUNKS))
 
 
 def _elbo(bench: Bench) -> float:
