@@ -78,7 +78,7 @@ def test_the_interval_of_the_median_comes_from_scripts():
 
 
 def test_the_page_names_what_it_left_out():
-    text = page([RUN, RUN | {"script": "fine", "broken": 0.9}], "how")
+    text = page([RUN, RUN | {"script": "fine", "broken": 0.9}], "how", "torch 2")
     assert "| s | 0 | OBJ01 | 0.850, 0.800 | 0.10 | 2.5 / 5.0 (3) | 10.0 (10) | > 3.0 (3) | 4.0, 2.0 |" in text
     assert "reaches the score: fine (seed 0)" in text
 
