@@ -1,6 +1,6 @@
 """Runs `whyvae fix` on every broken script of a corpus, and says how many end cured, and at what cost.
 
-    python -m bench.cures [--folder FOLDER | --bank FOLDER] [--only REGEX] [--first N] [--jobs 1] [--out cures.json]
+    python -m bench.cures [--folder FOLDER | --bank FOLDER [--part exam|development]] [--only REGEX] [--first N] [--jobs 1] [--out cures.json]
 
 FOLDER holds scripts and a manifest.json as for bench/corpus.py; --bank takes the script patients of the bank, whose data are
 made in that folder. Printed in the end: verified cures and patches that leave a healthy script, of all broken scripts and of
@@ -126,18 +126,23 @@ def from_manifest(folder: Path) -> list[JSON]:
     return [{"path": str(folder / e["path"]), "name": Path(e["path"]).stem, "expect": e["expect"]} for e in known]
 
 
-def from_bank(folder: Path) -> list[JSON]:
+def from_bank(folder: Path, part: str = "") -> list[JSON]:
     from bench.bank.patient import data_file, script_of
     from bench.bank.plan import ROUNDS, plan
 
     (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "scripts").mkdir(exist_ok=True)
     found = []
-    for spec in (s for s in plan(ROUNDS) if s.form == "script"):
+    chosen = [s for s in plan(ROUNDS) if s.form == "script" and (not part or s.exam == (part == "exam"))]
+    for spec in chosen:
         path = folder / "scripts" / f"patient_{spec.id.replace('-', '_')}.py"
         path.write_text(script_of(spec, data_file(spec, folder / "data")).text)
         found.append(
-            {"path": str(path), "name": f"{spec.id} {spec.base.family}", "expect": (spec.codes or ["healthy"])[0]}
+            {
+                "path": str(path),
+                "name": f"{spec.id} {'+'.join(f for f, _ in spec.faults)} {spec.base.family}",
+                "expect": (spec.codes or ["healthy"])[0],
+            }
         )
     return found
 
@@ -146,12 +151,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=SCRIPTS)
     parser.add_argument("--bank", type=Path)
+    parser.add_argument("--part", choices=("exam", "development"), default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--first", type=int)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    entries = from_bank(options.bank.resolve()) if options.bank else from_manifest(options.folder.resolve())
+    entries = (
+        from_bank(options.bank.resolve(), options.part) if options.bank else from_manifest(options.folder.resolve())
+    )
     chosen = [e for e in entries if re.search(options.only, f"{e['path']} {e['expect']}")][: options.first]
     results = []
     with ThreadPoolExecutor(options.jobs) as pool:

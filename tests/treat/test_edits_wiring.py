@@ -43,11 +43,56 @@ def test_a_module_that_was_left_out_is_added(tmp_path):
     text = broken(DISTRIBUTIONS, "[*encoder.parameters(), *decoder.parameters()]", "encoder.parameters()")
     text = broken(text, "    train(Encoder(), decoder := nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30)), data, weight=1.0)",
                   "    decoder = nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30))\n    train(Encoder(), decoder, data)")  # fmt: skip
-    with pytest.raises(
-        NoEdit
-    ) as no:  # `decoder` is a parameter where the optimiser is made: its class is not known there
-        edited(tmp_path, text, "optimize_all")
-    compile(no.value.snippet, "snippet", "exec")
+    assert mended(tmp_path, text, "optimize_all")[1] == [
+        "optimizer = optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)"
+    ]
+
+
+@pytest.mark.parametrize(("given", "listed"), [
+    ("[*self.model.encoder.parameters(), *self.model.decoder.parameters()]", "self.model.parameters()"),
+    ("list(self.model.encoder.parameters()) + list(self.model.mu.parameters())", "self.model.parameters()"),
+    ("self.model.decoder.parameters()", "self.model.parameters()"),
+])  # fmt: skip
+def test_parts_become_the_whole_model(tmp_path, given, listed):
+    text = broken(TRAINER, "self.model.parameters()", given)
+    (line,) = mended(tmp_path, text, "optimize_all")[1]
+    assert f"({listed}, " in line
+
+
+def test_a_list_with_a_name_is_what_is_changed(tmp_path):
+    text = broken(
+        TRAINER, "        self.opt = ", "        weights = list(self.model.encoder.parameters())\n        self.opt = "
+    )
+    text = broken(text, "(self.model.parameters(), ", "(weights, ")
+    assert mended(tmp_path, text, "optimize_all")[1] == ["weights = [*self.model.parameters()]"]
+
+
+MIXING = "z = z.cumsum(0)"
+
+
+def test_the_step_at_which_rows_mix_is_left_out(tmp_path):
+    text = broken(
+        TRAINER, "        z = self.draw(mu, logvar)\n", f"        z = self.draw(mu, logvar)\n        {MIXING}\n"
+    )
+    gone, came = mended(tmp_path, text, "rows_apart", way="without")
+    assert (gone, came) == ([MIXING], [])
+
+
+def test_a_softmax_along_the_batch_turns_to_the_features(tmp_path):
+    text = broken(TRAINER, "        h = self.encoder(x)\n", "        h = 32 * torch.softmax(self.encoder(x), dim=0)\n")
+    assert mended(tmp_path, text, "rows_apart", way="axis")[1] == ["h = 32 * torch.softmax(self.encoder(x), dim=-1)"]
+
+
+def test_a_recurrent_layer_gets_batch_first(tmp_path):
+    text = broken(
+        TRAINER,
+        "nn.Sequential(nn.Linear(20, cfg.hidden), nn.ReLU())\n        self.mu",
+        "nn.GRU(4, cfg.hidden)\n        self.mu",
+    )
+    text = broken(text, "h = self.encoder(x)", "h = self.encoder(x.view(-1, 5, 4))[0][:, -1]")
+    assert mended(tmp_path, text, "rows_apart", way="axis")[1] == [
+        "self.encoder = nn.GRU(4, cfg.hidden, batch_first=True)"
+    ]
 
 
 def test_layers_in_a_plain_list_are_registered(tmp_path):

@@ -192,7 +192,7 @@ class Watcher:
             return self.failures < MOST_FAILURES
         if self.ratio is not None:
             return self.count >= self.ratio * self.steps[-1].index and self.failures < MOST_FAILURES
-        far = len(self.steps) >= MOST_STEPS and self.count >= AGAIN * self.steps[-1].index
+        far = self.count >= AGAIN * self.steps[-1].index
         return (far or time.perf_counter() > self._due_at) and self.failures < MOST_FAILURES
 
     @property

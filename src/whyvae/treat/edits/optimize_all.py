@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.literals import bindings
+from whyvae.treat.optimisers import KNOWN
 from whyvae.treat.program import called_at, calls, receiver
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, dotted, elements
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whyvae.treat.case import Case
+    from whyvae.watch.tape import Op
 
 SNIPPET = "optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)\n"
 
@@ -26,7 +29,7 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     stepped = {key for optimizer in case.subject.optimizers for key in optimizer.parameters}
     if all(id(s.value) in stepped for s in case.subject.tape.slots if s.trainable):
         raise NoEdit("every parameter is stepped already", SNIPPET)
-    for way in (_registered, _stepped, _added, _whole):
+    for way in (_registered, _stepped, _listed):
         if way(sites):
             return sites.result()
     raise NoEdit("the module whose parameters are left out was not found", SNIPPET)
@@ -77,50 +80,109 @@ def _optimisers(source: Source) -> Iterator[str]:
 
 
 def _is_optimiser(call: cst.Call) -> bool:
-    name = dotted(call.func)
-    known = {"Adam", "AdamW", "SGD", "RMSprop", "Adamax", "NAdam", "RAdam", "Adagrad", "LBFGS", "Adadelta"}
-    return name.split(".")[-1] in known and bool(call.args)
+    return dotted(call.func).split(".")[-1] in KNOWN and bool(call.args)
 
 
-def _added(sites: Sites) -> bool:
-    """`optimizer.add_param_group(...)` behind the line that makes it, for each module that was left out."""
+def _listed(sites: Sites) -> bool:
+    """What the optimiser is given: whole modules where it had some of their parts, and those it had not at all.
+
+    `Adam([*net.encoder.parameters(), *net.mu.parameters()])` -> `Adam(net.parameters())`.
+    """
     source = sites.script()
-    made = [a for a in source.nodes(cst.Assign) if isinstance(a.value, cst.Call) and _is_optimiser(a.value)]
-    missing = _missing(sites, source, made[0]) if len(made) == 1 else []
-    for name in missing:
-        source.insert_after(
-            made[0], f'{dotted(made[0].targets[0].target)}.add_param_group({{"params": {name}.parameters()}})'
-        )
-    return bool(missing)
-
-
-def _whole(sites: Sites) -> bool:
-    """`self.model.encoder.parameters()` -> `self.model.parameters()`, where the rest of that model is left out."""
-    source = sites.script()
-    made = [c for c in source.nodes(cst.Call) if _is_optimiser(c)]
-    given = made[0].args[0].value if len(made) == 1 else None
-    if not isinstance(given, cst.Call) or not dotted(given.func).endswith(".parameters") or given.args:
+    makers = [c for c in source.nodes(cst.Call) if _is_optimiser(c)]
+    if len(makers) != 1:
         return False
-    owner = receiver(given)
-    if not isinstance(owner, cst.Attribute) or dotted(owner.value) in {"", "self"}:
+    maker = makers[0]
+    given = _written(source, maker.args[0].value)
+    owners = list(dict.fromkeys(dotted(receiver(c)) for c in calls(source, "parameters", given)))
+    missing = _missing(sites, source, maker)
+    if not missing or not owners or not all(owners):
         return False
-    source.replace(owner, dotted(owner.value))
+    if any(True for _ in source.nodes(cst.Dict, given)):  # groups with settings of their own stay as they are
+        return _added(source, maker, [m for m in missing if m not in owners])
+    wider = [min((m for m in missing if _below(o, m)), key=len, default=o) for o in owners]
+    every = list(dict.fromkeys([*wider, *missing]))
+    every = [m for m in every if not any(_below(m, other) for other in every if other != m)]
+    alone = len(every) == 1 and given is maker.args[0].value  # a named list may be read again: no generator
+    listed = f"{every[0]}.parameters()" if alone else f"[{', '.join(f'*{m}.parameters()' for m in every)}]"
+    source.replace(given, listed)
     return True
 
 
-def _missing(sites: Sites, source: Source, made: cst.Assign) -> list[str]:
-    """Names of modules that hold parameters the optimiser lacks, in scope where it is made."""
+def _written(source: Source, given: cst.CSTNode) -> cst.CSTNode:
+    """The list itself, where the optimiser is given a name for it."""
+    found = list(bindings(source, given)) if isinstance(given, cst.Name | cst.Attribute) else []
+    return found[0] if len(found) == 1 else given
+
+
+def _below(name: str, other: str) -> bool:
+    """Is it that module, or a part of it?"""
+    return name == other or name.startswith(f"{other}.")
+
+
+def _added(source: Source, maker: cst.Call, missing: list[str]) -> bool:
+    """`optimizer.add_param_group(...)` behind the line that makes it, for each module that was left out."""
+    assign = source.parent(maker)
+    if not isinstance(assign, cst.Assign):
+        return False
+    name = dotted(assign.targets[0].target)
+    for module in missing:
+        source.insert_after(assign, f'{name}.add_param_group({{"params": {module}.parameters()}})')
+    return bool(missing)
+
+
+def _missing(sites: Sites, source: Source, maker: cst.Call) -> list[str]:
+    """Modules that hold parameters nobody steps, by names that are known where the optimiser is made."""
     subject = sites.subject
     stepped = {key for optimizer in subject.optimizers for key in optimizer.parameters}
-    slots = [s for s in subject.tape.slots if s.trainable and id(s.value) in subject.names]
-    left = {subject.names[id(s.value)].module for s in slots if id(s.value) not in stepped}
-    right = {subject.names[id(s.value)].module for s in slots if id(s.value) in stepped}
-    scope, found = source.enclosing(made, cst.FunctionDef), []
-    for assign in source.nodes(cst.Assign):
-        if source.enclosing(assign, cst.FunctionDef) is not scope or source.line(assign) >= source.line(made):
+    slots = subject.tape.slots
+    left = {s.index for s in slots if s.trainable and id(s.value) not in stepped}
+    found: list[str] = []
+    for op in subject.tape.ops:
+        if left.isdisjoint(op.reads):
             continue
-        for target, value in zip(elements(assign.targets[0].target), elements(assign.value), strict=False):
-            kind = dotted(value.func).split(".")[-1] if isinstance(value, cst.Call) else ""
-            if kind in left - right and dotted(target):
-                found.append(dotted(target))
-    return found
+        names = [
+            name for depth in reversed(range(len(op.frames))) if (name := _module(sites, source, maker, op, depth))
+        ]
+        if not names:
+            return []  # a module without a name there: no edit would give all
+        found.append(names[0])
+    return list(dict.fromkeys(found))
+
+
+def _module(sites: Sites, source: Source, maker: cst.Call, op: Op, depth: int) -> str:
+    """`decoder` of `decoder(z)`, `net` of `net(x)` or `net.decode(z)`, if it is known beside the optimiser; else ""."""
+    spot = sites.of(op, depth)
+    if spot is None or spot.source is not source or not isinstance(spot.node, cst.Call):
+        return ""
+    name = dotted(spot.node.func)
+    own = [f for f in source.nodes(cst.FunctionDef) if f.name.value == name.rpartition(".")[2]]
+    if own:  # a function of the user's, or a method: of the module it is called on
+        name = name.rpartition(".")[0] if all(_of_module(source, f) for f in own) else ""
+    return name if name not in {"", "self", "F", "torch"} and _known(source, spot.node, maker, name) else ""
+
+
+def _of_module(source: Source, function: cst.CSTNode) -> bool:
+    owner = source.enclosing(function, cst.ClassDef)
+    return owner is not None and any("Module" in dotted(base.value) for base in owner.bases)
+
+
+def _known(source: Source, here: cst.CSTNode, maker: cst.CSTNode, name: str) -> bool:
+    """Does a name mean the same beside the optimiser? It is an attribute of the same class, or assigned in that scope."""
+    root = name.partition(".")[0]
+    if root == "self":
+        owner = source.enclosing(here, cst.ClassDef)
+        return owner is not None and owner is source.enclosing(maker, cst.ClassDef)
+    scope = source.enclosing(maker, cst.FunctionDef)
+    assigned = {
+        dotted(t) for a in source.nodes((cst.Assign, cst.AnnAssign)) if source.enclosing(a, cst.FunctionDef) in {scope, None}
+        for t in _targets(a)
+    }  # fmt: skip
+    parameters = {p.name.value for p in scope.params.params} if scope is not None else set()
+    return root in assigned | parameters
+
+
+def _targets(assign: cst.Assign | cst.AnnAssign) -> list[cst.CSTNode]:
+    if isinstance(assign, cst.AnnAssign):
+        return [assign.target]
+    return [e for target in assign.targets for e in elements(target.target)]

@@ -1,0 +1,104 @@
+"""The function at which examples mix gets the axis of features, its layer `batch_first=True`, or it is left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.probes.rows import RowMixing
+from whyvae.treat.program import built, called
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot, dotted, number
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+    from whyvae.treat.source import Source
+    from whyvae.watch.tape import Op
+
+SNIPPET = "h = torch.softmax(h, dim=-1)  # along the features; recurrent and attention layers: batch_first=True\n"
+BATCH_FIRST = {"RNN", "GRU", "LSTM", "MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer", "Transformer"}  # fmt: skip
+# Functions that keep the shape they are given: the axis alone can be another. Position of the axis behind the tensor.
+ALONG = {
+    "softmax": 0, "log_softmax": 0, "cumsum": 0, "cumprod": 0, "flip": 0, "sort": 0, "softmin": 0, "normalize": 1,
+    "logcumsumexp": 0,
+}  # fmt: skip
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    """`settings["way"]`: "axis" or "without"."""
+    sites = Sites(case)
+    rows = case.get(RowMixing)
+    where = rows.at if rows is not None else None
+    if rows is None or where is None:
+        raise NoEdit("the line at which examples mix is not known", SNIPPET)
+    ops = [
+        op for op in case.subject.tape.ops
+        if op.place and (op.place.file, op.place.line) == (where.file, where.line) and op.name.strip("_") == rows.op
+    ]  # fmt: skip
+    done = [_along(sites, op) if settings["way"] == "axis" else _without(sites, op) for op in ops[:1]]
+    if not any(done):
+        raise NoEdit("how examples mix there has no safe edit", SNIPPET, f"{where.file}:{where.line}")
+    return sites.result()
+
+
+def _along(sites: Sites, op: Op) -> bool:
+    return _batch_first(sites, op) or _other_axis(sites, op)
+
+
+def _batch_first(sites: Sites, op: Op) -> bool:
+    """`nn.GRU(8, 32)` -> `nn.GRU(8, 32, batch_first=True)`, where the data has its examples first."""
+    spot = called(sites, op)
+    maker = built(spot) if spot is not None else None
+    if maker is None or not isinstance(maker.node, cst.Call) or not maker.node.args:
+        return False
+    names = {a.keyword.value: a for a in maker.node.args if a.keyword is not None}
+    if dotted(maker.node.func).split(".")[-1] not in BATCH_FIRST:
+        return False
+    if "batch_first" in names:
+        maker.source.replace(names["batch_first"].value, "True")
+        return maker.source.code(names["batch_first"].value) == "False"
+    last = maker.node.args[-1]
+    maker.source.cut(last, last, ", batch_first=True")
+    return True
+
+
+def _other_axis(sites: Sites, op: Op) -> bool:
+    """`softmax(h, dim=0)` -> `softmax(h, dim=-1)`; of a layer, where it is made: `nn.Softmax(dim=0)`."""
+    spot = sites.of(op)
+    name = op.name.strip("_").removesuffix("_")
+    if spot is None or name not in ALONG or not isinstance(spot.node, cst.Call):
+        return False
+    layer = built(Spot(spot.source, spot.node.func))
+    own = isinstance(spot.node.func, cst.Attribute) and not dotted(spot.node.func).startswith(("torch.", "F.", "nn."))
+    for place, at in ((spot, ALONG[name] + (0 if own else 1)), *([(layer, 0)] if layer is not None else [])):
+        assert isinstance(place.node, cst.Call)  # noqa: S101 - a layer is made by a call
+        for i, argument in enumerate(place.node.args):
+            keyword = argument.keyword.value if argument.keyword is not None else ""
+            if (keyword in {"dim", "axis"} or (not keyword and i == at)) and number(argument.value) == 0:
+                place.source.replace(argument.value, "-1")
+                return True
+    return False
+
+
+def _without(sites: Sites, op: Op) -> bool:
+    """`z = z - z.mean(0)` goes: what it changes was there before it. Looked for outwards, from the function to its callers."""
+    for depth in range(len(op.frames)):
+        spot = sites.of(op, depth)
+        statement = spot.source.statement(spot.node) if spot is not None else None
+        if spot is not None and statement is not None and _changes_its_own(spot.source, statement):
+            spot.source.remove(statement)
+            return True
+    return False
+
+
+def _changes_its_own(source: Source, statement: cst.CSTNode) -> bool:
+    small = list(source.nodes((cst.Assign, cst.AugAssign), statement))
+    if len(small) != 1:
+        return False
+    if isinstance(small[0], cst.AugAssign):
+        return True
+    names = [dotted(t.target) for t in small[0].targets]
+    return len(names) == 1 and bool(names[0]) and any(
+        dotted(n) == names[0] for n in source.nodes((cst.Name, cst.Attribute), small[0].value)
+    )  # fmt: skip
