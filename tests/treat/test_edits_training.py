@@ -38,6 +38,34 @@ def test_three_times_as_long(tmp_path, patient, expected):
     assert came(tmp_path, patient, "longer", times=3) == [expected]
 
 
+def test_a_computed_number_of_epochs_is_multiplied(tmp_path):
+    text = broken(FUNCTIONS, "range(40)", "range(max(1, len(table) // 5))")
+    assert came(tmp_path, text, "longer", times=3) == ["for step in range(3 * max(1, len(table) // 5)):"]
+    assert came(tmp_path, text, "longer", times=0.3) == ["for step in range(int(0.3 * max(1, len(table) // 5))):"]
+
+
+def test_examples_with_nan_are_left_out(tmp_path):
+    text = broken(
+        FUNCTIONS,
+        "\n\n\ndef layer",
+        "\ntable[3, 2] = float('nan')\ntrain, test = table[:150], table[150:]\n\n\ndef layer",
+    )
+    text = broken(text, "x = table[torch.randint(200, (50,))]", "x = train[torch.randint(len(train), (50,))]")
+    assert came(tmp_path, text, "finite_data", way="left out") == [
+        "train = train[train.isfinite().flatten(1).all(1)]", "test = test[test.isfinite().flatten(1).all(1)]",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "line"), [
+    ("momentum", "nn.Linear(20, cfg.hidden), nn.BatchNorm1d(cfg.hidden, momentum=0.1), nn.ReLU()"),
+    ("own", "nn.Linear(20, cfg.hidden), nn.LayerNorm(cfg.hidden), nn.ReLU()"),
+])  # fmt: skip
+def test_batch_norm_that_forgets_or_remembers_too_much(tmp_path, way, line):
+    stale = "nn.Linear(20, cfg.hidden), nn.BatchNorm1d(cfg.hidden, momentum=1e-4), nn.ReLU()"
+    text = broken(TRAINER, "nn.Linear(20, cfg.hidden), nn.ReLU()", stale)
+    assert came(tmp_path, text, "batch_statistics", way=way) == [f"self.encoder = nn.Sequential({line})"]
+
+
 def test_clipping_stands_before_the_step(tmp_path):
     new = edited(tmp_path, TRAINER, "clip_gradients", norm=10.0)
     before = new[: new.index("self.opt.step()")].rstrip().splitlines()[-1]
@@ -106,7 +134,9 @@ def test_the_sigmoid_of_training(tmp_path):
 
 def test_spread_of_zero(tmp_path):
     text = broken(FUNCTIONS, "D)\n\n\ndef layer", "D)\ntable = (table - table.mean(0)) / table.std(0)\n\n\ndef layer")
-    assert came(tmp_path, text, "finite_data") == ["table = (table - table.mean(0)) / (table.std(0) + 1e-6)"]
+    assert came(tmp_path, text, "finite_data", way="made") == [
+        "table = (table - table.mean(0)) / (table.std(0) + 1e-6)"
+    ]
 
 
 def test_leaky_units(tmp_path):

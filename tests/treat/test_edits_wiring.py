@@ -212,3 +212,29 @@ def test_logarithms_of_the_output_are_guarded(tmp_path):
     assert mended(tmp_path, text, "guarded_log")[1] == [
         "rec = -(x * recon.clamp_min(1e-6).log() + (1 - x) * torch.log((1 - recon).clamp_min(1e-6))).sum(dim=1).mean()"
     ]
+
+
+def test_the_example_is_not_shown_to_the_decoder(tmp_path):
+    text = broken(
+        TRAINER, "return self.decoder(z), mu, logvar", "return self.decoder(torch.cat([z, h], 1)), mu, logvar"
+    )
+    text = broken(text, "nn.Linear(cfg.latents, cfg.hidden)", "nn.Linear(cfg.latents + cfg.hidden, cfg.hidden)")
+    text = broken(text, "torch.randn(9, 4)", "torch.randn(9, 36)")
+    new = edited(tmp_path, text, "z_alone")
+    assert "self.decoder(torch.cat([z, torch.zeros_like(h)], 1))" in new
+
+
+def test_a_sum_with_hidden_values_loses_them(tmp_path):
+    text = broken(TRAINER, "return self.decoder(z), mu, logvar", "return self.decoder(z + h[:, :4]), mu, logvar")
+    assert "self.decoder(z + torch.zeros_like(h[:, :4]))" in edited(tmp_path, text, "z_alone")
+
+
+def test_noise_comes_where_z_is_made_without(tmp_path):
+    text = broken(FUNCTIONS, "decode(m + torch.exp(s) * torch.randn(m.shape))", "decode(m + 0 * s)")
+    new = edited(tmp_path, text, "sample_in_training")
+    assert "decode(m + torch.exp(s) * torch.randn_like(m))" in new
+
+
+def test_gradients_cleared_seldom(tmp_path):
+    text = broken(FUNCTIONS, "    opt.zero_grad()\n", "    if step % 50 == 0:\n        opt.zero_grad()\n")
+    assert edited(tmp_path, text, "zero_grad").count("opt.zero_grad()") == 2

@@ -68,7 +68,7 @@ class _Arms:
         self.feeds = (subject.train or [{}])[-MOST_FEEDS:]
         likelihood = audited_likelihood(subject)
         self.family = likelihood.family if likelihood is not None else "unknown"
-        self.shown = _shown(subject)
+        self.shown = shown(subject)
         made = subject.deps.descendants(self.shown)
         self.beside = [{s: v for s, v in feed.items() if s not in made} for feed in self.feeds]  # labels and the like
 
@@ -152,7 +152,7 @@ class _Arms:
         return False
 
 
-def _shown(subject: Any) -> tuple[int, ...]:
+def shown(subject: Any) -> tuple[int, ...]:
     """What of a step's data may hold the examples themselves: the encoder's data, the target, shifted copies of either."""
     lineage = subject.lineage
     found = [lineage.data]
@@ -245,7 +245,7 @@ def _heavy(subject: Any, objective: Objective) -> bool:
 def _joins(subject: Any, latents: tuple[int, ...]) -> Where | None:
     """The first function, on the way to the output, of both something z makes and something the data make beside z."""
     deps, lineage = subject.deps, subject.lineage
-    beside, toward = set(_shown(subject)), deps.ancestors([lineage.output])
+    beside, toward = set(shown(subject)), deps.ancestors([lineage.output])
     behind = deps.descendants(latents)
     for op in subject.tape.ops:
         made = [s for s in (*op.outs, *op.writes) if s not in latents]

@@ -130,8 +130,8 @@ class Rows:
     fitted: Tensor
 
 
-def rows_of(subject: Any, times: int) -> Rows:
-    """What the generation of a model is judged by, in the shape of the data, [n, ...].
+def rows_of(subject: Any, times: int, *, blind: bool = False) -> Rows:
+    """What the generation of a model is judged by, in the shape of the data, [n, ...]. `blind`: see `decode`.
 
     Raises:
         CannotMeasure: too few examples were seen, or the decoder puts out values that are not finite.
@@ -143,7 +143,8 @@ def rows_of(subject: Any, times: int) -> Rows:
     count = times * (real.shape[0] // 2)
     draws = torch.randn(count, fit.shape[1], generator=generator, dtype=torch.float64)
     near = density(fit, unseen)
-    return Rows(real, _decoded(subject, draws, real), _decoded(subject, near.sample(count, generator), real))
+    made = (_decoded(subject, z, real, blind=blind) for z in (draws, near.sample(count, generator)))
+    return Rows(real, *made)
 
 
 def in_hole(near: Density, unseen: Tensor, draws: Tensor) -> Tensor:
@@ -174,8 +175,8 @@ def _reconstructed(subject: Any, feeds: Feeds, generator: torch.Generator) -> tu
     return targets[order].reshape(-1, *shape), _finite(outputs[order]).reshape(-1, *shape)
 
 
-def _decoded(subject: Any, z: Tensor, like: Tensor) -> Tensor:
-    return _finite(decode(subject, z)).reshape(-1, *like.shape[1:])
+def _decoded(subject: Any, z: Tensor, like: Tensor, *, blind: bool = False) -> Tensor:
+    return _finite(decode(subject, z, blind=blind)).reshape(-1, *like.shape[1:])
 
 
 def _distinct(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -239,13 +240,25 @@ def _finite(rows: Tensor) -> Tensor:
     return rows
 
 
-def decode(subject: Any, z: Tensor) -> Tensor:
-    """Outputs in data space [n, D] for latents [n, units], in evaluation mode; other inputs (labels) as recorded."""
+def _mean_example(subject: Any, feed: dict[int, Tensor]) -> dict[int, Tensor]:
+    data = [subject.lineage.data]
+    shown = subject.deps.ancestors(data) | subject.deps.descendants(data)
+    averaged = {
+        s: v.mean(0, keepdim=True).expand_as(v).clone() for s, v in feed.items() if s in shown and v.is_floating_point()
+    }
+    return {**feed, **averaged}
+
+
+def decode(subject: Any, z: Tensor, *, blind: bool = False) -> Tensor:
+    """Outputs in data space [n, D] for latents [n, units], in evaluation mode; other inputs (labels) as recorded.
+
+    `blind`: a decoder that is shown the example beside z is shown the mean example, since a new sample has none.
+    """
     lineage, replay = subject.lineage, subject.replay
     shape = subject.tape.slots[lineage.z].shape
     likelihood = audited_likelihood(subject)
     size, made = subject.batch, []
-    feeds = subject.train or [{}]
+    feeds = [_mean_example(subject, feed) if blind else feed for feed in subject.train or [{}]]
     if len(shape) > 2 and shape[0] != size and shape[1] == size:
         raise CannotMeasure("does not apply: several samples per example in one step")
     for i, start in enumerate(range(0, z.shape[0], size)):

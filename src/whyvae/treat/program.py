@@ -87,6 +87,39 @@ def data_root(sites: Sites) -> tuple[Spot, str]:
     raise NoEdit("the place where the training data is made was not found")
 
 
+def data_names(sites: Sites) -> tuple[cst.CSTNode, list[str]]:
+    """(The last statement that gives the training data a name before training, the names it assigns)."""
+    source = sites.script()
+    for spot in _data_names(sites):
+        found = _last_named(source, spot.node, 0) if spot.source is source else None
+        if found is not None:
+            return found
+    raise NoEdit("the training data has no name before training")
+
+
+def _last_named(source: Source, node: cst.CSTNode, depth: int) -> tuple[cst.CSTNode, list[str]] | None:
+    """Back from where the data is read, through loops, loaders and indices, to an assignment outside of any loop."""
+    if depth > DEEPEST:
+        return None
+    if isinstance(node, cst.Subscript):
+        return _last_named(source, node.value, depth + 1)
+    if isinstance(node, cst.Call):
+        passed = _passed_on(node)
+        inner = passed if passed is not None else node.args[0].value if _is_class(node) and node.args else None
+        return None if inner is None else _last_named(source, inner, depth + 1)
+    if not isinstance(node, cst.Name):
+        return None
+    for value in (*reversed(list(bindings(source, node))), *_iterated(source, node)):
+        statement = source.statement(value)
+        inside = isinstance(value, cst.Call) and (_passed_on(value) is not None or _is_class(value))
+        if isinstance(statement, cst.Assign) and not loops(source, statement) and not inside:
+            return statement, [dotted(e) for e in elements(statement.targets[0].target)]
+        found = _last_named(source, value, depth + 1)
+        if found is not None:
+            return found
+    return None
+
+
 def _data_names(sites: Sites) -> Iterator[Spot]:
     """What the data is called, in the outermost function first."""
     subject = sites.subject

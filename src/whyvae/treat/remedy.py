@@ -48,9 +48,12 @@ class Treatment:
 
 
 class Remedy(ABC):
-    """A change of one kind. `treats`: the codes of the findings it may answer."""
+    """A change of one kind. `treats`: the codes of the findings it may answer; `source_form`: the module of
+    `treat/edits/` that writes it, by default the one of its own name.
+    """
 
     name: ClassVar[str]
+    source_form: ClassVar[str] = ""
     treats: ClassVar[tuple[str, ...]]
     safety: ClassVar[Safety] = "retrain"
 
@@ -66,12 +69,12 @@ class Remedy(ABC):
 
     @classmethod
     def edit(cls, case: Case, settings: JSON) -> dict[str, str]:
-        """Path of each changed file -> its new text: what `treat/edits/` has under the remedy's name.
+        """Path of each changed file -> its new text: what `treat/edits/` has for the remedy.
 
         Raises:
             NoEdit: no safe edit is known for this source.
         """
-        module = f"whyvae.treat.edits.{cls.name}"
+        module = f"whyvae.treat.edits.{cls.source_form or cls.name}"
         if importlib.util.find_spec(module) is None:
             raise NoEdit("this remedy has no source form")
         try:

@@ -139,6 +139,9 @@ class Sites:
         for op in sorted(returned.values(), key=lambda op: -len(op.frames)):  # inner functions first
             for slot, name in (*self._returned(op), *self._handed(op)):
                 found.setdefault(op.frames[1].code, {}).setdefault(slot, name)
+        for op in self.subject.tape.ops:  # what a caller knows by now, though the function may never read it
+            for slot, name in self._passed(op):
+                found[op.frames[0].code].setdefault(slot, name)
         return found
 
     @cached_property

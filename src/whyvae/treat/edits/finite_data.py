@@ -1,4 +1,4 @@
-"""No NaN in the data: a spread of 0 is not divided by, the logarithm of 0 is not taken."""
+"""No NaN in the data: a spread of 0 is not divided by, the logarithm of 0 is not taken; or such examples are left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.program import backward, data_root
+from whyvae.treat.program import backward, data_names, data_root
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, dotted
 from whyvae.treat.source import Source
@@ -18,7 +18,11 @@ SNIPPET = "x = (x - x.mean(0)) / (x.std(0) + 1e-6)  # constant columns become 0,
 
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    """`settings["way"]`: "made" (where the numbers are made), "left out" (the examples, before training)."""
     sites = Sites(case)
+    if settings["way"] == "left out":
+        _left_out(sites)
+        return sites.result()
     root, _ = data_root(sites)
     source, end = root.source, backward(sites)
     last = source.line(end.node) if end.source is source else source.line(root.node)
@@ -29,6 +33,24 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     if not any(found):
         raise NoEdit("what makes numbers that are none was not found", SNIPPET, root.where)
     return sites.result()
+
+
+def _left_out(sites: Sites) -> None:
+    """`train = train[train.isfinite().flatten(1).all(1)]` behind the statement that gives the data its last name."""
+    statement, names = data_names(sites)
+    source = sites.script()
+    for name in names:
+        source.insert_after(statement, f"{name} = {name}[{_finite_rows(source, statement, name)}]")
+
+
+def _finite_rows(source: Source, statement: cst.CSTNode, name: str) -> str:
+    """In numpy's words where nothing of torch has touched the data by then."""
+    last = source.line(statement)
+    text = "".join(source.code(a.value) for a in source.nodes(cst.Assign) if source.line(a) <= last)
+    of_torch = any(word in text for word in ("torch.tensor(", "from_numpy(", "as_tensor(", "FloatTensor(", "torch."))
+    return (
+        f"{name}.isfinite().flatten(1).all(1)" if of_torch else f"np.isfinite({name}).reshape(len({name}), -1).all(1)"
+    )
 
 
 def _divides(source: Source, node: cst.CSTNode) -> bool:

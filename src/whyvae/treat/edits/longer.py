@@ -1,4 +1,4 @@
-"""More steps: the number of epochs, or of steps, times a factor."""
+"""More or fewer steps: the number of epochs, or of steps, times a factor."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     """`settings["times"]`: how many times as many."""
     sites, times = Sites(case), float(settings["times"])
     at = backward(sites)
-    counts = [c for loop in _around(at.source, at.node, 0) if (c := _count(at.source, loop)) is not None]
-    if not counts:
+    around = list(_around(at.source, at.node, 0))
+    around = list(_around(at.source, at.node, 0))
+    counts = [c for loop in around if (c := _count(at.source, loop)) is not None]
+    computed = [e for loop in around if (e := _counted(at.source, loop)) is not None]
+    if counts:
+        number_of, value = counts[-1]
+        number_of.source.replace(number_of.node, written(round(value * times), number_of.code))
+    elif computed:
+        end, whole = computed[-1], times == round(times)
+        end.source.scale(end.node, f"{times:g} * " if whole else f"int({times:g} * ", "" if whole else ")")
+    else:
         raise NoEdit("the number of epochs is not written down around the training", SNIPPET, at.where)
-    count, value = counts[-1]
-    count.source.replace(count.node, written(round(value * times), count.code))
     return sites.result()
 
 
@@ -45,16 +52,19 @@ def _around(source: Source, node: cst.CSTNode, depth: int) -> Iterator[cst.CSTNo
 
 def _count(source: Source, loop: cst.CSTNode) -> tuple[Spot, float] | None:
     """The literal that sets how often a loop runs."""
+    end = _counted(source, loop)
+    return None if end is None else _literal(source, end.node)
+
+
+def _counted(source: Source, loop: cst.CSTNode) -> Spot | None:
+    """The expression that sets how often a loop runs."""
     if isinstance(loop, cst.For):
         ranges = list(calls(source, "range", loop.iter)) if isinstance(loop.iter, cst.Call) else []
-        if not ranges or not ranges[0].args:
-            return None
-        args = ranges[0].args
-        if len(args) == 3:  # batches of a given size
-            return None
-        return _literal(source, args[-1].value)
+        args = ranges[0].args if ranges else ()
+        return Spot(source, args[-1].value) if args and len(args) < 3 else None
     if isinstance(loop, cst.While) and isinstance(loop.test, cst.Comparison):
-        return _literal(source, loop.test.comparisons[0].comparator)
+        test = loop.test.comparisons[0]
+        return Spot(source, test.comparator) if isinstance(test.operator, cst.LessThan | cst.LessThanEqual) else None
     return None
 
 

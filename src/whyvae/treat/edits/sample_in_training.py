@@ -10,8 +10,7 @@ from whyvae.treat.program import backward, calls, loops, receiver
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, dotted, elements
 from whyvae.treat.source import Source
-from whyvae.treat.terms import plain
-from whyvae.watch.tape import Op
+from whyvae.treat.terms import constant, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,24 +85,46 @@ def _modules(source: Source, node: cst.CSTNode) -> Iterator[str]:
 
 
 def _added(sites: Sites) -> bool:
-    """`decoder(z)` where z is mu -> `decoder(z + torch.exp(0.5 * logvar) * torch.randn_like(z))`."""
+    """Noise where z is made without: `z = mu + 0 * logvar` -> `z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)`;
+    where z is mu itself, in what the decoder is called with.
+    """
     subject = sites.subject
     lineage, deps, ops = subject.lineage, subject.deps, subject.tape.ops
     if lineage.posterior != "deterministic":
         return False
+    if (at := deps.producer.get(lineage.z)) is not None:
+        spot, names = sites.of(ops[at]), sites.names(ops[at])
+        spread = [t for s in names if (t := _spread(sites, s, names[s]))]
+        mu = [names[s] for s in ops[at].reads if s in names and not _spread(sites, s, names[s])]
+        if spot is not None and spread and mu and not deps.is_mixing(ops[at]):
+            spot.source.replace(spot.node, _noisy(mu[0], spread[0]))
+            return True
     for op in (ops[p] for p in deps.readers.get(lineage.z, [])):
         code, names = sites.operand(op, lineage.z), sites.names(op)
-        spread = [_spread(ops, s, names[s]) for s in names if s != lineage.z and s in lineage.heads]
-        found = [s for s in spread if s]
-        if code is not None and code.simple and found and deps.is_mixing(op):
-            code.source.replace(code.node, f"{code.code} + {found[0]} * torch.randn_like({code.code})")
+        spread = [t for s in names if s != lineage.z and (t := _spread(sites, s, names[s]))]
+        if code is not None and code.simple and spread and deps.is_mixing(op):
+            code.source.replace(code.node, _noisy(code.code, spread[0]))
             return True
     return False
 
 
-def _spread(ops: list[Op], slot: int, name: str) -> str:
-    """Sigma in the words of a name, by what the KL does to it: exp(logvar), log(std)."""
-    does = {plain(op.name) for op in ops if slot in op.reads}
-    if "exp" in does:
-        return f"torch.exp(0.5 * {name})"
-    return name if "log" in does else ""
+def _noisy(mu: str, spread: str) -> str:
+    return f"{mu} + {spread} * torch.randn_like({mu})"
+
+
+def _spread(sites: Sites, slot: int, name: str) -> str:
+    """Sigma in the words of a name, by what the KL does to it: exp(logvar), exp(0.5 * logvar), log(std); "" of others."""
+    ops, slots, lineage = sites.subject.tape.ops, sites.subject.tape.slots, sites.subject.lineage
+    if slots[slot].shape != slots[lineage.z].shape or slot not in sites.subject.deps.encoded:
+        return ""
+    for op in (op for op in ops if slot in op.reads):
+        if plain(op.name) == "exp":
+            return f"torch.exp(0.5 * {name})"
+        if plain(op.name) == "log":
+            return name
+        factor = constant(op)
+        if factor and op.outs and any(plain(o.name) == "exp" and op.outs[0] in o.reads for o in ops):
+            if plain(op.name) == "div":
+                factor = 1 / factor
+            return f"torch.exp({name})" if factor == 2 else f"torch.exp(0.5 * {name})"
+    return ""

@@ -41,13 +41,21 @@ def _together(source: Source, step: cst.CSTNode, backward: cst.CSTNode) -> bool:
 
 
 def _cleared(source: Source, backward: cst.CSTNode, name: str) -> bool:
-    """Is it cleared in the very loop of the backward?"""
+    """Is it cleared in the very loop of the backward, each time the optimiser steps?"""
     mine = loops(source, backward)[:1]
     return any(
-        source.code(receiver(c)) == name and loops(source, c)[:1] == mine
+        source.code(receiver(c)) == name and loops(source, c)[:1] == mine and not _seldom(source, c, name)
         and source.enclosing(c, cst.FunctionDef) is source.enclosing(backward, cst.FunctionDef)
         for c in calls(source, "zero_grad") if isinstance(c.func, cst.Attribute)
     )  # fmt: skip
+
+
+def _seldom(source: Source, clearing: cst.CSTNode, name: str) -> bool:
+    """Under a condition of its own, which the step does not share (as it does where gradients are accumulated)?"""
+    branch = source.enclosing(clearing, (cst.If, cst.For, cst.While))
+    return isinstance(branch, cst.If) and not any(
+        source.code(receiver(c)) == name for c in calls(source, "step", branch) if isinstance(c.func, cst.Attribute)
+    )
 
 
 def _by_hand(sites: Sites) -> None:

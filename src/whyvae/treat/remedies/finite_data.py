@@ -19,4 +19,5 @@ class FiniteData(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
-        yield cls.treatment(code, "divides by no spread of 0, and takes no logarithm of 0")
+        yield cls.treatment(code, "divides by no spread of 0, and takes no logarithm of 0", way="made")
+        yield cls.treatment(code, "leaves out the examples that hold NaN or infinity", way="left out")

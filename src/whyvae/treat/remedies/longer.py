@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
 
-TIMES = (3, 10)
+TIMES, TIMES_OF_FEW = (3, 10), (10, 30)
+FEW = 300  # steps: of a training this short, three times as many are few still
 
 
 class Longer(Remedy):
@@ -22,5 +23,5 @@ class Longer(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
-        for times in TIMES:
+        for times in TIMES_OF_FEW if case.subject.count < FEW else TIMES:
             yield cls.treatment(code, f"trains {times} times as long", times=times)
