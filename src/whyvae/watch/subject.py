@@ -179,23 +179,33 @@ def _nothing(backwards: int, error: Exception | None) -> str:
 
 
 def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
-    """The last finite step of the most common program that is a VAE's."""
+    """The last finite step of the most common program that is a VAE's; of a program that draws no noise where none does,
+    or where the noise stopped in the first half of the run (a model left in evaluation mode).
+    """
     order = Counter(step.tape.shape_key() for step in steps)
     reason: Exception = lineages.NoVAE("")
-    best: tuple[Step, Lineage] | None = None
+    silent: tuple[Step, Lineage] | None = None
     for key, _ in order.most_common(4):
         same = [s for s in steps if s.tape.shape_key() == key]
         step = next((s for s in reversed(same) if s.finite), same[-1])
         try:
-            return step, lineages.find(step.tape)
+            found = step, lineages.find(step.tape)
         except lineages.ReplayFailed as failed:
             reason = reason if str(reason) else failed
         except lineages.NoVAE as no:
             reason = no
-            best = best or _deterministic(step)
-    if best is not None:
-        return best
+            silent = silent or _deterministic(step)
+        else:
+            return _silent_later(steps[-1], step, same[-1].index) or found
+    if silent is not None:
+        return silent
     raise NothingSeen(f"no VAE was seen: {reason}")
+
+
+def _silent_later(last: Step, vae: Step, until: int) -> tuple[Step, Lineage] | None:
+    """The last step, if it trains the same parameters without noise, and noise was last seen in the run's first half."""
+    ids = [{id(s.value) for s in step.tape.slots if s.trainable} for step in (last, vae)]
+    return _deterministic(last) if ids[0] == ids[1] and last.finite and until < last.index / 2 else None
 
 
 def _deterministic(step: Step) -> tuple[Step, Lineage] | None:

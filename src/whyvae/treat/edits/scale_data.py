@@ -14,11 +14,12 @@ from whyvae.treat.edits.kl_weight import reweigh
 from whyvae.treat.literals import written
 from whyvae.treat.program import data_root, loops, siblings
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites
+from whyvae.treat.sites import Sites, dotted
 from whyvae.treat.terms import Terms
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
+    from whyvae.treat.source import Source
 
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
@@ -47,8 +48,21 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     statement = spot.source.statement(spot.node)
     if not name or not isinstance(statement, cst.Assign) or loops(spot.source, spot.node):
         raise NoEdit("the data has no name before the training", snippet, spot.where)
-    spot.source.insert_after(statement, f"{name} = ({name} - {name}.mean(0)) / ({name}.std(0) + 1e-6)")
+    spot.source.insert_after(
+        _last_change(spot.source, statement, name), f"{name} = ({name} - {name}.mean(0)) / ({name}.std(0) + 1e-6)"
+    )
     return sites.result()
+
+
+def _last_change(source: Source, statement: cst.CSTNode, name: str) -> cst.CSTNode:
+    """The last statement, behind the one that makes the data and outside of loops, that writes into it: `x[:, 2] *= 100`."""
+    last, scope = statement, source.enclosing(statement, cst.FunctionDef)
+    for change in source.nodes((cst.Assign, cst.AugAssign)):
+        targets = [t.target for t in change.targets] if isinstance(change, cst.Assign) else [change.target]
+        written_into = any(dotted(t.value if isinstance(t, cst.Subscript) else t) == name for t in targets)
+        if written_into and source.enclosing(change, cst.FunctionDef) is scope and not loops(source, change):
+            last = max(last, change, key=source.line)
+    return last
 
 
 def into_unit(low: float, high: float) -> tuple[str, str]:
