@@ -1,6 +1,6 @@
 """What watching costs: the same training with and without the watcher.
 
-    OMP_NUM_THREADS=1 python bench/overhead.py [--pairs 7] [--seconds 10] [--mnist FOLDER]
+    OMP_NUM_THREADS=1 python -m bench.overhead [--pairs 7] [--seconds 10] [--mnist FOLDER]
 
 A pair is two processes that train the same model from scratch and take turns, a block of steps each,
 so that whatever else the machine does slows both. Prints the ratio watched / unwatched of each pair,
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from bench.turns import interval, pair
 from torch import Tensor, nn
 
 from whyvae.watch.watcher import BUDGET, Watcher
@@ -79,37 +79,6 @@ def work(data: Tensor, *, watched: bool) -> None:
             print(processor, clock, flush=True)
 
 
-class Side:
-    """A process that trains when told to."""
-
-    def __init__(self, side: str, mnist: Path) -> None:
-        command = [sys.executable, __file__, "--side", side, "--mnist", str(mnist)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-        self.spent = np.zeros(2)
-
-    def turn(self) -> None:
-        assert self.process.stdin is not None  # noqa: S101
-        assert self.process.stdout is not None  # noqa: S101
-        print(file=self.process.stdin, flush=True)
-        self.spent += [float(number) for number in self.process.stdout.readline().split()]
-
-    def end(self) -> None:
-        self.process.communicate()
-
-
-def pair(mnist: Path, seconds: float) -> tuple[Side, Side]:
-    plain, watched = Side("plain", mnist), Side("watched", mnist)
-    count = 0
-    while plain.spent[0] < seconds:
-        for side in (plain, watched) if count % 2 else (watched, plain):
-            side.turn()
-        count += 1
-    plain.end()
-    watched.end()
-    return plain, watched
-
-
 def load(mnist: Path) -> tuple[str, Tensor]:
     file = mnist / "t10k-images-idx3-ubyte.gz"
     if file.is_file():
@@ -118,13 +87,6 @@ def load(mnist: Path) -> tuple[str, Tensor]:
     from sklearn.datasets import load_digits
 
     return "digits", torch.tensor(load_digits().data, dtype=torch.float32) / 16
-
-
-def interval(values: np.ndarray, draws: int = 10_000) -> tuple[float, float, float]:
-    """Median, and the 95% percentile bootstrap interval of the median."""
-    picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
-    low, high = np.quantile(np.median(values[picks], axis=1), [0.025, 0.975])
-    return float(np.median(values)), float(low), float(high)
 
 
 def main() -> None:
@@ -141,7 +103,11 @@ def main() -> None:
     print(f"{name}, {options.seconds:g} s a training, {torch.get_num_threads()} thread(s)")
     ratios = []
     for count in range(1, options.pairs + 1):
-        plain, watched = pair(options.mnist, options.seconds)
+        sides = (
+            [sys.executable, "-m", "bench.overhead", "--side", side, "--mnist", str(options.mnist)]
+            for side in ("plain", "watched")
+        )
+        plain, watched = pair(*sides, options.seconds)
         ratios.append(watched.spent / plain.spent)
         seconds = f"{plain.spent[0]:.2f} s against {watched.spent[0]:.2f} s"
         print(f"pair {count}: processor {ratios[-1][0]:.4f} ({seconds})  clock {ratios[-1][1]:.4f}")

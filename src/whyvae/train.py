@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from whyvae.data import Codec, Dataset
 from whyvae.models.build import RANGED, ModelConfig, build, resolved
 from whyvae.models.vae import VAE
 from whyvae.training.feed import Feed, Split
 from whyvae.training.group import Group, joined
+from whyvae.training.optimiser import clipped, optimizer_of, products
 from whyvae.training.run import (
     JSON,
     Log,
@@ -32,6 +33,7 @@ from whyvae.training.run import (
 from whyvae.training.schedules import kl_weight, rate
 
 EXAMPLES = 1024  # that start variances and pseudo-examples
+FOLLOWED = 8  # steps between updates of the averaged weights, each a pass over all of them
 CALIBRATED_ON = 8192  # training rows that fix the noise variance at the end
 
 
@@ -51,7 +53,7 @@ def train(
         BrokenCheckpoint: `resume` without a usable checkpoint in `folder`.
     """
     chosen = resolved(model_config or ModelConfig(), data)
-    with joined() as group, _own_randomness():
+    with joined() as group, _own_randomness(), products(config):
         return _train(data, chosen, length(config or TrainConfig(), len(data)), folder, group, resume=resume, told=told)
 
 
@@ -69,8 +71,9 @@ def _train(  # noqa: PLR0915 - the loop is read from top to bottom
     model = build(chosen, codec, feed.some(EXAMPLES).cpu()).to(device)
     model.to(memory_format=layout)  # type: ignore[call-overload] # torch does not declare it
     net = group.wrap(torch.compile(model) if config.compile else model, device)  # type: ignore[arg-type]
-    optimizer = _optimizer(model, config)
-    ema = [p.detach().clone() for p in model.parameters()]
+    optimizer = optimizer_of(model, config)
+    parameters = list(model.parameters())
+    ema = [p.detach().clone() for p in parameters]
     state = State()
     torch.manual_seed(config.seed + 1 + group.rank)
     log = Log(folder if group.first else None, told)
@@ -79,22 +82,24 @@ def _train(  # noqa: PLR0915 - the loop is read from top to bottom
         restore(folder / "checkpoint.safetensors", model, ema, optimizer, state, group)
     log.cut(state.step)  # killed before its first checkpoint, a run begins again
     saved, every = time.perf_counter(), max(1, config.steps // config.checks)
+    cast = config.amp and (device.type != "cpu" or chosen.family == "conv")
 
     for step in range(state.step, config.steps):
         x = feed.at(step).contiguous(memory_format=layout)
         weight = kl_weight(config.kl_weight, step, config.steps, config.kl_warmup)
         for entry in optimizer.param_groups:
             entry["lr"] = config.lr * rate(config.schedule, step, config.steps, config.warmup, state.reductions)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
+        with torch.autocast(device.type, torch.bfloat16, enabled=cast):
             nll, kl, output = net(x)
             loss = (nll + weight * kl).mean()
         optimizer.zero_grad()
         loss.backward()
-        state.norms.append(nn.utils.clip_grad_norm_(model.parameters(), state.limit))
+        state.norms.append(clipped(parameters, state.limit))
         model.likelihood.calibrate(output, x, mean=group.mean)
         optimizer.step()
-        _follow(ema, model, config.ema, step)
         state.step = step + 1
+        if state.step % FOLLOWED == 0 or state.step % every == 0 or state.step == config.steps:
+            _follow(ema, model, config.ema, state)
 
         if state.step % config.log_every == 0 or state.step == config.steps:
             norm = float(torch.stack(state.norms).mean())
@@ -165,19 +170,12 @@ def evaluate(model: VAE, rows: Tensor, group: Group) -> tuple[float, JSON]:
     return distortion + kl_nats, {"distortion": distortion, "rate": kl_nats}
 
 
-def _optimizer(model: VAE, config: TrainConfig) -> torch.optim.AdamW:
-    """Biases and other single rows are not decayed."""
-    stepped = [p for p in model.parameters() if p.requires_grad]
-    matrices, rest = [p for p in stepped if p.dim() > 1], [p for p in stepped if p.dim() <= 1]
-    decayed = {"params": matrices, "weight_decay": config.weight_decay}
-    return torch.optim.AdamW([decayed, {"params": rest, "weight_decay": 0.0}], lr=config.lr)
-
-
 @torch.no_grad()
-def _follow(ema: list[Tensor], model: VAE, decay: float, step: int) -> None:
-    """An average over the last 1 / (1 - decay) steps, over fewer at the start."""
-    decay = min(decay, (1 + step) / (10 + step)) if decay else 0.0
+def _follow(ema: list[Tensor], model: VAE, decay: float, state: State) -> None:
+    """An average over the last 1 / (1 - decay) steps, over fewer at the start; the steps since the last call count as this one."""
+    decay = min(decay, state.step / (9 + state.step)) ** (state.step - state.followed) if decay else 0.0
     torch._foreach_lerp_(ema, [p.detach() for p in model.parameters()], 1 - decay)
+    state.followed = state.step
 
 
 @contextlib.contextmanager

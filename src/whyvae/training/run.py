@@ -64,6 +64,7 @@ class State:
     best_step: int = 0
     reductions: int = 0  # of the learning rate, at plateaus
     reduced_at: int = 0
+    followed: int = 0  # the step up to which the averaged weights follow
     limit: float = math.inf  # of the gradient's norm
     norms: list[Tensor] = field(default_factory=list)  # of the gradient, since the last line of the log
 
