@@ -1085,6 +1085,87 @@ def test_a_learned_prior_is_recognised():
     assert found.regulariser.prior_sd == pytest.approx(float(m.log_sd.detach().exp().mean()), rel=1e-5)
 
 
+class MixturePrior(VAE):
+    """Gaussians with learned weights, means and variances."""
+
+    def __init__(self):
+        super().__init__()
+        self.means, self.weights = nn.Parameter(torch.randn(4, d)), nn.Parameter(torch.randn(4))
+        self.logvars = nn.Parameter(0.5 * torch.randn(4, d))
+
+    def components(self):
+        return self.means, self.logvars
+
+
+class VampPrior(MixturePrior):
+    """The encoder's posteriors of learned examples."""
+
+    def __init__(self):
+        super().__init__()
+        self.examples = nn.Parameter(torch.rand(4, D))
+
+    def components(self):
+        return self.enc(self.examples)
+
+
+@pytest.mark.parametrize("closed_entropy", [False, True])
+@pytest.mark.parametrize("weight", [1.0, 4.0])
+@pytest.mark.parametrize("prior", [MixturePrior, VampPrior])
+def test_the_weight_of_a_kl_to_any_density_is_read(prior, weight, closed_entropy):
+    """log q - log p at the sample; a mixture's log p has no closed form, and none is needed."""
+    torch.manual_seed(0)
+    m = prior()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        q = td.Normal(mu, (lv / 2).exp())
+        z = q.rsample()
+        means, logvars = m.components()
+        each = td.Normal(means, (logvars / 2).exp()).log_prob(z[:, None]).sum(-1)
+        log_p = torch.logsumexp(each + m.weights.log_softmax(0), 1).sum()
+        log_q = -q.entropy().sum() if closed_entropy else q.log_prob(z).sum()
+        return sse(m.decoder(z), x) + weight * (log_q - log_p)
+
+    found = audit(step, pixels())
+
+    assert found.regulariser.form == "prior density"
+    assert found.regulariser.own_prior
+    assert found.s == pytest.approx(weight / 2, rel=1e-6)
+    assert found.objective().not_auditable == ""
+    assert found.objective().weight_known
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.0, 0.5**0.5), (1.0, 2.0)])
+def test_a_gaussian_told_by_samples_is_read_as_that_gaussian(mean, sd):
+    """`-(z ** 2).sum()` for log p(z), say: a half forgotten is another prior."""
+    torch.manual_seed(0)
+    m = VAE()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        q = td.Normal(mu, (lv / 2).exp())
+        z = q.rsample()
+        return sse(m.decoder(z), x) + q.log_prob(z).sum() - td.Normal(mean, sd).log_prob(z).sum()
+
+    found = audit(step, pixels()).regulariser
+
+    assert (found.form, found.monte_carlo) == ("learned prior", True)
+    assert (found.prior_mean, found.prior_sd) == (pytest.approx(mean, abs=1e-6), pytest.approx(sd, rel=1e-6))
+
+
+def test_a_density_prior_with_two_weights_is_no_kl():
+    torch.manual_seed(0)
+    m = MixturePrior()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        z = reparameterise(mu, lv)
+        log_p = torch.logsumexp(td.Normal(m.means, 1.0).log_prob(z[:, None]).sum(-1), 1).sum()
+        return sse(m.decoder(z), x) - log_p + 0.5 * mu.square().sum() - lv.sum()
+
+    assert audit(step, pixels()).regulariser.form == "unknown"
+
+
 @pytest.mark.parametrize("batch", [8, 16, 32])
 def test_s_shows_a_reduction_that_leaves_the_batch_in(batch):
     torch.manual_seed(0)

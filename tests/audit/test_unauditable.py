@@ -220,20 +220,6 @@ def importance_weights_by_softmax(m, x):
     return -(weight * log_w).sum(0).mean()
 
 
-class MixturePrior(VAE):
-    def __init__(self):
-        super().__init__()
-        self.means = nn.Parameter(torch.randn(4, d))
-
-
-@unauditable(named("mixture"), model=MixturePrior)
-def mixture_prior(m, x):
-    q, z = normal_sample(*m.enc(x))
-    components = -0.5 * ((z[:, None] - m.means) ** 2).sum(-1)
-    log_p = torch.logsumexp(components, 1)
-    return sse(m.decoder(z), x) + q.log_prob(z).sum() - log_p.sum()
-
-
 class LearnedPrior(VAE):
     def __init__(self):
         super().__init__()

@@ -56,3 +56,7 @@ def test_a_prior_with_parameters_is_meant():
 
 def test_nothing_is_said_of_what_cannot_be_audited():
     assert check(replace(OBJECTIVE, not_auditable="a flow"), form="wrong") == Skipped("a flow")
+
+
+def test_a_density_that_is_no_gaussian_is_a_prior_too():
+    assert isinstance(check(form="prior density", residual=1e-9), Healthy)

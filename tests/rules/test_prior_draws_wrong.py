@@ -73,3 +73,13 @@ def test_another_prior_is_named():
     found = PriorDrawsWrong.check(Sampling((replace(RIGHT, sd=0.5, nats=0.32, nats_encodings=0.3),), (1.0, 2.0)))
     assert isinstance(found, Finding)
     assert "N(1, 2^2)" in found.summary
+
+
+def test_a_prior_of_the_models_own_is_told_as_what_it_is():
+    """It has no mean and spread to be compared with: the encodings are what counts."""
+    place = replace(RIGHT, nats=0.4, nats_encodings=0.4)
+    found = PriorDrawsWrong.check(Sampling((place,), (float("nan"), float("nan"))))
+    assert isinstance(found, Finding)
+    assert "prior of the model's own" in found.summary
+    assert "nan" not in found.summary
+    assert "mixture" in found.remedies[0].how

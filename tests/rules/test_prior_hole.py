@@ -18,7 +18,7 @@ check = PriorHole.check
 VECTOR = LatentUse((10,), places=1, share=0.16, drawn=0)
 MAP = LatentUse((4, 8, 8), places=64, share=1 / 48, drawn=0)
 PLAIN = SimpleNamespace(
-    posterior="diagonal Gaussian", regulariser=SimpleNamespace(form="exact"), not_auditable=""
+    posterior="diagonal Gaussian", regulariser=SimpleNamespace(own_prior=False), not_auditable=""
 )  # fmt: skip
 
 
@@ -64,8 +64,8 @@ def test_limits(change, found):
     ("objective", "use"),
     [
         (PLAIN, MAP),
-        (SimpleNamespace(posterior="full covariance", regulariser=SimpleNamespace(form="exact")), VECTOR),
-        (SimpleNamespace(posterior="diagonal Gaussian", regulariser=SimpleNamespace(form="learned prior")), VECTOR),
+        (SimpleNamespace(posterior="full covariance", regulariser=SimpleNamespace(own_prior=False)), VECTOR),
+        (SimpleNamespace(posterior="diagonal Gaussian", regulariser=SimpleNamespace(own_prior=True)), VECTOR),
     ],
 )
 def test_where_nobody_draws_from_the_standard_normal(objective, use):

@@ -25,7 +25,8 @@ class Regulariser:
     """What the loss does to the posterior directly.
 
     `weight` is per nat of the KL summed over the batch, in the units of the loss. `form` is one of
-    "exact", "learned prior", "free bits", "none", "wrong", "unknown"; `mistake` names a wrong one.
+    "exact", "learned prior", "prior density", "free bits", "none", "wrong", "unknown"; `mistake` names a wrong one. A
+    "prior density" is any p in log q(z|x) - log p(z) at the sample: a mixture, a VampPrior (Tomczak & Welling 2018).
     """
 
     form: str
@@ -44,6 +45,16 @@ class Regulariser:
     monte_carlo: bool = False
     scale: float = 0.0  # of the head injection it was read at
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def own_prior(self) -> bool:
+        """Is the model's prior another than N(0, I)?"""
+        return self.form in {"learned prior", "prior density"}
+
+    @property
+    def weighed(self) -> bool:
+        """Is this a KL of the posterior, whose weight is known?"""
+        return self.own_prior or self.form in {"exact", "free bits"}
 
 
 def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None) -> Regulariser:
@@ -67,7 +78,7 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
 
 
 def _better(new: Regulariser, old: Regulariser) -> bool:
-    order = {"exact": 0, "learned prior": 1, "free bits": 2, "wrong": 3, "unknown": 4, "none": 5}
+    order = {"exact": 0, "learned prior": 1, "prior density": 1, "free bits": 2, "wrong": 3, "unknown": 4, "none": 5}
     return (order[new.form], new.residual) < (order[old.form], old.residual)
 
 
@@ -94,6 +105,9 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     by_unit = _per_unit(step, direct, basis)
     if by_unit is not None:
         return by_unit
+    density = _density(step, direct, scale)
+    if density is not None:
+        return density
     mistake, share = _dictionary(step, direct)
     if mistake and share < EXACT:
         return Regulariser("wrong", c3, mistake=mistake, **{**common, "residual": residual})  # type: ignore[arg-type]
@@ -186,6 +200,55 @@ def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
     return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) else None
 
 
+def _density(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
+    """Weight of log q(z|x) - log p(z) at the sample, whatever p is; None if it is not that.
+
+    p is a function of z alone, and z = mu + sigma eps, so each number of z has one unknown, v = -w d log p / dz, for its two
+    equations, d loss / d mu = v and d loss / d sigma = eps v - w / sigma. Without v they leave one equation each, all with the same w.
+    """
+    owner = _number_of_head(step)
+    if owner is None or bool((direct[owner < 0] != 0).any()):
+        return None
+    used, at = owner >= 0, owner[owner >= 0]
+    way = gradient(step.sample.sum(), step.heads)[used]  # of z by the heads, number by number
+    entropy, left = gradient(-_positive(step.sigma).log().sum(), step.heads)[used], direct[used]
+    none = torch.zeros(step.sample.numel(), dtype=torch.float64)
+    size = none.index_add(0, at, way**2).clamp_min(1e-300)
+
+    def along(g: Tensor) -> Tensor:
+        return none.index_add(0, at, g * way) / size
+
+    rest, wanted = left - way * along(left)[at], entropy - way * along(entropy)[at]
+    weight = float(rest @ wanted / (wanted @ wanted).clamp_min(1e-300))
+    residual = float((rest - weight * wanted).norm() / rest.norm().clamp_min(1e-300))
+    if weight <= 0 or residual > EXACT:
+        return None
+    pull = along(left - weight * entropy).reshape(step.sample.shape) / weight
+    gaussian = _gaussian(step.sample.detach(), pull)
+    common = {"weight": weight, "residual": residual, "monte_carlo": True, "scale": scale}
+    if gaussian is None:
+        return Regulariser("prior density", coefficients=(0.0, 0.0, weight, 0.0), **common)  # type: ignore[arg-type]
+    slope, start = gaussian  # of each unit: -d log p / dz = slope z + start
+    if float(slope.min()) <= 0:
+        return None
+    c1, c4 = weight * float(slope.mean()), weight * float(start.mean())
+    return Regulariser(
+        "learned prior", coefficients=(c1, c1, weight, c4), prior_mean=float((-start / slope).mean()),
+        prior_sd=float(slope.rsqrt().mean()), **common,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _gaussian(z: Tensor, pull: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Slope and intercept of `pull` [b, ...] as a straight line in z, unit by unit; None where it is none."""
+    if z.dim() < 2 or z.shape[0] < 3:
+        return None
+    x, y = z.flatten(1), pull.flatten(1)
+    x0, y0 = x.mean(0), y.mean(0)
+    slope = ((x - x0) * (y - y0)).sum(0) / (x - x0).square().sum(0).clamp_min(1e-300)
+    rest = y - y0 - slope * (x - x0)
+    return (slope, y0 - slope * x0) if float(rest.norm()) <= EXACT * float(y.norm()) else None
+
+
 _AS_LOGVAR = "what scales the noise is what the formula takes for log-variance"
 
 
@@ -248,11 +311,21 @@ def _per_unit(step: Cut, direct: Tensor, basis: Tensor) -> Regulariser | None:
 
 def _unit_of_head(step: Cut) -> Tensor | None:
     """For each element of the heads, the latent unit (index in an example) it belongs to; None if they mix."""
-    mu, sigma = step.mu, step.sigma
-    per_example = mu[0].numel()
-    if per_example > 4096 or mu.dim() < 2:
+    mu = step.mu
+    if mu.dim() < 2 or mu[0].numel() > 4096:
         return None
-    code = torch.arange(1, per_example + 1, dtype=torch.float64).reshape(mu[0].shape).expand(mu.shape)
+    return _owner(step, torch.arange(mu[0].numel(), dtype=torch.float64).reshape(mu[0].shape).expand(mu.shape))
+
+
+def _number_of_head(step: Cut) -> Tensor | None:
+    """For each element of the heads, the number of z (index in the batch) it belongs to, or -1; None if they mix."""
+    return _owner(step, torch.arange(step.mu.numel(), dtype=torch.float64).reshape(step.mu.shape))
+
+
+def _owner(step: Cut, number: Tensor) -> Tensor | None:
+    """`number` of the element of mu and sigma that each element of the heads enters, -1 for none; None if it enters several."""
+    mu, sigma = step.mu, step.sigma
+    code = number + 1
     generator = torch.Generator().manual_seed(5)
     dice = [torch.rand(mu.shape, generator=generator, dtype=torch.float64) + 0.5 for _ in range(2)]
     plain = gradient((mu * dice[0] + sigma * dice[1]).sum(), step.heads)
@@ -260,6 +333,6 @@ def _unit_of_head(step: Cut) -> Tensor | None:
     used = plain.abs() > 0
     ratio = torch.where(used, coded / torch.where(used, plain, torch.ones_like(plain)), torch.zeros_like(plain))
     whole = ratio.round()
-    if (ratio - whole).abs().max() > 1e-6 or whole.min() < 0 or whole.max() > per_example:
+    if (ratio - whole).abs().max() > 1e-6 or whole.min() < 0 or whole.max() > code.max():
         return None
     return whole.long() - 1

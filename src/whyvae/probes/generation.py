@@ -15,7 +15,7 @@ from whyvae.probes.data import _by_example
 from whyvae.probes.density import Density, density
 from whyvae.probes.intervals import binomial
 from whyvae.probes.latents import encodings
-from whyvae.probes.objective import audited_likelihood
+from whyvae.probes.objective import audited_likelihood, audited_regulariser
 from whyvae.probes.reconstruction import reconstructions
 from whyvae.score import FEWEST, Reference, Score
 from whyvae.watch.tape import Op
@@ -116,6 +116,8 @@ class PriorExcess(Probe):
     @classmethod
     def measure(cls, subject: Any) -> Self:
         try:
+            if audited_regulariser(subject).own_prior:
+                return cls(math.nan, "draws from N(0, I) say nothing: the model has a prior of its own")
             return cls(Ladder.measure(subject).prior_excess)
         except CannotMeasure as cannot:
             return cls(math.nan, cannot.reason)

@@ -11,6 +11,7 @@ from torch import Tensor
 from whyvae.audit.cut import posterior
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import feeds_looked_at
+from whyvae.probes.objective import audited_regulariser
 
 PER_UNIT = 5  # encodings: the logarithm of a determinant known from fewer is off by a tenth of a nat a unit
 ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Var(mu) = 0.01
@@ -38,6 +39,14 @@ class LatentUsage(Probe):
     mu_range: tuple[float, float]
     log_sigma_range: tuple[float, float]
     rows: int
+    own_prior: bool = False  # the model's prior is another than N(0, I)
+
+    @property
+    def information(self) -> float:
+        """An upper bound of what the code tells of the example, nats: the KL to the prior, or, where N(0, I) is not the prior, to
+        N(m, S) of the encodings themselves, which is `rate` less `gap`.
+        """
+        return max(0.0, self.rate - self.gap) if self.own_prior else self.rate
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
@@ -51,7 +60,15 @@ class LatentUsage(Probe):
             tuple(kl.tolist()), float(kl.sum()), int((kl > ACTIVE).sum()), mu.shape[1], float(size.min()),
             float(size.max()), float((sigma < 0).double().mean()), _gap(mu, size) if known else diagonal, diagonal,
             (float(mu.min()), float(mu.max())), (float(size.log().min()), float(size.log().max())), mu.shape[0],
+            _own_prior(subject),
         )  # fmt: skip
+
+
+def _own_prior(subject: Any) -> bool:
+    try:
+        return audited_regulariser(subject).own_prior
+    except CannotMeasure:
+        return False
 
 
 def _gap(mu: Tensor, sigma: Tensor) -> float:

@@ -49,12 +49,9 @@ class Objective(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
-        lineage, replay = subject.lineage, subject.replay
+        lineage = subject.lineage
         likelihood = audited_likelihood(subject)
-        try:
-            regulariser = audit_regulariser(lineage, replay)
-        except ReplayFailed as failed:
-            raise CannotMeasure(str(failed)) from failed
+        regulariser = audited_regulariser(subject)
         why_not = _not_auditable(subject, regulariser, likelihood)
         scale = likelihood.scale if likelihood is not None else math.nan
         s = _noise_variance(regulariser, likelihood)
@@ -116,7 +113,7 @@ class Objective(Probe):
     @property
     def weight_known(self) -> bool:
         return (
-            self.auditable and self.regulariser.form in {"exact", "free bits", "learned prior"} and self.sign > 0
+            self.auditable and self.regulariser.weighed and self.sign > 0
             and math.isfinite(self.noise_variance) and self.noise_variance > 0 and self.family != "unknown"
         )  # fmt: skip
 
@@ -154,6 +151,18 @@ def audited_likelihood(subject: Any) -> Likelihood | None:
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
         subject.__dict__["_likelihood"] = kept
+    return kept[0]
+
+
+def audited_regulariser(subject: Any) -> Regulariser:
+    """The KL part, read once per subject."""
+    kept: list[Regulariser] | None = subject.__dict__.get("_regulariser")
+    if kept is None:
+        try:
+            kept = [audit_regulariser(subject.lineage, subject.replay)]
+        except ReplayFailed as failed:
+            raise CannotMeasure(str(failed)) from failed
+        subject.__dict__["_regulariser"] = kept
     return kept[0]
 
 
@@ -249,7 +258,7 @@ def _size_and_s(step: Any) -> tuple[int, float]:
 
 def _audited(lineage: Lineage, replay: Replay) -> float:
     likelihood, regulariser = audit_likelihood(lineage, replay), audit_regulariser(lineage, replay)
-    if likelihood is None or regulariser.form not in {"exact", "learned prior", "free bits"}:
+    if likelihood is None or not regulariser.weighed:
         return math.nan
     return _noise_variance(regulariser, likelihood)
 
@@ -296,7 +305,7 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
         return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
     if not lineage.heads:
         return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
-    if regulariser.form in {"exact", "free bits", "learned prior", "none"}:
+    if regulariser.form == "none" or (regulariser.weighed and regulariser.form != "prior density"):
         return ""
     behind_output = deps.ancestors(tape.roots, stop={lineage.output})
     sampled = deps.descendants([lineage.z]) - deps.descendants([lineage.output])
@@ -311,6 +320,9 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
         op.index in lineage.decoder_ops and any(o in behind_output and o != lineage.output for o in op.outs)
         for op in tape.ops
     )
+    networks = "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
+    if regulariser.form == "prior density":  # of what a network says of z it is not known whether it is a density
+        return networks if decoded else ""
     latent = deps.descendants([lineage.z])
     joined = {op.name for op in tape.ops if not latent.isdisjoint(op.reads) and not behind_output.isdisjoint(op.outs)}
     if "logsumexp" in joined or (len(tape.slots[lineage.z].shape) > 2 and "softmax" in joined):
@@ -318,7 +330,7 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
             "the loss takes a log-sum-exp over samples or components (an importance-weighted bound or a mixture prior)"
         )
     if decoded and (likelihood is None or likelihood.family != "gaussian per element"):
-        return "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
+        return networks
     if any(name not in _PLAIN for name in names):
         odd = sorted({n for n in names if n not in _PLAIN})
         return f"the regulariser compares samples with each other or with a density (`{odd[0]}`): not a KL of one posterior"

@@ -78,7 +78,11 @@ class Draws:
 
 @dataclass(frozen=True)
 class Sampling(Probe):
-    """`places`: where the script decodes new latents, by the time of the last call. `scale`: (mean, sd) of the prior."""
+    """`places`: where the script decodes new latents, by the time of the last call. `prior`: its (mean, sd).
+
+    A prior of the model's own that is no Gaussian has no such two numbers: draws are then compared with the encodings, which training
+    brings to it, and `prior` is NaN.
+    """
 
     places: tuple[Draws, ...]
     prior: tuple[float, float]
@@ -90,6 +94,10 @@ class Sampling(Probe):
         if "Gaussian" not in objective.posterior:
             raise CannotMeasure(f"does not apply: posterior {objective.posterior}, the prior is not a Gaussian's")
         prior, encoded = _prior(objective), _encoded(subject)
+        if math.isnan(prior[0]) and not encoded:
+            raise CannotMeasure(
+                "does not apply: the prior is the model's own, and where its encodings lie is not known"
+            )
         units = _Units(subject)
         places = [_draws(units, calls, prior, encoded) for calls in by_place(subject.decoded)]
         return cls(tuple(places), prior)
@@ -136,8 +144,10 @@ def drawn_by(call: Decoded) -> Op | None:
 
 
 def _prior(objective: Objective) -> tuple[float, float]:
-    """(mean, sd) of the prior in the loss; N(0, 1) where it cannot be read."""
+    """(mean, sd) of the prior in the loss; N(0, 1) where it cannot be read, NaN where it is no Gaussian."""
     regulariser = objective.regulariser
+    if regulariser.form == "prior density":
+        return math.nan, math.nan
     known = regulariser.form in {"exact", "learned prior"} and regulariser.prior_sd > 0
     return (regulariser.prior_mean, regulariser.prior_sd) if known else (0.0, 1.0)
 
@@ -206,7 +216,7 @@ def _one(units: _Units, call: Decoded, prior: tuple[float, float], encoded: list
     source = drawn_by(call)
     z, rest = units.split(call.z)
     many = z if source is None else _redrawn(units, call)
-    usual = (torch.tensor(prior[0]), torch.tensor(prior[1]))
+    usual = encoded[0] if math.isnan(prior[0]) else (torch.tensor(prior[0]), torch.tensor(prior[1]))
     mean, sd, nats = moments(many, *usual)
     judged = looks_drawn(many) if source is None else not traversal(z) and not _fitted(units, call)
     return Draws(

@@ -106,6 +106,6 @@ def _s(step: Any) -> float:
         return math.nan
     if regulariser.form == "none":
         return 0.0
-    if likelihood is None or regulariser.form not in {"exact", "learned prior", "free bits"}:
+    if likelihood is None or not regulariser.weighed:
         return math.nan
     return _noise_variance(regulariser, likelihood)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import torch
 
 from whyvae.probes.sampling import TASTE, Draws, Sampling
@@ -25,11 +27,14 @@ def _evidence(draws: Draws) -> Evidence:
     return Evidence("distance of the latents drawn for new samples from the prior", draws.nats, OFF, "nats per unit")
 
 
+def _drawn(draws: Draws) -> str:
+    return f"`{draws.drawn_by}`" if draws.drawn_by else "numbers from outside torch"
+
+
 def _kind(draws: Draws, prior: tuple[float, float]) -> str:
     mean, sd = prior[0] + prior[1] * draws.mean, prior[1] * draws.sd
-    drawn = f"`{draws.drawn_by}`" if draws.drawn_by else "numbers from outside torch"
     found = f"mean {mean:.2g}, standard deviation {sd:.2g}"
-    return f"uniform noise ({found})" if draws.uniform else f"{drawn} with {found}"
+    return f"uniform noise ({found})" if draws.uniform else f"{_drawn(draws)} with {found}"
 
 
 def _summary(draws: Draws, prior: tuple[float, float]) -> str:
@@ -37,6 +42,11 @@ def _summary(draws: Draws, prior: tuple[float, float]) -> str:
         return f"All {draws.rows} latents that are decoded for new samples are the same, so all samples are the same."
     if draws.one_number:
         return f"One number is used for all {draws.units} latent units of a sample: samples come from a single line through latent space."
+    if isnan(prior[0]):
+        return (
+            f"New samples are decoded from {_drawn(draws)}, while training brings the encodings to a prior of the model's own, and they "
+            "lie elsewhere: the decoder is asked for codes it has hardly seen."
+        )
     return (
         f"New samples are decoded from {_kind(draws, prior)}, while training brings the encodings to "
         f"N({prior[0]:.3g}, {prior[1]:.3g}^2): the decoder is asked for codes it has hardly seen, or for few of those it knows."
@@ -44,7 +54,10 @@ def _summary(draws: Draws, prior: tuple[float, float]) -> str:
 
 
 def _finding(draws: Draws, prior: tuple[float, float]) -> Finding:
-    how = "z = torch.randn(count, latents): standard normal, own numbers for each unit of each sample, not rescaled; no new training is needed"
+    how = (
+        "draw z from the prior that the loss uses (its mixture), not from a standard normal; no new training is needed" if isnan(prior[0])
+        else "z = torch.randn(count, latents): standard normal, own numbers for each unit of each sample, not rescaled; no new training is needed"
+    )  # fmt: skip
     remedy = Remedy("draw from the prior", how, "certain")
     confidence = 0.99 if draws.drawn_by else 0.9
     return Finding((_evidence(draws),), _summary(draws, prior), "error", confidence, draws.at, remedies=(remedy,))

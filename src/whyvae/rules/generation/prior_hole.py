@@ -44,7 +44,7 @@ class PriorHole(Rule):
 
     @staticmethod
     def check(objective: Objective, use: LatentUse, ladder: Ladder) -> Verdict:
-        if objective.posterior != "diagonal Gaussian" or objective.regulariser.form == "learned prior":
+        if objective.posterior != "diagonal Gaussian" or objective.regulariser.own_prior:
             return Skipped("does not apply: N(0, I) is not the prior of this model")
         if objective.not_auditable:
             return Skipped(f"it is not known whether N(0, I) is the prior: {objective.not_auditable}")

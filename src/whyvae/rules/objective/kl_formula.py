@@ -48,8 +48,9 @@ class KLFormula(Rule):
         reg = objective.regulariser
         if objective.not_auditable:
             return Skipped(objective.not_auditable)
-        fits = Evidence("share of the regulariser's gradient that no Gaussian KL explains", reg.residual, FITS)
-        if reg.form in {"exact", "free bits", "none"}:
+        kind = "KL to any density" if reg.form == "prior density" else "Gaussian KL"
+        fits = Evidence(f"share of the regulariser's gradient that no {kind} explains", reg.residual, FITS)
+        if reg.form in {"exact", "free bits", "none", "prior density"}:
             return Healthy((fits,))
         if reg.form == "learned prior":
             off = max(abs(reg.prior_sd - 1), abs(reg.prior_mean))

@@ -37,7 +37,7 @@ class PosteriorCollapse(Rule):
         evidence = (
             Evidence(
                 "nats of information in the whole latent code, per example",
-                usage.rate,
+                usage.information,
                 BIT,
                 unit="nats",
             ),
@@ -46,7 +46,7 @@ class PosteriorCollapse(Rule):
             return Healthy(evidence)
         return Finding(
             evidence,
-            f"The latent code is all but empty: {usage.rate:.2g} nats per example in {usage.units} units, so every z decodes to nearly the same.",
+            f"The latent code is all but empty: {usage.information:.2g} nats per example in {usage.units} units, so every z decodes to nearly the same.",
             "error",
             0.99,
             remedies=(
