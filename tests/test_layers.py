@@ -8,7 +8,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 ROOMS = [
     {"", "verdict", "pages"},  # "" is the package itself: lazy, and __version__
-    {"score", "features", "distances"},  # numbers about rows: they know no model
+    {"score", "features", "distances", "disentangle"},  # numbers about rows: they know no model
     {"plot"},  # arrays in, pictures out
     {"data"},
     {"models"},  # of our own; a stranger can lift one file
@@ -23,7 +23,7 @@ ROOMS = [
     {"treat"},
     {"training"},  # what the loop of `train` is made of
     {"train"},
-    {"sampling", "pictures", "estimator"},
+    {"sampling", "pictures", "estimator", "marginal"},
     {"evaluation"},
     {"gallery"},  # what pictures need of a VAE
     {"tuning"},  # what `tune` is made of

@@ -68,8 +68,20 @@ def _quality(found: list[JSON]) -> str:
         for variant in quality.VARIANTS:
             for model in dict.fromkeys(f["model"] for f in found):
                 same = [f for f in found if (f["data"], f["variant"], f["model"]) == (data, variant, model)]
-                if same:
-                    rows.append((data, variant, model, *_cells(same)))
+                ended = [f for f in same if "failed" not in f]
+                if ended:
+                    rows.append((data, variant, model, *_cells(ended)))
+                failed = [f["failed"] for f in same if "failed" in f]
+                if failed:
+                    rows.append(
+                        (
+                            data,
+                            variant,
+                            model,
+                            f"{len(failed)} of {len(same)} trainings end with {failed[0]}",
+                            *[""] * 5,
+                        )
+                    )
     seeds = len({f["seed"] for f in found})
     head = (
         "data",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from whyvae.data import Dataset
 from whyvae.data.raw import Raw
-from whyvae.evaluation import Likelihood, importance_weighted
+from whyvae.marginal import Likelihood, importance_weighted
 from whyvae.models.likelihoods import Bernoulli, Gaussian
 from whyvae.models.vae import VAE
 from whyvae.score import Reference
@@ -149,4 +149,20 @@ def cell(data: str, variant: str, rows: Tensor, seed: int) -> list[dict[str, Any
     sides: list[tuple[str, Any]] = [("whyvae", ours), ("pythae", pythae("mse"))]
     if variant == VARIANTS[0]:  # its binary_cross_entropy refuses all else
         sides.append(("pythae, bce", pythae("bce")))
-    return [asdict(judge(data, variant, name, seed, rest, test, make)) for name, make in sides]
+    found = []
+    for name, make in sides:
+        try:
+            found.append(asdict(judge(data, variant, name, seed, rest, test, make)))
+        except (ArithmeticError, UnboundLocalError) as error:  # how pythae ends on losses that are none, or above 1e10
+            if name == "whyvae":
+                raise
+            found.append(
+                {
+                    "data": data,
+                    "variant": variant,
+                    "model": name,
+                    "seed": seed,
+                    "failed": f"{type(error).__name__}: {error}",
+                }
+            )
+    return found

@@ -8,35 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from whyvae.data import Dataset
-from whyvae.models.priors import log_normal
-from whyvae.models.vae import VAE
+from whyvae.disentangle import Disentanglement, disentanglement
+from whyvae.marginal import Likelihood, annealed, importance_weighted
 from whyvae.sampling import draws, encoded, generated, latents
 from whyvae.score import FEWEST, Reference
 from whyvae.training.feed import affordable
 from whyvae.training.run import Trained
 
 ROWS = 512  # held-out rows whose likelihood is estimated
-DRAWS = 128  # importance samples of each
+FACTORED = 4096  # rows whose factors are compared with their code
+ANNEALED = 64  # of them, where annealing is asked for: it costs some thousand gradients a row
 REAL = 1024  # rows that samples are compared with
 ACTIVE = 0.01  # variance of a unit's posterior mean over the data (Burda et al. 2016)
-
-
-@dataclass(frozen=True, slots=True)
-class Likelihood:
-    """-log p(x) of held-out rows in nats an example, in the model's unit (add `Codec.nats` for that of the data).
-
-    An importance-weighted bound (Burda et al. 2016): too large by about the variance of the weights over 2 `draws`.
-    `error`: what the chance of the draws moves it by; `spread`: standard error over rows, what other rows would.
-    """
-
-    nats: float
-    error: float
-    spread: float
-    rows: int
-    draws: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,52 +37,57 @@ class Evaluation:
     quality_of_samples: float
     quality_of_fitted: float  # drawn from where the encodings lie
     quality_of_reconstructions: float
+    annealed: Likelihood | None = None  # of the first ANNEALED of the rows
+    factors: Disentanglement | None = None  # where factors are known
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+        return {k: _plain(v) for k, v in asdict(self).items()}
 
     def describe(self) -> str:
-        li = self.likelihood
+        li, more = self.likelihood, ""
+        if self.annealed is not None:
+            a = self.annealed
+            more = f"\nby annealing, of {a.rows} rows: {a.nats:.2f} ± {a.spread:.2f} nats ({a.draws} chains, ± {a.error:.2f})"
+        if self.factors is not None:
+            more += f"\n{self.factors.describe()}"
         return (
             f"held-out -log p(x) {li.nats:.2f} ± {li.spread:.2f} nats ({li.draws} draws, ± {li.error:.2f}), ELBO {self.elbo:.2f} "
             f"= KL {self.rate:.2f} + distortion {self.distortion:.2f}; {self.active} of {self.units} units active\n"
             f"quality (1: as real rows): samples {self.quality_of_samples:.2f}, from a density fitted to the encodings "
-            f"{self.quality_of_fitted:.2f}, reconstructions {self.quality_of_reconstructions:.2f}"
+            f"{self.quality_of_fitted:.2f}, reconstructions {self.quality_of_reconstructions:.2f}{more}"
         )
 
 
-def evaluate(trained: Trained, data: Dataset, seed: int = 0) -> Evaluation:
-    """On the held-out rows of `data`, that `trained` was trained on; the caller's random stream stays as it is."""
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def evaluate(trained: Trained, data: Dataset, seed: int = 0, *, ais: bool = False, factors: Any = None) -> Evaluation:
+    """On the held-out rows of `data`, that `trained` was trained on; the caller's random stream stays as it is.
+
+    `ais`: also estimate the likelihood by annealing. `factors` [len(data), k]: what the rows were made from, for disentanglement scores.
+    """
     unseen = trained.held_out(data)
     model, rows = trained.model, trained.codec.encode(data.take(unseen[: affordable(ROWS, data.shape)]))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         nll, kl, _ = model(rows)
         likelihood = importance_weighted(model, rows)
+        by_annealing = annealed(model, rows[:ANNEALED]) if ais else None
     units = encoded(trained, data, _some(data, REAL), torch.Generator().manual_seed(seed)).mu
     distortion, rate = float(nll.mean()), float(kl.mean())
     return Evaluation(
         likelihood, distortion + rate, rate, distortion, int((units.var(0) > ACTIVE).sum()), units.shape[1],
-        *_qualities(trained, data, unseen, seed),
+        *_qualities(trained, data, unseen, seed), by_annealing, None if factors is None else _factors(trained, data, factors, seed),
     )  # fmt: skip
 
 
-@torch.no_grad()
-def importance_weighted(model: VAE, rows: Tensor, count: int = DRAWS) -> Likelihood:
-    """`rows` [n, *model_shape]."""
-    each, errors = [], []
-    for x in rows.split(max(1, affordable(4096, rows.shape[1:]) // count)):
-        mu, logvar = (t.repeat_interleave(count, 0) for t in model.encode(x))
-        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
-        nll = model.likelihood.nll(model.decode(z), x.repeat_interleave(count, 0))
-        weights = (model.prior.log_prob(z) - log_normal(z, mu, logvar) - nll).double().reshape(len(x), count)
-        each.append(math.log(count) - weights.logsumexp(1))
-        relative = (weights - weights.amax(1, keepdim=True)).exp()
-        errors.append(relative.var(1) / relative.mean(1) ** 2 / count)  # of the logarithm of a mean
-    nats, variance = torch.cat(each), torch.cat(errors)
-    n = len(nats)
-    spread = float(nats.std()) / math.sqrt(n) if n > 1 else math.nan
-    return Likelihood(float(nats.mean()), math.sqrt(float(variance.sum())) / n, spread, n, count)
+def _factors(trained: Trained, data: Dataset, factors: Any, seed: int) -> Disentanglement:
+    which = _some(data, FACTORED)
+    codes = encoded(trained, data, which, torch.Generator().manual_seed(seed)).mu
+    return disentanglement(codes.double().numpy(), np.asarray(factors)[which], seed)
 
 
 def _qualities(trained: Trained, data: Dataset, unseen: Any, seed: int) -> tuple[float, float, float]:

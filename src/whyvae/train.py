@@ -52,9 +52,9 @@ def train(
         TrainingFailed: the loss is no number.
         BrokenCheckpoint: `resume` without a usable checkpoint in `folder`.
     """
-    chosen = resolved(model_config or ModelConfig(), data)
+    chosen, config = resolved(model_config or ModelConfig(), data), length(config or TrainConfig(), len(data))
     with joined() as group, _own_randomness(), products(config):
-        return _train(data, chosen, length(config or TrainConfig(), len(data)), folder, group, resume=resume, told=told)
+        return _train(data, chosen, config, folder, group, resume=resume, told=told)
 
 
 def _train(  # noqa: PLR0915 - the loop is read from top to bottom

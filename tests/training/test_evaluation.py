@@ -6,7 +6,8 @@ import torch
 
 from whyvae.data import Codec, Column, Dataset, load
 from whyvae.data.raw import Raw
-from whyvae.evaluation import evaluate, importance_weighted
+from whyvae.evaluation import evaluate
+from whyvae.marginal import annealed, importance_weighted
 from whyvae.models.build import ModelConfig, build
 from whyvae.pictures import grid
 from whyvae.sampling import draws, generated, interpolated, reconstructed, traversed
@@ -52,6 +53,34 @@ def test_importance_weighting_finds_the_exact_likelihood_and_its_own_error():
     again = [importance_weighted(model, x, 200) for _ in range(40)]
     scatter = float(np.std([a.nats for a in again], ddof=1))
     assert np.mean([a.error for a in again]) == pytest.approx(scatter, rel=0.4)  # 40 runs know it to a ninth
+
+
+def test_annealing_finds_the_exact_likelihood_and_its_own_error():
+    model, x, truth = linear()
+    torch.manual_seed(0)
+    found = annealed(model, x[:32], chains=32, temperatures=100, leaps=5)
+    assert found.nats == pytest.approx(float(truth[:32].mean()), abs=4 * found.error + 0.002)
+    assert (found.rows, found.draws) == (32, 32)
+    again = [annealed(model, x[:8], chains=8, temperatures=20, leaps=3) for _ in range(30)]
+    scatter = float(np.std([a.nats for a in again], ddof=1))
+    assert np.mean([a.error for a in again]) == pytest.approx(scatter, rel=0.4)
+
+
+def test_annealing_does_not_ask_the_encoder():
+    """An encoder that is far off spoils importance weighting, and nothing of annealing."""
+    model, x, truth = linear()
+    with torch.no_grad():
+        model.encoder.mu.weight.zero_()
+        model.encoder.mu.bias.fill_(3.0)
+        model.encoder.logvar.fill_(-4.0)
+    torch.manual_seed(0)
+    exact, weighted, found = (
+        float(truth[:32].mean()),
+        importance_weighted(model, x[:32]),
+        annealed(model, x[:32], temperatures=100, leaps=5),
+    )
+    assert weighted.nats > exact + 1.0
+    assert found.nats == pytest.approx(exact, abs=4 * found.error + 0.002)
 
 
 def test_an_evaluation_adds_up(trained, digits):

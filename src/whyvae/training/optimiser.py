@@ -26,7 +26,7 @@ def optimizer_of(model: VAE, config: TrainConfig) -> torch.optim.AdamW:
 def clipped(parameters: list[nn.Parameter], limit: float) -> Tensor:
     """Norm of the gradient, which is shortened to `limit` where it is longer; a pass over it that most steps need not make."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # noqa: SLF001 - as torch's own clip_grad_norm_
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # noqa: SLF001 - as torch's own clip_grad_norm_
     if norm.device.type != "cpu" or norm > limit:  # elsewhere to ask would be to wait
         torch._foreach_mul_(gradients, (limit / norm).clamp(max=1.0))
     return norm
