@@ -1,15 +1,18 @@
 import json
 from dataclasses import fields
+from functools import partial
 from typing import get_args
 
 import numpy as np
 import pytest
 
 from whyvae.cli import _parser, main
-from whyvae.command_train import FAMILIES, FRACTIONS, LIKELIHOODS, SAMPLERS, SCHEDULES
+from whyvae.command_train import SAMPLERS
 from whyvae.data import load
+from whyvae.marginal import annealed
 from whyvae.models.build import Family, Noise
 from whyvae.sampling import Sampler
+from whyvae.train_options import FAMILIES, FRACTIONS, LIKELIHOODS, SCHEDULES
 from whyvae.training.run import TrainConfig
 from whyvae.training.schedules import Schedule
 
@@ -52,6 +55,28 @@ def test_samples_are_drawn_from_a_run(run, tmp_path, capsys, sampler):
     assert made.shape == (9, 1, 8, 8)
     assert made.dtype == np.uint8
     assert made.max() <= 16
+
+
+def test_annealing_and_known_factors_are_told_where_asked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("whyvae.evaluation.annealed", partial(annealed, chains=4, temperatures=10, leaps=2))
+    np.save(tmp_path / "labels.npy", load("sklearn:digits").labels)
+    more = ["--ais", "--factors", str(tmp_path / "labels.npy"), "--out", str(tmp_path / "out")]
+    main(["train", "sklearn:digits", *QUICK[:-1], *more])
+    (folder,) = (tmp_path / "out").iterdir()
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert (found["annealed"]["draws"], found["annealed"]["rows"]) == (4, 64)
+    assert found["annealed"]["nats"] < found["elbo"] + 10
+    assert 0.3 < found["factors"]["informativeness"] <= 1
+    said = capsys.readouterr().out
+    assert "by annealing" in said
+    assert "mutual information gap" in said
+
+
+def test_factors_of_other_rows_are_refused_before_training(tmp_path, capsys):
+    np.save(tmp_path / "few.npy", np.arange(7))
+    assert main(["train", "sklearn:digits", "--factors", str(tmp_path / "few.npy"), "--out", str(tmp_path / "o")]) == 2
+    assert "wanted a row for each of 1797 rows" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
 
 
 def test_the_default_place_of_samples_is_the_run(run):

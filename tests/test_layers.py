@@ -29,7 +29,7 @@ ROOMS = [
     {"tuning"},  # what `tune` is made of
     {"tune"},
     {"reference"},  # our own VAE, trained and examined
-    {"demo", "command_run"},
+    {"demo", "command_run", "train_options"},
     {"command_train", "command_fix", "command_tune"},
     {"cli"},
     {"__main__"},
@@ -48,6 +48,7 @@ NO_TORCH = (
     "command_run",
     "command_train",
     "command_tune",
+    "train_options",
     "demo",
 )
 RENDERERS = {"rich", "whyvae.report"}

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whyvae.command_run import HEALTHY, complain
-from whyvae.command_train import (
-    DATA,
-    FRACTIONS,
+from whyvae.train_options import (
     Commands,
-    _add_model,
-    _add_reading,
-    _add_training,
-    _loaded,
-    _told_in_one_line,
+    add_data,
+    add_settings,
+    loaded,
+    reading_of,
+    settings_of,
+    told_in_one_line,
 )
 
 if TYPE_CHECKING:
@@ -43,17 +42,12 @@ def add_tune(commands: Commands) -> None:
         description="Cross-validates the VAE of `whyvae train`, searches better settings, and compares the best with the "
         "default on rows neither was tuned on. Several processes may work on one search: --resume RUN in each.",
     )  # fmt: skip
+    add_data(command, "go on with a search, with its data and settings")
     add = command.add_argument
-    add("data", metavar="DATA", nargs="?", help=DATA)
-    add("--resume", metavar="RUN", help="go on with a search, with its data and settings")
-    add("--out", metavar="DIR", default="whyvae-runs", help="where the run folder goes (%(default)s)")
-    add("--json", metavar="PATH", help="write the record there; - for stdout")
     add("-q", "--quiet", action="store_true", help="print the result only")
     add("--cv-only", action="store_true", help="cross-validate the settings given, search nothing")
     _add_search(command.add_argument_group("search"))
-    _add_reading(command.add_argument_group("data"))
-    _add_model(command.add_argument_group("model"))
-    _add_training(command.add_argument_group("training"))
+    add_settings(command)
     command.set_defaults(call=tune_command, fail=command.error)
 
 
@@ -87,7 +81,7 @@ def tune_command(options: argparse.Namespace) -> int:
     try:
         reading, model, config, plan, groups = _settings(options)
         return _tune(options, reading, model, config, plan, groups)
-    except _told_in_one_line() as error:
+    except told_in_one_line() as error:
         return complain(str(error))
 
 
@@ -114,21 +108,12 @@ def _settings(options: argparse.Namespace) -> tuple[JSON, ModelConfig, TrainConf
             Plan(**plan),
             held["groups"],
         )
-    reading = {k: getattr(options, k) for k in ("kind", "label", "size", "stream", "download")}
-    reading["source"] = str(Path(options.data).resolve()) if Path(options.data).exists() else options.data
-    sizes = ("family", "latents", "widths", "blocks", "likelihood", "prior")
-    fractions = (name for name, *_ in FRACTIONS)
-    trained = ("steps", "batch", "lr", "schedule", "seed", "device", "amp", "compile", *fractions)
     folding = Folding(options.folds, options.repeats, options.stratified, options.seed)
     made = Plan(
         folding, options.objective, options.search, options.trials or 30, options.timeout, options.pruner, options.seeds
     )
     groups = str(Path(options.groups).resolve()) if options.groups else None
-    model, config = (
-        ModelConfig(**{k: getattr(options, k) for k in sizes}),
-        TrainConfig(**{k: getattr(options, k) for k in trained}),
-    )
-    return reading, model, config, made, groups
+    return reading_of(options), *settings_of(options), made, groups
 
 
 def _tune(
@@ -143,7 +128,7 @@ def _tune(
 
     if not options.cv_only:
         optuna_module()  # said before the data is read
-    data = _loaded(options, reading)
+    data = loaded(options, reading)
     marks = np.load(groups, allow_pickle=False) if groups else None
     ground = Ground.of(data, model, config, plan, marks, apart=not options.cv_only)
     console = Console(stderr=options.json == "-")

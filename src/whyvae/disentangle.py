@@ -46,16 +46,27 @@ def disentanglement(codes: Array, factors: Array, seed: int = 0) -> Disentanglem
         ValueError: shapes that do not fit, too few rows, or a factor that never changes.
     """
     codes = np.asarray(codes, np.float64)
-    factors = np.asarray(factors).reshape(len(factors), -1)
-    if len(codes) != len(factors) or codes.ndim != 2:
-        raise ValueError(f"factors: wanted a row for each of {len(codes)} rows, got {len(factors)}")
-    if len(codes) < 4 * UNSEEN:
-        raise ValueError(f"factors: {4 * UNSEEN} rows are wanted, got {len(codes)}")
+    factors = checked(factors, len(codes))
+    importance, told = _importances(codes, factors, seed)
+    return Disentanglement(gap(codes, factors), *dci(importance), told, len(codes))
+
+
+def checked(factors: Array, rows: int) -> Array:
+    """[rows, k].
+
+    Raises:
+        ValueError: see `disentanglement`.
+    """
+    factors = np.asarray(factors)
+    if factors.ndim not in {1, 2} or len(factors) != rows:
+        raise ValueError(f"factors: wanted a row for each of {rows} rows, got {list(factors.shape)}")
+    factors = factors.reshape(rows, -1)
+    if rows < 4 * UNSEEN:
+        raise ValueError(f"factors: {4 * UNSEEN} rows are wanted, got {rows}")
     still = [i for i in range(factors.shape[1]) if len(np.unique(factors[:, i])) < 2]
     if still:
         raise ValueError(f"factors: column {still[0] + 1} has one value only")
-    importance, told = _importances(codes, factors, seed)
-    return Disentanglement(gap(codes, factors), *dci(importance), told, len(codes))
+    return factors
 
 
 def gap(codes: Array, factors: Array) -> float:

@@ -92,7 +92,8 @@ def _chains(
     with torch.no_grad():
         z = model.prior.draw(len(many))
     weights = torch.zeros(len(many), dtype=torch.float64)
-    used, size = [], torch.full((len(x),), 0.1)
+    used: list[Tensor] = []
+    size = torch.full((len(x),), 0.1)
     cold = _cold(model, many, z)
     for before, beta in pairwise(schedule):
         weights += (beta - before) * cold.detach().double()

@@ -43,8 +43,9 @@ class Outcome:
 def train_and_examine(
     data: Dataset, model_config: ModelConfig, config: TrainConfig, folder: Path, *, resume: bool = False,
     told: Told = lambda _: None, between: Callable[[Trained, Evaluation], None] = lambda *_: None,
+    judge: Callable[[Trained, Dataset], Evaluation] = evaluate,
 ) -> Outcome:  # fmt: skip
-    """Trains into `folder` and examines what came of it; `between` hears of the model before it is examined.
+    """Trains into `folder` and examines what came of it; `between` hears of the model, as `judge` found it, before it is examined.
 
     Raises:
         what `whyvae.train.train` raises; NothingSeen where our own rules do not find a VAE in it.
@@ -54,7 +55,7 @@ def train_and_examine(
         trained = train(data, model_config, config, folder, resume=resume, told=told)
         rows = generated(trained, draws(trained, SHOWN, "prior", None, config.seed))
     write_samples(rows, trained.codec, folder / "samples.npy")
-    evaluation = evaluate(trained, data)
+    evaluation = judge(trained, data)
     atomically(folder / "evaluation.json", (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
     between(trained, evaluation)
     subject = _unwatched(trained, data) if config.compile else _watched(trained, data, watcher)

@@ -69,6 +69,11 @@ def test_a_streamed_file_gives_the_same_rows_and_the_same_facts(tmp_path):
     assert torch.equal(held.take([7, 2]), streamed.take([7, 2]))
     assert torch.equal(held.take(slice(5, 9)), streamed.take(slice(5, 9)))
     assert np.array_equal(held.summary.std, streamed.summary.std)
+    part = streamed.rows.part([1, 2, 3, 7, 5])
+    assert (len(part), part.shape) == (5, (5, *held.rows.shape[1:]))
+    assert np.array_equal(part[:], held.rows[[1, 2, 3, 7, 5]])
+    assert np.array_equal(part.part([4, 0])[:], held.rows[[5, 1]])
+    assert np.array_equal(part[3:3], held.rows[:0])
     turned = npy(tmp_path / "y.npy", np.asfortranarray(BYTES))
     assert "ascontiguousarray" in refused(turned, stream=True)
 

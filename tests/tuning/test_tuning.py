@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from whyvae.cli import main
-from whyvae.data import Codec, Dataset
+from whyvae.data import Codec, Dataset, load
 from whyvae.data.raw import DataError, Raw
+from whyvae.data.summary import Streamed
 from whyvae.models.build import ModelConfig, Unfit, build, resolved
 from whyvae.train import recalibrate
 from whyvae.training.run import TrainConfig, Trained, TrainingFailed
@@ -175,6 +176,17 @@ def test_a_part_knows_its_own_range_only():
 
 
 # ---------------------------------------------------------------------- intervals
+def test_rows_on_the_disk_are_cross_validated_there(tmp_path):
+    """No fold holds them, and each judges the rows it is told to."""
+    np.save(tmp_path / "x.npy", rows(240))
+    streamed, held = (load(str(tmp_path / "x.npy"), kind="vector", stream=stream) for stream in (True, False))
+    plan = Plan(Folding(2))
+    one, other = (cross_validate(Ground.of(data, SMALL, QUICK, plan, apart=False), plan) for data in (streamed, held))
+    assert one.mean == pytest.approx(other.mean, rel=0.1)  # the order of batches differs
+    assert isinstance(part(streamed, [3, 1]).rows, Streamed)
+    assert np.array_equal(part(streamed, [3, 1]).rows[:], held.rows[[3, 1]])
+
+
 def test_the_interval_over_folds_is_that_of_nadeau_and_bengio():
     scores = Scores((1.0, 2.0, 3.0, 4.0, 5.0), folds=5)
     assert scores.mean == 3

@@ -17,6 +17,9 @@ from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # residual up to which a formula counts as met: rounding and guards (+1e-8) stay below 1e-6,
 # every wrong formula tried lies above 5e-3
+STRAIGHT = (
+    1e-6  # residual up to which a prior counts as a Gaussian: rounding; components that start alike are further from it
+)
 NOTHING = 1e-12  # a gradient this much smaller than the reconstruction's is none at all
 
 
@@ -246,7 +249,7 @@ def _gaussian(z: Tensor, pull: Tensor) -> tuple[Tensor, Tensor] | None:
     x0, y0 = x.mean(0), y.mean(0)
     slope = ((x - x0) * (y - y0)).sum(0) / (x - x0).square().sum(0).clamp_min(1e-300)
     rest = y - y0 - slope * (x - x0)
-    return (slope, y0 - slope * x0) if float(rest.norm()) <= EXACT * float(y.norm()) else None
+    return (slope, y0 - slope * x0) if float(rest.norm()) <= STRAIGHT * float(y.norm()) else None
 
 
 _AS_LOGVAR = "what scales the noise is what the formula takes for log-variance"

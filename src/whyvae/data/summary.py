@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +28,31 @@ class Streamed:
         self.path, self.shape, self.dtype, self._offset = path, mapped.shape, mapped.dtype, mapped.offset
         self.ndim = len(self.shape)
         self._bytes = mapped[0].nbytes  # of a row
+        self._which: Array | None = None  # positions in the file; None: all
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
+    def part(self, which: Any) -> Streamed:
+        """Rows at positions `which`, which stay on the disk."""
+        made = copy.copy(self)
+        made._which = self._places(np.asarray(which))  # noqa: SLF001 - our own
+        made.shape = (len(which), *self.shape[1:])
+        return made
+
+    def _places(self, which: Any) -> Array:
+        """Positions in the file of a slice, or of positions, of these rows."""
+        wanted = np.arange(len(self))[which] if isinstance(which, slice) else np.asarray(which, np.int64)
+        return wanted if self._which is None else self._which[wanted]
+
     def __getitem__(self, which: Any) -> Array:
+        places = self._places(which)
+        content = np.empty((len(places), self._bytes), np.uint8)
+        starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)  # of runs of neighbours, each read in one piece
         with self.path.open("rb", buffering=0) as file:
-            if isinstance(which, slice):
-                wanted = range(len(self))[which]
-                content = np.empty((len(wanted), self._bytes), np.uint8)
-                file.seek(self._offset + wanted.start * self._bytes)
-                file.readinto(content.data)
-            else:
-                content = np.empty((len(which), self._bytes), np.uint8)
-                for i, row in enumerate(which):
-                    file.seek(self._offset + int(row) * self._bytes)
-                    file.readinto(content[i].data)
+            for start, end in pairwise([*starts.tolist(), len(places)]):
+                file.seek(self._offset + int(places[start]) * self._bytes)
+                file.readinto(content[start:end].data)
         return content.view(self.dtype).reshape(-1, *self.shape[1:])
 
 

@@ -18,6 +18,7 @@ from whyvae.models.build import ModelConfig
 from whyvae.sampling import draws, generated
 from whyvae.score import FEWEST, Reference
 from whyvae.train import train
+from whyvae.training.feed import affordable
 from whyvae.training.run import TrainConfig, Trained
 from whyvae.tuning.folds import Pair
 
@@ -25,6 +26,7 @@ Objective = Literal["elbo", "samples"]
 Told = Callable[[int, dict[str, Any]], None]  # a fold, and a line of its log
 DRAWS = 8  # of z for each row that judges
 JUDGED = 512  # rows at a time
+MOST_JUDGED = 16384  # of streamed rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,18 @@ def quantile(freedom: float) -> float:
 
 
 def part(data: Dataset, which: Any) -> Dataset:
-    """Rows at `which` as a data set that knows nothing of the others: ranges and moments are its own.
-
-    Raises:
-        DataError: the rows are streamed from the disk.
-    """
-    if isinstance(data.rows, Streamed):
-        raise DataError(f"{data.source} is streamed: tuning holds its rows in memory; take a part of them")
+    """Rows at `which` as a data set that knows nothing of the others: ranges and moments are its own. What is streamed stays so."""
     labels = None if data.labels is None else data.labels[which]
-    return Dataset.unchecked(
-        Raw(np.asarray(data.rows[which]), labels, data.kind, data.columns, data.notes), data.source, data.kind
-    )
+    rows = data.rows.part(which) if isinstance(data.rows, Streamed) else np.asarray(data.rows[which])
+    return Dataset.unchecked(Raw(rows, labels, data.kind, data.columns, data.notes), data.source, data.kind)
+
+
+def judging(data: Dataset, which: Any) -> Tensor:
+    """Rows at `which`, spread over them and no more than memory holds where the data is streamed."""
+    if isinstance(data.rows, Streamed):
+        count = min(len(which), affordable(MOST_JUDGED, data.shape))
+        which = np.asarray(which)[np.linspace(0, len(which) - 1, count).round().astype(np.int64)]
+    return data.take(which)
 
 
 @torch.no_grad()
@@ -119,7 +122,7 @@ def cross_validated(
     values: list[float] = []
     for fold, (fit, judge) in enumerate(pairs):
         trained = train(part(data, fit), model, config, told=lambda line, fold=fold: told(fold, line))  # type: ignore[misc]
-        values.append(judged(trained, data.take(judge), objective))
+        values.append(judged(trained, judging(data, judge), objective))
         told(fold, {"score": values[-1], "mean": float(np.mean(values))})
     return Scores(tuple(values), folds)
 
@@ -168,7 +171,7 @@ def compared(
     told: Callable[[int], None] = lambda _: None,
 ) -> Comparison:  # fmt: skip
     """Both trained on rows `fit` from `seeds` seeds each, and judged on rows `judge`."""
-    rows, fitted = data.take(judge), part(data, fit)
+    rows, fitted = judging(data, judge), part(data, fit)
     values: tuple[list[Any], list[Any]] = ([], [])
     for seed in range(seeds):
         for (model, config), found in zip((default, tuned), values, strict=True):
