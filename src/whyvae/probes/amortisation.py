@@ -13,6 +13,7 @@ from whyvae.audit.cut import posterior
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
 from whyvae.probes.objective import Objective, audited_likelihood
+from whyvae.probes.precision import precision_shares
 
 STEPS = 120  # of local optimisation
 ROUND = 8  # steps whose draws have mean 0 and covariance 1 together; sigma moves once in a round
@@ -82,6 +83,7 @@ class _Game:
         self.likelihood = audited_likelihood(subject)
         self.s = objective.noise_variance
         self.features = max(1, objective.features)
+        self.shares = precision_shares(subject)
         found = self.lineage.tape.slots[self.lineage.z].shape
         if len(found) > 2 and found[0] != subject.batch:
             raise CannotMeasure("does not apply: several samples per example in one step")
@@ -105,12 +107,17 @@ class _Game:
         )
         kl = (0.5 * (mu**2 + (2 * log_sigma).exp() - 1) - log_sigma).reshape(mu.shape[0], -1).sum(1)
         if self.objective.gaussian:
-            return (output - t).square().sum(1), kl
+            return self.squares(output - t), kl
         if self.objective.family == "bernoulli logits":
             return torch.nn.functional.binary_cross_entropy_with_logits(output, t, reduction="none").sum(1), kl
         return torch.nn.functional.binary_cross_entropy(
             output.clamp(1e-7, 1 - 1e-7), t.clamp(0, 1), reduction="none"
         ).sum(1), kl  # fmt: skip
+
+    def squares(self, residual: Tensor) -> Tensor:
+        """Squared error of each example, [batch], each number by the share of precision that the likelihood gives it."""
+        squares = residual.square()
+        return (squares if self.shares is None else squares * self.shares).sum(1)
 
     def nats(self, reconstruction: Tensor) -> Tensor:
         """Of the user's own objective, in units in which the KL has weight 1."""

@@ -147,7 +147,7 @@ class Trials:
         if sides.decoder is not None:
             added = sides.decoder(z) @ self.basis * self.spread
         if self.objective.gaussian:
-            return (output + added - target).square().sum(1)
+            return self.game.squares(output + added - target)
         if self.objective.family == "bernoulli":
             output = output.clamp(1e-7, 1 - 1e-7).logit()
         return binary_cross_entropy_with_logits(output + added, target.clamp(0, 1), reduction="none").sum(1)
