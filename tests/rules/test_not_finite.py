@@ -14,10 +14,22 @@ AT = Where("train.py", 40)
 def test_a_loss_that_is_no_number():
     finding = found(check(replace(NUMBERS, step=12, op="exp", at=AT)), "at step 12 of 900, first in `exp`", at=AT)
     assert "learning rate 0.0001 instead of 0.001" in finding.remedies[0].how
+    assert "exp runs over" in finding.remedies[1].how
 
 
 def test_the_first_step_counts_too():
-    found(check(replace(NUMBERS, step=0)), "at step 0 of 900")
+    finding = found(check(replace(NUMBERS, step=0, op="log", at=AT)), "in the first step, first in `log`", at=AT)
+    assert [r.name for r in finding.remedies] == ["keep `log` where it is defined"]  # no step was too large
+
+
+def test_a_gradient():
+    numbers = replace(NUMBERS, step=1, op="__truediv__", at=AT, backward=True)
+    finding = found(check(numbers), "first in the gradient of `__truediv__`", at=AT)
+    assert [r.name for r in finding.remedies] == ["keep `div` where it is defined", "take smaller steps"]
+
+
+def test_a_loss_that_would_be_no_number_in_the_next_step():
+    found(check(replace(NUMBERS, ends_finite=False)), "after 900 steps the loss or its gradient is not finite")
 
 
 def test_parameters_that_are_no_numbers():

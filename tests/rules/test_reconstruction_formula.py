@@ -7,14 +7,15 @@ import pytest
 from literal import LIKELIHOOD_AT, OBJECTIVE, found
 
 from whyvae.probes.exchange import Exchange
+from whyvae.probes.sight import Sight
 from whyvae.rules.objective.reconstruction_formula import ReconstructionFormula
 from whyvae.verdict import Healthy, Skipped, Where
 
 STRAIGHT = Exchange(False, None)
 
 
-def check(exchange=STRAIGHT, **changes):
-    return ReconstructionFormula.check(replace(OBJECTIVE, **changes), exchange)
+def check(exchange=STRAIGHT, sight=Sight(), **changes):  # noqa: B008 - frozen
+    return ReconstructionFormula.check(replace(OBJECTIVE, **changes), exchange, sight)
 
 
 @pytest.mark.parametrize("pull", [1.0, 0.01, 0.0])
@@ -43,6 +44,24 @@ def test_exchanged_arguments_on_the_tape_of_a_run_that_broke(changes):
     found(
         check(Exchange(True, Where("a.py", 7)), **changes), "exchanged in the binary cross-entropy", at=Where("a.py", 7)
     )
+
+
+@pytest.mark.parametrize(
+    ("sight", "says"),
+    [
+        (Sight(1, 12, (1,)), ["1, below the limit 12", "errors along axis 1 cancel"]),
+        (Sight(15, 64), ["15, below the limit 16"]),
+        (Sight(16, 64, (0,)), ["errors along the examples cancel"]),
+    ],
+)
+def test_errors_that_cancel(sight, says):
+    finding = found(check(sight=sight, family="unknown", pull=0.2), "Errors are added up before", at=LIKELIHOOD_AT)
+    assert [part in str(e) for part, e in zip(says, finding.evidence, strict=True)] == [True] * len(says)
+
+
+@pytest.mark.parametrize("sight", [Sight(16, 64), Sight(12, 12), Sight(1, 1)])
+def test_a_term_that_sees_every_number(sight):
+    assert isinstance(check(sight=sight, family="unknown", pull=0.2), Healthy)
 
 
 def test_skips():

@@ -90,7 +90,9 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     back = gradient(step.loss, [step.z])
     if not torch.isfinite(direct).all():
         return Regulariser("unknown", float("nan"), residual=float("inf"), scale=scale)
-    if direct.norm() <= NOTHING * max(float(back.norm()), 1e-300):
+    if float(direct.norm()) == 0:
+        if not bool(torch.isfinite(step.loss)):  # of a loss that is no number, parts may never have been computed
+            return Regulariser("unknown", float("nan"), residual=float("inf"), scale=scale)
         return Regulariser("none", 0.0, scale=scale)
     basis = _basis(step)
     coefficients, residual = least_squares(basis, direct)
@@ -98,6 +100,8 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     common = {"coefficients": (c1, c2, c3, c4), "residual": residual, "scale": scale}
     if residual < EXACT:
         return _named(step, c1, c2, c3, c4, common)
+    if direct.norm() <= NOTHING * float(back.norm()):  # rounding; a KL beside a loss that explodes is met above
+        return Regulariser("none", 0.0, scale=scale)
     mixed = _monte_carlo(step, direct)
     if mixed is not None and mixed < 0:
         return Regulariser("wrong", mixed, mistake=_SIGN, monte_carlo=True, residual=0.0, scale=scale,

@@ -41,9 +41,10 @@ class Wiring(Probe):
         total = sum(s.numel for s in slots) or 1
         stepped = frozenset().union(*(o.parameters for o in subject.optimizers)) if subject.optimizers else None
         moved = _moved(subject)
+        told = stepped is not None or len(subject.steps) > 1  # of a single backward nobody knows what was to follow
         unstepped = [
             s for s in slots
-            if (stepped is None or id(s.value) not in stepped) and moved.get(id(s.value)) is False
+            if told and (stepped is None or id(s.value) not in stepped) and moved.get(id(s.value)) is False
         ]  # fmt: skip
         idle = _without_gradient(subject, slots, stepped)
         stale = sorted(
@@ -120,7 +121,7 @@ def _reaches(subject: Any) -> tuple[bool, float]:
         )
     except ReplayFailed:
         return True, math.nan
-    return by_gradient > 0, by_value
+    return by_gradient != 0, by_value  # NaN, in a run that broke, has come through
 
 
 def _slope(output: Tensor, heads: list[Tensor]) -> float:

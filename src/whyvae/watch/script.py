@@ -91,7 +91,9 @@ def _stopped_by(error: BaseException | None) -> str:
     return f"; it stopped with {type(error).__name__}" + (f": {said[0][:120]}" if said else "")
 
 
-_NO_NUMBER = re.compile(r"satisfy the constraint|\b(nan|inf|infinite|isnan|isfinite|isinf)\b", re.IGNORECASE)
+_NO_NUMBER = re.compile(
+    r"satisfy the constraint|\b(nan|inf|infinite|isnan|isfinite|isinf|non-?finite|not finite)\b", re.IGNORECASE
+)
 
 
 def _numbers_ended(error: BaseException | None) -> str:

@@ -14,6 +14,7 @@ from whyvae.watch import lineage as lineages
 from whyvae.watch.feeds import earliest_parameters, feeds_of
 from whyvae.watch.lineage import Dependencies, Lineage
 from whyvae.watch.names import Named
+from whyvae.watch.numbers import Break, first_break, told_before_the_end, unfinished_step
 from whyvae.watch.onlooker import entries
 from whyvae.watch.replay import Replay
 from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
@@ -56,12 +57,14 @@ class Subject:
         from whyvae.watch.watcher import Watcher
 
         assert isinstance(watcher, Watcher)  # noqa: S101
-        if not watcher.steps:
-            raise NothingSeen(_nothing(watcher.backwards, watcher.error))
-        main, found = main_step(watcher.steps)
+        steps = _with_unfinished(watcher)
+        if not steps:
+            told = told_before_the_end(watcher.unfinished) if watcher.backwards == 0 else ""
+            raise NothingSeen(_nothing(watcher.backwards, watcher.error) + told)
+        main, found = main_step(steps)
         seen = watcher.outside.onlooker
         return cls(
-            watcher.steps, main, found, watcher.log, list(watcher.optimizers.values()), seen.held_out,
+            steps, main, found, watcher.log, list(watcher.optimizers.values()), seen.held_out,
             seen.decoded, watcher.outside.pictures.shown, watcher.count, watcher.names, script,
             {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent}, watcher.examples,
         )  # fmt: skip
@@ -82,8 +85,13 @@ class Subject:
 
     @cached_property
     def broken(self) -> bool:
-        """Did the run end with parameters that are not finite, or on their way there?"""
-        return lineages.sane_parameters(self.tape) is not None
+        """Did the run end with parameters that are not finite, on their way there, or whose loss is no number?"""
+        return lineages.sane_parameters(self.tape) is not None or self.ends_in is not None
+
+    @cached_property
+    def ends_in(self) -> Break | None:
+        """Where the loss of the main step, or its gradient, stops being a number at the parameters the run ended with."""
+        return first_break(self.tape)
 
     @cached_property
     def earliest(self) -> dict[int, Tensor] | None:
@@ -170,6 +178,12 @@ class Subject:
             "script": self.script, "model": self.model, "posterior": f"{lineage.posterior}, {lineage.latents} units",
             "steps": self.count, "data": {"shape": shape},
         }  # fmt: skip
+
+
+def _with_unfinished(watcher: Any) -> list[Step]:
+    """The recorded steps, and after them the one whose loss was no number before its backward was called."""
+    step = None if watcher.unfinished is None else unfinished_step(watcher.unfinished, watcher.steps)
+    return watcher.steps if step is None else [*watcher.steps, step]
 
 
 def _nothing(backwards: int, error: Exception | None) -> str:

@@ -92,6 +92,7 @@ class Watcher:
         self.seconds = 0.0  # of the run, ours included
         self.compiled = False
         self.error: Exception | None = None  # our own last mistake
+        self.unfinished: Recorder | None = None  # what was being recorded when the script ended, before a backward
         self.failures = 0
         self._recorder: Recorder | None = None
         self._depth = 0
@@ -121,6 +122,8 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._recorder is not None and not self._recorder.tape.roots:
+            self.unfinished = self._recorder
         self._close(keep=True)
         self.outside.stop()
         for undo in self._undo:

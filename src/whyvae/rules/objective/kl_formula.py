@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from torch import Tensor
 
 from whyvae.probes.objective import Objective
@@ -48,6 +50,8 @@ class KLFormula(Rule):
         reg = objective.regulariser
         if objective.not_auditable:
             return Skipped(objective.not_auditable)
+        if not isfinite(reg.residual):
+            return Skipped("the loss or its gradient is not finite, so the KL part cannot be read from it (see TRN01)")
         kind = "KL to any density" if reg.form == "prior density" else "Gaussian KL"
         fits = Evidence(f"share of the regulariser's gradient that no {kind} explains", reg.residual, FITS)
         if reg.form in {"exact", "free bits", "none", "prior density"}:

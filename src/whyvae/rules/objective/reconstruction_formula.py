@@ -6,12 +6,14 @@ from torch import Tensor
 
 from whyvae.probes.exchange import Exchange
 from whyvae.probes.objective import Objective
+from whyvae.probes.sight import Sight
 from whyvae.rule import Rule
 from whyvae.testing import Patient, kl, squared_error
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict, Where
 from whyvae.watch.subject import Subject
 
 TOWARDS = Limit("<", 0, "going against the gradient must bring the output nearer to its target")
+ALONG = Limit(">", 0, "errors of opposite sign along an axis cancel where they are added before they are squared")
 
 
 def _away(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -36,6 +38,30 @@ def _swapped(at: Where | None) -> Finding:
     )
 
 
+def _blind(sight: Sight, at: Where | None) -> Finding:
+    seen = Limit("<", sight.expected, "a term that is smallest at the target alone pulls in all directions")
+    along = " and ".join("the examples" if axis == 0 else f"axis {axis}" for axis in sight.summed)
+    evidence = (
+        Evidence("directions in which the reconstruction term pulls an output", sight.told_apart, seen),
+        Evidence("axes along which errors cancel", len(sight.summed), ALONG, text=f"errors along {along} cancel"),
+    )
+    return Finding(
+        tuple(e for e in evidence if e.incriminating),
+        "Errors are added up before they are made positive: those of opposite sign cancel, so only their sum is trained, and "
+        "outputs far from the data cost nothing.",
+        "error",
+        0.99,
+        at,
+        remedies=(
+            Remedy(
+                "square each difference, then sum",
+                "((x_hat - x) ** 2).flatten(1).sum(1).mean(): the power (or abs) comes before the sum",
+                "certain",
+            ),
+        ),
+    )
+
+
 class ReconstructionFormula(Rule):
     """The reconstruction term is not smallest where the output equals the target."""
 
@@ -45,13 +71,15 @@ class ReconstructionFormula(Rule):
     explains = ("POS01", "TRN01", "TRN05")
 
     @staticmethod
-    def check(objective: Objective, exchange: Exchange) -> Verdict:
+    def check(objective: Objective, exchange: Exchange, sight: Sight) -> Verdict:
         if objective.family == "swapped bernoulli" or exchange.found:
             return _swapped(exchange.at or objective.likelihood_at)
         if objective.family == "none":
             return Skipped("the output was not found in the loss")
         if objective.pull != objective.pull:
             return Skipped("does not apply: the targets are classes, or output and target have different sizes")
+        if sight.blind:
+            return _blind(sight, objective.likelihood_at)
         evidence = (
             Evidence(
                 "agreement of the loss's pull with the way from output to target (cosine)",

@@ -23,7 +23,7 @@ class ParametersNotOptimized(Rule):
     @staticmethod
     def check(wiring: Wiring) -> Verdict:
         if not wiring.optimizers and not wiring.unstepped:
-            return Skipped("does not apply: no torch optimiser, and every parameter changed")
+            return Skipped("does not apply: no torch optimiser stepped, and no parameter is known to have stood still")
         evidence = (
             Evidence(
                 "share of encoder and decoder weights that no optimiser steps",

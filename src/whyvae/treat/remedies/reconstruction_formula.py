@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from whyvae.probes.exchange import exchanged
 from whyvae.probes.objective import Objective
+from whyvae.probes.sight import Sight
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -21,8 +22,10 @@ class ReconstructionFormula(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
-        objective = case.get(Objective)
+        objective, sight = case.get(Objective), case.get(Sight)
         if exchanged(case.subject) is not None:
             yield cls.treatment(code, "exchanges output and target in the cross-entropy", mistake="exchanged")
+        elif sight is not None and sight.blind:
+            return  # errors added before they are squared: which sum was meant, the user knows
         elif code == "OBJ08" and objective is not None and (objective.sign < 0 or objective.pull < 0):
             yield cls.treatment(code, "turns the sign of the reconstruction term", mistake="sign")

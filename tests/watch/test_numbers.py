@@ -1,0 +1,110 @@
+"""Where numbers stopped being numbers: forwards, backwards, at the precision they had, and before a backward was called."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from whyvae.probes.finite import Finiteness
+from whyvae.watch.numbers import first_break
+from whyvae.watch.subject import NothingSeen, Subject
+from whyvae.watch.watcher import Watcher
+
+
+def trained(term, steps=4, check=None, scale=1.0, lr=1e-3):
+    """A subject; `term(output, x)` is the reconstruction term, `check(loss)` may raise or say True to leave a step out."""
+    torch.manual_seed(0)
+    x = torch.rand(32, 6)
+    encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
+    with torch.no_grad():
+        encoder.weight.mul_(scale)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=lr)
+    with Watcher() as watcher:
+        try:
+            for _ in range(steps):
+                mu, logvar = encoder(x).chunk(2, 1)
+                output = decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu))
+                loss = term(output, x) - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()
+                if check is not None and check(loss):
+                    continue
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        except ArithmeticError:
+            pass
+    return Subject.of(watcher)
+
+
+def squares(output, x):
+    return (output - x).square().sum(1).mean()
+
+
+BREAKS = {
+    "log of 0": (lambda y, x: -(x * y.clamp(0, 1).log()).sum(), "log", False),
+    "log of 1 - 1 in float32": (lambda y, x: -(1 - torch.sigmoid(y + 30)).log().sum(), "log", False),
+    "division": (lambda y, x: ((y - x) / (x - x)).sum(), "div", False),
+    "gradient of a root at 0": (lambda y, x: squares(y, x) + ((y - y.detach()) ** 2).sum().sqrt(), "sqrt", True),
+    "gradient of a power at 0": (lambda y, x: squares(y, x) + (0 * y).pow(0.3).sum(), "pow", True),
+    "overflow": (lambda y, x: squares(y, x) + (100 + 0 * y).exp().sum(), "exp", False),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_the_function_is_named(name):
+    term, op, backward = BREAKS[name]
+    finite = Finiteness.measure(trained(term))
+    assert (finite.op, finite.backward, finite.broken) == (op, backward, True)
+    assert finite.at.file == __file__
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        squares,
+        lambda y, x: squares(y, x) + torch.cat([y, -math.inf + 0 * x], 1).softmax(1).square().sum(),  # masked
+        lambda y, x: squares(y, x) - (torch.sigmoid(y + 12)).log().sum(),
+    ],
+)
+def test_numbers_that_stay(term):
+    subject = trained(term)
+    assert first_break(subject.tape) is None
+    assert not subject.broken
+    assert not Finiteness.measure(subject).broken
+
+
+def _raises(loss):
+    if not torch.isfinite(loss):
+        raise ArithmeticError
+
+
+@pytest.mark.parametrize("check", [_raises, lambda loss: bool(torch.isnan(loss) | torch.isinf(loss))])
+def test_a_script_that_looks_before_its_first_backward(check):
+    subject = trained(BREAKS["log of 0"][0], check=check)
+    finite = Finiteness.measure(subject)
+    assert (subject.count, finite.step, finite.op) == (0, 0, "log")
+
+
+@pytest.mark.parametrize("check", [_raises, lambda loss: not torch.isfinite(loss)])
+def test_a_script_that_looks_later(check):
+    subject = trained(squares, steps=40, lr=200.0, check=check)
+    assert subject.broken
+    finite = Finiteness.measure(subject)
+    assert finite.broken
+    assert finite.op == "exp"
+
+
+def test_a_script_that_stopped_for_another_reason_shows_no_step():
+    def leave(loss):
+        raise ArithmeticError
+
+    with pytest.raises(NothingSeen, match="called no `backward`"):
+        trained(squares, check=leave)
+
+
+def test_what_is_told_of_a_forward_pass_that_was_not_ended():
+    def stop(output, x):
+        raise ArithmeticError
+
+    with pytest.raises(NothingSeen, match=r"`exp` \(line \d+\) had made NaN or Inf of numbers up to \d+; the data"):
+        trained(stop, scale=1e3)
