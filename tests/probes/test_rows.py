@@ -122,3 +122,12 @@ def test_a_latent_of_a_whole_sequence_has_no_rows_to_mix():
 
     found = measured(encode, lambda m, z: m.out(z).view(1, T, D).expand(B, T, D))
     assert found.encoder != found.encoder  # nan
+
+
+def test_examples_at_which_all_units_are_dead_hide_nothing():
+    def decode(m, z):
+        return torch.relu(m.out(z.cumsum(0)).view(-1, T, D) - 1e3 * (torch.arange(len(z)) > 2).view(-1, 1, 1))
+
+    mixing = measured(wide, decode)
+    assert mixing.decoder > 1.5
+    assert mixing.op == "cumsum"

@@ -91,8 +91,8 @@ def _walk(subject: Any, source: int, sink: int, fixed: dict[int, Tensor], count:
         runner = _Runner(subject, source, sink, fixed)
         pairs = runner.pairs(count)
         ways = {axis: runner.influence([sink], axis)[sink] for axis in dict.fromkeys(a for a, _ in pairs)}
-        reaches = {
-            (a, c): _reach(ways[a][0], runner.size(a), c) for a, c in pairs if all(bool(m.any()) for m in ways[a][0])
+        reaches = {  # an example at which all units are dead reaches nothing and shows nothing
+            (a, c): _reach(live, runner.size(a), c) for a, c in pairs if (live := [m for m in ways[a][0] if m.any()])
         }
         if not reaches:
             return _Walk()

@@ -12,7 +12,8 @@ from torch import Tensor
 from whyvae.audit.cut import gradient, head_values
 from whyvae.probe import Probe
 from whyvae.verdict import Where
-from whyvae.watch.replay import ReplayFailed
+from whyvae.watch.lineage import Lineage, small_parameters
+from whyvae.watch.replay import Replay, ReplayFailed
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,20 @@ def _names(subject: Any, slots: list[Any]) -> tuple[str, ...]:
 
 
 def _reaches(subject: Any) -> tuple[bool, float]:
-    """(Has the output a gradient to the heads?, slope of its dependence on them, gradients or not)."""
-    lineage, replay = subject.lineage, subject.replay
+    """(Has the output a gradient to the heads?, slope of its dependence on them, gradients or not).
+
+    A decoder whose units died shows neither: then at random parameters, wired alike.
+    """
+    lineage = subject.lineage
     if not lineage.heads or lineage.output < 0:
         return True, math.nan
+    found = _slopes(lineage, subject.replay)
+    if found[1] == 0:
+        found = _slopes(lineage, Replay(subject.tape, small_parameters(subject.tape)))
+    return found
+
+
+def _slopes(lineage: Lineage, replay: Replay) -> tuple[bool, float]:
     try:
         heads = [v.requires_grad_() for v in head_values(lineage, replay)]
         fed = dict(zip(lineage.heads, heads, strict=True))
