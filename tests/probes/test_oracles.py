@@ -683,22 +683,25 @@ def test_a_gradient_of_zero_behind_dead_units_is_no_wiring():
     assert wiring.without_gradient == ()
 
 
+def _cut(z, cut):
+    return z.detach() if cut else z
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_detached_latent(cut):
-    def sample(mu, sigma):
-        z = mu + torch.randn_like(mu) * sigma
-        return z.detach() if cut else z
-
-    wiring = bench_of(random_model(), plain_rows(), vae(sample=sample)).get(Wiring)
+    loss = vae(sample=lambda mu, sigma: _cut(mu + torch.randn_like(mu) * sigma, cut))
+    wiring = bench_of(random_model(), plain_rows(), loss).get(Wiring)
     assert wiring.reconstruction_reaches_encoder is not cut
     assert wiring.output_depends_on_latent > 0
 
 
-def test_decoder_that_ignores_its_latent():
+@pytest.mark.parametrize("cut", [False, True])
+def test_detached_latent_of_a_decoder_that_ignores_it(cut):
     model = random_model()
     with torch.no_grad():
         model.decoder.weight.zero_()
-    assert bench_of(model, plain_rows(), vae()).get(Wiring).output_depends_on_latent == 0
+    loss = vae(sample=lambda mu, sigma: _cut(mu + torch.randn_like(mu) * sigma, cut))
+    assert bench_of(model, plain_rows(), loss).get(Wiring).reconstruction_reaches_encoder is not cut
 
 
 def test_first_step_and_function_that_are_not_finite():
