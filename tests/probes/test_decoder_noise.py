@@ -89,8 +89,16 @@ def test_the_scale_is_stated_however_both_terms_are_summed():
     assert not measured(FIXED["by hand"][0], reduce=lambda t: t.mean()).stated  # D / L times less of one
 
 
-@pytest.mark.parametrize(("bound", "moving"), [("log_sigma", True), ("log_sigma.clamp(min=0.0)", False)])
-def test_a_scale_on_its_way_and_one_that_a_clamp_holds(tmp_path, bound, moving):
+@pytest.mark.parametrize(
+    ("bound", "stepped", "moving"),
+    [
+        ("log_sigma", ", log_sigma", True),
+        ("log_sigma.clamp(min=0.0)", ", log_sigma", False),
+        ("log_sigma.detach()", ", log_sigma", False),
+        ("log_sigma", "", False),
+    ],
+)
+def test_a_scale_on_its_way_and_one_that_something_holds(tmp_path, bound, stepped, moving):
     """Adam moves log sigma by at most its rate a step: after 60 steps it is on its way; a clamp holds it at 0."""
     script = tmp_path / "train.py"
     script.write_text(f"""
@@ -99,7 +107,7 @@ from torch import nn
 torch.manual_seed(0)
 x = torch.tanh(torch.randn(512, 3) @ torch.randn(3, 10)) * 0.1
 encoder, decoder, log_sigma = nn.Linear(10, 6), nn.Linear(3, 10), nn.Parameter(torch.zeros(()))
-optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters(), log_sigma], lr=2e-3)
+optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters(){stepped}], lr=2e-3)
 for step in range(60):
     rows = x[torch.randint(512, (64,))]
     mu, logvar = encoder(rows).chunk(2, 1)
@@ -116,3 +124,4 @@ for step in range(60):
     assert noise.stated
     assert noise.learned
     assert noise.moving is moving
+    assert noise.held is not moving

@@ -12,9 +12,11 @@ AT = Where("train.py", 25)
 OBJECTIVE = SimpleNamespace(regulariser_at=AT, own_variance=False, bernoulli=False)
 
 
-def check(ratio, *, stated=True, learned=False, threshold=0.7, kept=0.8, excess=0.01, moving=False):
+def check(
+    ratio, *, stated=True, learned=False, threshold=0.7, kept=0.8, excess=0.01, moving=False, held=False, features=16
+):
     """Verdict on a decoder that claims variance 1 and is off by `ratio`."""
-    noise = Measured(stated, learned, False, ratio, 1.0, AT, moving)
+    noise = Measured(stated, learned, False, ratio, 1.0, AT, moving, held, features)
     balance = Balance(1.0, ratio, threshold, kept, 0, 14, excess, 10.0, 50.0)
     return DecoderNoise.check(noise, OBJECTIVE, balance)
 
@@ -47,6 +49,19 @@ def test_a_scale_that_could_learn_and_did_not(ratio, verdict):
     if isinstance(found, Finding):
         assert found.severity == "warning"
         assert "can be learned" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("ratio", "features", "verdict"),
+    [(0.59, 16, Healthy), (0.57, 16, Finding), (0.87, 64, Healthy), (0.6, 64, Finding), (1.58, 16, Healthy), (1.6, 16, Finding)],
+)  # fmt: skip
+def test_a_scale_that_is_held_is_judged_by_its_cost(ratio, features, verdict):
+    """8 (r - 1 - log r) is 0.94 nats at r = 0.59, 1.06 at 0.57, 1.04 at 1.6."""
+    found = check(ratio, learned=True, held=True, features=features, threshold=1.5)
+    assert isinstance(found, verdict)
+    if isinstance(found, Finding):
+        assert (found.severity, [e.unit for e in found.evidence]) == ("warning", ["nats"])
+        assert "a clamp or a detach holds it" in found.summary
 
 
 def test_what_states_no_scale_is_another_rules():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from whyvae.audit.likelihood import Likelihood
@@ -38,6 +39,13 @@ class DecoderNoise(Probe):
     variance: float  # s; the mean precision's inverse where each number has its own
     at: Where | None
     moving: bool = False  # learned, and another at the end than half-way: it has not arrived, and nothing holds it
+    held: bool = False  # learned by name: its parameters get no gradient (a clamp that binds, a detach), or no step
+    features: int = 0  # numbers in an output
+
+    @property
+    def cost(self) -> float:
+        """Nats per example that this scale costs beside the one that fits, all else as it is: D / 2 (r - 1 - log r)."""
+        return self.features / 2 * (self.ratio - 1 - math.log(self.ratio)) if self.ratio > 0 else math.inf
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective, reconstruction: Reconstruction) -> Self:
@@ -52,7 +60,28 @@ class DecoderNoise(Probe):
         learned = objective.learned_scale or own
         stated = _whole(objective) and (learned or _density(subject))
         moving = learned and _moved(subject, s)
-        return cls(stated, learned, own, ratio, s, objective.likelihood_at, moving)
+        held = learned and not moving and not own and _held(subject)
+        return cls(stated, learned, own, ratio, s, objective.likelihood_at, moving, held, reconstruction.features)
+
+
+def _held(subject: Any) -> bool:
+    """Are there parameters of the scale alone, and does the loss give none of them a gradient, or nobody a step?"""
+    deps, lineage, tape, replay = subject.deps, subject.lineage, subject.tape, subject.replay
+    beside = deps.ancestors(tape.roots, stop={lineage.output, lineage.z, *lineage.heads})
+    models = deps.ancestors([lineage.output]) | deps.ancestors(lineage.heads)
+    slots = [s for s in tape.slots if s.index in beside - models and s.index in replay.parameters]
+    stepped = frozenset().union(*(o.parameters for o in subject.optimizers))
+    if not slots or not stepped:
+        return False
+    slots = [s for s in slots if id(s.value) in stepped]
+    if not slots:
+        return True
+    try:
+        loss = torch.stack([value.sum() for value in replay.run(tape.roots).values()]).sum()
+    except ReplayFailed:
+        return False
+    grads = torch.autograd.grad(loss, [replay.parameters[s.index] for s in slots], allow_unused=True)
+    return all(g is None or not bool(g.any()) for g in grads)
 
 
 def _moved(subject: Any, s: float) -> bool:

@@ -19,6 +19,11 @@ FOUR = 4.0
 REASON = "1 where the scale fits; a factor of 4 in variance, 2 in spread, costs a sixth of a nat for each number of the output"
 TOO_WIDE = Limit("<", 1 / FOUR, REASON)
 TOO_NARROW = Limit(">", FOUR, REASON)
+WORTH = Limit(
+    ">",
+    1.0,
+    "nats; two runs of one script with different seeds differ by less, and a scale that is free to move costs none",
+)
 
 
 def _normal(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -47,10 +52,13 @@ class DecoderNoise(Rule):
             return Skipped(
                 "the scale is learned and had not arrived when training ended: a question of more steps (TRN03)"
             )
-        if wide.incriminating:
-            return _wide(noise, objective, balance, wide)
-        if narrow.incriminating:
-            return _narrow(noise, balance, narrow)
+        held = Evidence(
+            "what the scale costs an example, as something holds it where it is", noise.cost, WORTH, unit="nats"
+        )
+        if wide.incriminating or (noise.held and held.incriminating and noise.ratio < 1):
+            return _wide(noise, objective, balance, wide if wide.incriminating else held)
+        if narrow.incriminating or (noise.held and held.incriminating):
+            return _narrow(noise, balance, narrow if narrow.incriminating else held)
         return Healthy((wide, narrow))
 
     @staticmethod
@@ -85,7 +93,13 @@ def _narrow(noise: decoder_noise.DecoderNoise, balance: Balance, evidence: Evide
 
 
 def _found(noise: decoder_noise.DecoderNoise, evidence: tuple[Evidence, ...], summary: str, *, harmed: bool) -> Finding:
-    stuck = " It can be learned, but did not get there: clamped, not stepped, or too slow." if noise.learned else ""
+    stuck = (
+        " It can be learned, but its parameter gets no gradient or no step: a clamp or a detach holds it."
+        if noise.held
+        else " It can be learned, but did not get there: clamped, not stepped, or too slow."
+        if noise.learned
+        else ""
+    )
     return Finding(
         evidence,
         summary + stuck,
