@@ -42,6 +42,10 @@ def test_a_scale_on_its_way_is_not_judged(ratio, verdict):
     assert isinstance(check(ratio, learned=True, moving=True), verdict)
 
 
+def test_a_scale_that_moved_until_something_held_it_is_judged():
+    assert isinstance(check(0.1, learned=True, moving=True, held=True), Finding)
+
+
 @pytest.mark.parametrize(("ratio", "verdict"), [(4.1, Finding), (3.9, Healthy), (0.24, Finding), (0.26, Healthy)])
 def test_a_scale_that_could_learn_and_did_not(ratio, verdict):
     found = check(ratio, learned=True, threshold=1.5)

@@ -60,7 +60,7 @@ class DecoderNoise(Probe):
         learned = objective.learned_scale or own
         stated = _whole(objective) and (learned or _density(subject))
         moving = learned and _moved(subject, s)
-        held = learned and not moving and not own and _held(subject)
+        held = learned and not own and _held(subject)
         return cls(stated, learned, own, ratio, s, objective.likelihood_at, moving, held, reconstruction.features)
 
 

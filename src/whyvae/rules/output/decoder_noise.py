@@ -48,7 +48,7 @@ class DecoderNoise(Rule):
         narrow = Evidence(wide.what, noise.ratio, TOO_NARROW)
         if math.isnan(noise.ratio):
             return Skipped("the residual could not be compared with the scale")
-        if noise.moving and (wide.incriminating or narrow.incriminating):
+        if noise.moving and not noise.held and (wide.incriminating or narrow.incriminating):
             return Skipped(
                 "the scale is learned and had not arrived when training ended: a question of more steps (TRN03)"
             )
