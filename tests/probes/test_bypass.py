@@ -9,6 +9,7 @@ from torch import nn
 
 from whyvae.probe import Bench
 from whyvae.probes.bypass import Bypass
+from whyvae.testing import Patient
 from whyvae.watch.direct import watch_model
 
 B, D, L = 32, 6, 3
@@ -110,3 +111,25 @@ def test_classes_are_measured_in_nats():
     assert (found.leak, found.own) == (True, False)
     assert abs(found.gain) < 0.5
     assert found.side > 0.5
+
+
+GIVEN = torch.linspace(-1, 1, 16 * 64).view(16, 64)  # other features for each example
+NEW = {
+    "z alone": (lambda m: m.decoder(torch.randn(16, 4)), True),
+    "zeros beside it": (lambda m: m.decoder[-1](m.decoder[:-1](torch.randn(16, 4)) + torch.zeros(16, 64)), True),
+    "features beside it": (lambda m: m.decoder[-1](m.decoder[:-1](torch.randn(16, 4)) + GIVEN), False),
+    "nothing decoded": (lambda m: None, False),
+}
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_what_new_samples_are_decoded_with(name):
+    generate, alone = NEW[name]
+
+    def sampled(model):
+        with torch.no_grad():
+            generate(model)
+
+    patient = Patient(decode=lambda m, z, h: m.decoder[-1](m.decoder[:-1](z) + h), generate=sampled, steps=20)
+    found = Bench(patient.train()).get(Bypass)
+    assert (found.leak, found.own, found.alone) == (True, True, alone)

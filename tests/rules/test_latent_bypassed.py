@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 from whyvae.probes.bypass import Bypass
 from whyvae.rules.posterior.latent_bypassed import LatentBypassed
@@ -19,6 +20,15 @@ def test_a_skip_that_leaves_z_a_hundredth():
 
 def test_a_part_given_on_purpose_and_z_needed_for_the_rest():
     assert isinstance(LatentBypassed.check(bypass(side=1.2, latent=0.45, gain=50.0)), Healthy)
+
+
+def test_a_part_that_new_samples_are_decoded_without():
+    shown = replace(bypass(side=1.2, latent=0.45, gain=50.0), alone=True)
+    verdict = LatentBypassed.check(shown)
+    assert isinstance(verdict, Finding)
+    assert "decodes new samples without it" in verdict.summary
+    assert isinstance(LatentBypassed.check(replace(shown, side=0.49)), Healthy)
+    assert isinstance(LatentBypassed.check(replace(shown, own=False)), Healthy)  # labels, the past
 
 
 def test_a_twentieth_is_the_limit():

@@ -15,6 +15,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import Spectrum, _by_example
 from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.verdict import Where
+from whyvae.watch.lineage import Dependencies
 from whyvae.watch.replay import ReplayFailed
 
 LEAK = 1e-6  # of the outputs' spread; a replay in float64 repeats itself to 1e-13
@@ -36,6 +37,7 @@ class Bypass(Probe):
     gain: float
     heavy: bool  # the KL weighs more than the data can pay for, so z is dropped anyway
     at: Where | None  # where the side path joins what z makes
+    alone: bool = False  # the script decodes new latents, and nothing but them (constants in the place of the rest)
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
@@ -57,7 +59,7 @@ class Bypass(Probe):
             own = arms.own()
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
-        return cls(True, own, side, latent, gain, _heavy(subject, objective), _joins(subject, latents))
+        return cls(True, own, side, latent, gain, _heavy(subject, objective), _joins(subject, latents), _alone(subject))
 
 
 class _Arms:
@@ -228,6 +230,16 @@ def _unigram(target: Tensor) -> float:
 def _bernoulli(p: Tensor, t: Tensor) -> float:
     p = p.clamp(1e-7, 1 - 1e-7)
     return float(-(t * p.log() + (1 - t) * (1 - p).log()).sum(1).mean())
+
+
+def _alone(subject: Any) -> bool:
+    """Does nothing that differs between examples enter where the script decodes new latents, but for what it drew there?"""
+    for tape in {id(call.tape): call.tape for call in subject.decoded}.values():
+        parametric = Dependencies(tape).parametric
+        given = (s.value for s in tape.slots if s.external and s.index not in parametric and not s.trainable)
+        if any(v is not None and v.dim() > 0 and bool((v != v[:1]).any()) for v in given):
+            return False
+    return bool(subject.decoded)
 
 
 def _heavy(subject: Any, objective: Objective) -> bool:

@@ -20,6 +20,12 @@ NEEDS_Z = Limit(
     0.05,
     "of the growth without the side path: a twentieth or less of the reconstruction is z's, and z is all a new sample has",
 )
+_ALONE = Evidence(
+    "new samples decoded from z alone",
+    1,
+    Limit(">", 0, "what half of the reconstruction came from is missing there"),
+    text="where the script decodes draws, constants stand in the place of the side path",
+)
 SAVES = Limit(
     "<",
     1.0,
@@ -52,7 +58,11 @@ class LatentBypassed(Rule):
         if not side.incriminating:
             return Healthy((side,))
         if bypass.own:
-            return _by_skip(bypass, (side, share)) if share.incriminating else Healthy((side, share))
+            if share.incriminating:
+                return _by_skip(bypass, (side, share), "with another example's z the output hardly changes")
+            if bypass.alone:
+                return _by_skip(bypass, (side, _ALONE), "this script decodes new samples without it")
+            return Healthy((side, share))
         if gain.incriminating and not bypass.heavy:
             return _by_past(bypass, (side, gain))
         return Healthy((side, gain))
@@ -66,11 +76,11 @@ def _leak(text: str, measured: float) -> Evidence:
     return Evidence("ways from the data to the output beside z", measured, Limit(">", 0, "a VAE has none"), text=text)
 
 
-def _by_skip(bypass: Bypass, evidence: tuple[Evidence, ...]) -> Finding:
+def _by_skip(bypass: Bypass, evidence: tuple[Evidence, ...], why: str) -> Finding:
     return Finding(
         evidence,
-        "The decoder is shown the example itself by a way around z, and reconstructs from that: with another example's z "
-        "the output hardly changes. A new sample has nothing but z, so it cannot look like the data.",
+        f"The decoder is shown the example itself by a way around z, and reconstructs from that: {why}. "
+        "A new sample has nothing but z, so it cannot look like the data.",
         "error",
         0.99,
         bypass.at,
