@@ -149,9 +149,14 @@ def moved_per_step(subject: Any) -> float:
     """Mean distance that a parameter moved in one step, between recorded steps close to each other; 0 if there are none."""
     moved = []
     for a, b in zip(subject.steps, subject.steps[1:], strict=False):
-        common = a.parameters.keys() & b.parameters.keys()
-        same = common and all(a.parameters[i].shape == b.parameters[i].shape for i in common)
-        if same and 0 < b.index - a.index <= CLOSE:
-            way = sum(float((b.parameters[i] - a.parameters[i]).abs().sum()) for i in common)
-            moved.append(way / sum(a.parameters[i].numel() for i in common) / (b.index - a.index))
+        before, after = _by_identity(a), _by_identity(b)
+        common = before.keys() & after.keys()
+        if common and 0 < b.index - a.index <= CLOSE:
+            way = sum(float((after[i] - before[i]).abs().sum()) for i in common)
+            moved.append(way / sum(before[i].numel() for i in common) / (b.index - a.index))
     return median(moved) if moved else 0.0
+
+
+def _by_identity(step: Any) -> dict[int, Tensor]:
+    """id of a parameter -> its value before `step` (slots of two steps are numbered apart)."""
+    return {id(step.tape.slots[i].value): value for i, value in step.parameters.items()}

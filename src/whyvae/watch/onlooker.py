@@ -75,6 +75,7 @@ class Onlooker(TorchFunctionMode):
         self.enabled = True
         self.paused = 0
         self.leaving: Callable[[], None] = lambda: None  # called when a decoded tensor leaves torch
+        self.known: Callable[[], dict[int, int]] = dict  # id of a weight that took the place of another -> that one's
         self.step = 0  # optimiser steps done
         self._shapes: frozenset[tuple[int, ...]] = frozenset()  # of the decoder's first weights
         self._examples = self._bytes = 0
@@ -92,6 +93,7 @@ class Onlooker(TorchFunctionMode):
         self._window = Recorder(step)
         self._calls: list[Decoded] = []
         self.left: tuple[Left, ...] = ()
+        self._same_as = self.known()
         self._encoded: Marks = {}
         self._other: Marks = {}  # made in the window, with gradients, of neither
 
@@ -159,10 +161,11 @@ class Onlooker(TorchFunctionMode):
 
     def _mixed(self, tensors: list[Tensor], *, drawn: bool) -> str:
         for tensor in tensors:
-            if id(tensor) in self.encoder and id(tensor) not in self.decoder:
-                self._keep(id(tensor), tensors[0])
+            weight = self._same_as.get(id(tensor), id(tensor))
+            if weight in self.encoder and weight not in self.decoder:
+                self._keep(weight, tensors[0])
                 return "encoded"
-            if id(tensor) in self.decoder or (drawn and self._like_decoder(tensor)):
+            if weight in self.decoder or (drawn and self._like_decoder(tensor)):
                 self._entered(tensors, tensor)
                 return "drawn"
         return "drawn" if drawn else ""

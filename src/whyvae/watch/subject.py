@@ -60,12 +60,13 @@ class Subject:
         steps = _with_unfinished(watcher)
         if not steps:
             told = told_before_the_end(watcher.unfinished) if watcher.backwards == 0 else ""
-            raise NothingSeen(_nothing(watcher.backwards, watcher.error) + told)
+            raise NothingSeen(_nothing(watcher.backwards, watcher.error, watcher.functional.unseen) + told)
+        trees, seen = watcher.functional.trees, watcher.outside.onlooker
+        names = {**trees.settle(steps), **watcher.names}
         main, found = main_step(steps)
-        seen = watcher.outside.onlooker
         return cls(
-            steps, main, found, watcher.log, list(watcher.optimizers.values()), seen.held_out,
-            seen.decoded, watcher.outside.pictures.shown, watcher.count, watcher.names, script,
+            steps, main, found, watcher.log, list(watcher.optimizers.values()), trees.settled(seen.held_out),
+            seen.decoded, watcher.outside.pictures.shown, watcher.count, names, script,
             {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent}, watcher.examples,
         )  # fmt: skip
 
@@ -165,6 +166,7 @@ class Subject:
         owners = Counter(
             self.names[id(s.value)].module for s in self.tape.slots if s.trainable and id(s.value) in self.names
         )
+        del owners[""]  # a tree of parameters has names, and no owner
         return " + ".join(name for name, _ in owners.most_common(3)) or "functions without a module"
 
     def limits(self) -> list[str]:
@@ -186,7 +188,11 @@ def _with_unfinished(watcher: Any) -> list[Step]:
     return watcher.steps if step is None else [*watcher.steps, step]
 
 
-def _nothing(backwards: int, error: Exception | None) -> str:
+def _nothing(backwards: int, error: Exception | None, inside: int) -> str:
+    if backwards == 0 and inside:
+        return (
+            "no training was seen: its gradients are taken inside another transform of torch.func (vmap, a second grad)"
+        )
     if backwards == 0:
         return "no training was seen: the script called no `backward`"
     return "no training step could be recorded" + (f" ({error!r})" if error else "")

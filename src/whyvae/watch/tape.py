@@ -92,6 +92,7 @@ class Slot:
     opaque: bool = False  # has a history that the tape did not see
     value: Tensor | None = None
     live: Tensor | None = None  # the tensor itself, when the step changed it in place (running statistics)
+    grown: tuple[Any, int] | None = None  # of which tree of parameters, and where in it (`watch.functional`)
 
     @property
     def numel(self) -> int:
@@ -329,7 +330,7 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if self.paused or self.overflow:
+        if self.paused or self.overflow or transformed():
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "?")
         if self.standby:
@@ -493,6 +494,18 @@ class Recorder(TorchFunctionMode):
         self.tape.ops = [op for op in self.tape.ops if not kept.isdisjoint((*op.outs, *op.writes))]
         self._memory.clear()
 
+    def adopt(self, aliases: list[Tensor], leaves: list[Tensor], tree: Any) -> None:
+        """From here on each of `aliases` is a parameter: the leaf of `tree` with the same memory."""
+        if self.standby:
+            self.standby = False
+            self._forget_parameters()
+        for number, (alias, leaf) in enumerate(zip(aliases, leaves, strict=True)):
+            index = len(self.tape.slots)
+            slot = Slot(index, tuple(leaf.shape), leaf.dtype, True, True, index, isinstance(leaf, nn.Parameter), True)
+            slot.value, slot.grown = leaf, (tree, number)
+            self.tape.slots.append(slot)
+            self._slot_of[id(alias)] = (weakref.ref(alias), index)
+
     def count_anew(self) -> None:
         """After a `backward`: of several micro-batches, each is counted like the first."""
         self._turns.clear()
@@ -568,6 +581,11 @@ def see_custom_functions(recorder: Recorder | None) -> None:
         return recorder.custom(original, args, kwargs)
 
     torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign, assignment]
+
+
+def transformed() -> bool:
+    """Is this inside `vmap` or a derivative of torch.func? Tensors are wrapped there: no program of a step holds them."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001 - there is no public name for it
 
 
 def _affine(mean: Any, std: Any, eps: Tensor) -> Tensor:

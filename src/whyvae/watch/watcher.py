@@ -22,6 +22,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from whyvae.watch.functional import Event, Functional
 from whyvae.watch.lineage import Dependencies
 from whyvae.watch.modes import put_on, take_off
 from whyvae.watch.names import Named, Registry
@@ -102,6 +103,16 @@ class Watcher:
         self._undo: list[Callable[[], Any]] = []
         self._idle: frozenset[int] = frozenset()
         self._registry = Registry()
+        self.functional = Functional(
+            Event(
+                self.outside.close,
+                self._before_backward,
+                self._after_transform,
+                lambda: self._recorder,
+                lambda: [p for o in self.optimizers.values() for p in o.alive],
+            )
+        )
+        self.outside.onlooker.known = self.functional.trees.known
 
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Watcher:
@@ -114,6 +125,7 @@ class Watcher:
             self._wrap(torch.autograd, "backward", lambda args: args[0]),
             self._wrap(torch.autograd, "grad", lambda args: args[0], gradients_only=True),
             self._quiet_loader(),
+            *self.functional.listen(),
         ]
         self.outside.listen()
         mine = weakref.ref(self)  # the registration outlives us
@@ -273,16 +285,32 @@ class Watcher:
     def _after_backward(self) -> None:
         self.outside.before_step = bool(self.optimizers)
         if not self.optimizers:  # parameters updated by hand: a backward is a step
-            self.count += 1
-            if self.stop_after is not None and self.count >= self.stop_after:
-                raise StopTraining
-            if self._recorder is None and self._due():
-                self._open()
+            self._stepped_by_hand()
         if self._recorder is not None and self._marks:
             self._idle = self._without_gradient()
         if self._recorder is not None and self._stale == self._stale and len(self._marks) == 1:
             after = self._gradient_norm()
             self._stale = self._stale / after if after > 0 else float("nan")
+
+    def _stepped_by_hand(self) -> None:
+        self.count += 1
+        if self.stop_after is not None and self.count >= self.stop_after:
+            raise StopTraining
+        if self._recorder is None and self._due():
+            self._open()
+
+    @_guarded
+    def _after_transform(self, leaves: list[Tensor], gradients: list[Tensor], stepped: bool) -> None:
+        """After `torch.func.grad` by `leaves`, which an optimiser steps (`stepped`) or the user: it leaves no `.grad`."""
+        self.outside.before_step, self._stale = stepped, float("nan")
+        if not stepped:
+            self._close(keep=True)
+            self._stepped_by_hand()
+        elif self._recorder is not None:
+            with _paused(self._recorder):
+                reached = {t.data_ptr() for t, g in zip(leaves, gradients, strict=True) if bool(g.any())}
+            optimised = [p for o in self.optimizers.values() for p in o.alive]
+            self._idle = frozenset(id(p) for p in optimised if p.data_ptr() not in reached)
 
     def _same_graph(self, recorder: Recorder, slots: list[int]) -> bool:
         """Does a further backward start from what was computed, with gradients, before the first one?"""
