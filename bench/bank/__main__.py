@@ -1,6 +1,6 @@
 """Trains and examines the bank of injected faults: one line of JSON a patient, resumable, in parallel.
 
-    python -m bench.bank --out FOLDER [--jobs 2] [--first N] [--only REGEX] [--show ID]
+    python -m bench.bank --out FOLDER [--jobs 2] [--first N] [--only REGEX] [--draw SEED] [--exam] [--show ID]
 
 Every patient runs in a process of its own, forked from a worker that has imported torch. Run again after an interrupt:
 patients that are done are left out. `--slots GLOB`: lock one of these files while a patient runs (a shared machine).
@@ -32,9 +32,10 @@ LIMIT = 700  # seconds for one patient
 def main() -> None:
     options = _options()
     (options.out / "data").mkdir(parents=True, exist_ok=True)
-    chosen = [s for s in plan(options.rounds)[: options.first] if re.search(options.only, _line(s))]
+    planned = [s for s in plan(options.rounds, options.draw) if s.exam or not options.exam]
+    chosen = [s for s in planned[: options.first] if re.search(options.only, _line(s))]
     if options.show:
-        spec = next(s for s in plan(options.rounds) if s.id == options.show)
+        spec = next(s for s in planned if s.id == options.show)
         print(script_of(spec, data_file(spec, options.out / "data")).text)
         return
     done = done_in(options.out)
@@ -65,6 +66,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--first", type=int, help="only so many of the plan")
+    parser.add_argument("--draw", type=int, default=0, help="seed of the plan: another one draws other patients")
+    parser.add_argument("--exam", action="store_true", help="only patients of the exam's families and seeds")
     parser.add_argument("--only", default="", help="regular expression on a patient's line")
     parser.add_argument("--slots", default="", help="files to lock, one while a patient runs")
     parser.add_argument("--show", default="", metavar="ID", help="print the script of a patient and stop")

@@ -1,6 +1,8 @@
 """Writes docs/calibration.md from the results of the bank; with --status, a short table to a file of your choice.
 
-python -m bench.bank.page --out FOLDER [--status FILE] [--traincheck FILE]
+python -m bench.bank.page --out FOLDER [--again FOLDER] [--status FILE] [--traincheck FILE]
+
+FOLDER of --again holds a second exam: `python -m bench.bank --draw 1 --exam`, other patients than the plan's.
 """
 
 from __future__ import annotations
@@ -51,18 +53,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--status", type=Path, help="write development numbers here, and leave the page alone")
     parser.add_argument("--traincheck", type=Path, help="JSON of what TrainCheck said, by patient")
+    parser.add_argument("--again", type=Path, help="results of a second exam")
     options = parser.parse_args()
     rows = load(options.out)
     if options.status:
         options.status.write_text(status(rows))
         return
-    DOCS.write_text(page(rows, json.loads(options.traincheck.read_text()) if options.traincheck else None))
+    again = load(options.again) if options.again else []
+    DOCS.write_text(page(rows, json.loads(options.traincheck.read_text()) if options.traincheck else None, again))
 
 
-def page(rows: list[Row], traincheck: dict[str, Any] | None = None) -> str:
+def page(rows: list[Row], traincheck: dict[str, Any] | None = None, again: list[Row] | None = None) -> str:
     exam, known = [r for r in rows if r["exam"]], [r for r in rows if not r["exam"]]
     parts = [
-        _head(rows, exam), "## Main numbers", _main(exam, known), "## By code, on the exam", _by_code(exam, known),
+        _head(rows, exam), "## Main numbers", _main(exam, known), _again(again or []), "## By code, on the exam", _by_code(exam, known),
         "## What each is mistaken for, on the exam", _confusion(exam), "## Confidence", _confidence(exam, known),
         "## By form, severity, family and kind of model (all patients)", _by_kind(rows), "## What the faults cost", _cost(rows),
         "## Baselines (all patients trained in process)", _baselines(rows), _traincheck(rows, traincheck), _time(rows),
@@ -126,6 +130,20 @@ def _main(exam: list[Row], known: list[Row]) -> str:
     goals = [">= 90 %", "", ">= 97 %", "100 %", "", "<= 2 %", "", "", ">= 95 %"]
     columns = (labels, goals, lines(exam), lines(known))
     return _table(["", "aim", "exam", "development"], [list(cells) for cells in zip(*columns, strict=True)])
+
+
+def _again(rows: list[Row]) -> str:
+    """A later exam of patients that no number on this page was measured on."""
+    if not rows:
+        return ""
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    missed = Counter(f"{r['codes'][0]} led by {(named(r) or [r['verdict']])[0]}" for r in sick(rows) if not right(r))
+    return (
+        f"## A second exam\n\n{len(rows)} patients ({len(sick(rows))} ill, {len(well(rows))} healthy; "
+        f"{sum(r['form'] == 'script' for r in rows)} as scripts) of another draw of the plan, of the exam's families and seeds, "
+        f"at commit {commits}: none was seen before, by a person or by a limit.\n\n{_main(rows, [])}\n\n"
+        f"Missed: {', '.join(f'{k} ({n})' if n > 1 else k for k, n in missed.most_common()) or 'none'}."
+    )
 
 
 def _by_code(exam: list[Row], known: list[Row]) -> str:
