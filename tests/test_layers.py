@@ -10,6 +10,7 @@ ROOMS = [
     {"", "verdict", "pages"},  # "" is the package itself: lazy, and __version__
     {"score", "features", "distances", "disentangle"},  # numbers about rows: they know no model
     {"plot"},  # arrays in, pictures out
+    {"cluster"},  # calls on other machines
     {"data"},
     {"models"},  # of our own; a stranger can lift one file
     {"watch", "subject"},

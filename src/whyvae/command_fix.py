@@ -90,16 +90,15 @@ def _fix(options: argparse.Namespace, target: str, args: list[str], engine: Engi
 
 
 def _engine(options: argparse.Namespace) -> Engine | str:
+    from whyvae.cluster import NoCluster
     from whyvae.treat.engine import local, ray_cluster
 
     if options.engine == "local":
         return local(options.jobs)
     try:
         return ray_cluster(options.address)
-    except ImportError:
-        return "--engine ray needs Ray: pip install 'whyvae[ray]'"
-    except ConnectionError as error:
-        return f"no Ray cluster at {options.address}: {error}"
+    except NoCluster as error:
+        return str(error)
 
 
 def _folder(options: argparse.Namespace, target: str) -> Path:

@@ -23,6 +23,7 @@ from whyvae.train_options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from whyvae.cluster import Cluster
     from whyvae.models.build import ModelConfig
     from whyvae.training.run import TrainConfig
     from whyvae.tune import Plan
@@ -63,7 +64,8 @@ def _add_search(group: Any) -> None:
     add("--groups", metavar="FILE", help=".npy with one value a row: rows of one group stay together")
     add("--pruner", choices=("median", "hyperband", "none"), default="median", help="stops poor trials (%(default)s)")
     add("--seeds", metavar="N", type=int, default=3, help="trainings of each in the last comparison (%(default)s)")
-    add("--engine", choices=("local",), default="local", help="where trials run (%(default)s)")
+    add("--engine", choices=("local", "ray"), default="local", help="where trials run (%(default)s)")
+    add("--address", metavar="HOST", help="of a Ray cluster; without it Ray starts one here")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -128,6 +130,7 @@ def _tune(
 
     if not options.cv_only:
         optuna_module()  # said before the data is read
+    cluster = _cluster(options)
     data = loaded(options, reading)
     marks = np.load(groups, allow_pickle=False) if groups else None
     ground = Ground.of(data, model, config, plan, marks, apart=not options.cv_only)
@@ -143,12 +146,18 @@ def _tune(
             folder,
             {"data": reading, "model": asdict(model), "train": asdict(config), "plan": asdict(plan), "groups": groups},
         )
-        record = tune(ground, plan, folder, said)
+        record = tune(ground, plan, folder, said, cluster)
         _print(console, record, folder, quiet=options.quiet)
     if options.json:
         text = json.dumps(record, indent=1)
         print(text) if options.json == "-" else Path(options.json).write_text(text + "\n", encoding="utf-8")
     return HEALTHY
+
+
+def _cluster(options: argparse.Namespace) -> Cluster | None:
+    from whyvae.cluster import Cluster
+
+    return Cluster(options.address) if options.engine == "ray" and not options.cv_only else None
 
 
 def _write_settings(folder: Path, held: JSON) -> None:

@@ -112,12 +112,13 @@ def settings_of(options: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:
 
 def told_in_one_line() -> tuple[type[Exception], ...]:
     """Errors that say what the user can do."""
+    from whyvae.cluster import NoCluster
     from whyvae.data import DataError
     from whyvae.models.build import Unfit
     from whyvae.training.checkpoint import BrokenCheckpoint
     from whyvae.training.run import TrainingFailed
 
-    return DataError, Unfit, BrokenCheckpoint, TrainingFailed, OSError
+    return DataError, NoCluster, Unfit, BrokenCheckpoint, TrainingFailed, OSError
 
 
 def loaded(options: argparse.Namespace, reading: dict[str, Any]) -> Dataset:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from whyvae.cluster import Cluster
 from whyvae.data import Dataset
 from whyvae.models.build import ModelConfig, resolved
 from whyvae.plot import NoMatplotlib, importance, save
@@ -78,8 +80,9 @@ def cross_validate(ground: Ground, plan: Plan, said: Said = lambda _: None) -> S
     return _scored(ground, ground.default, plan, lambda fold, line: _fold(fold, line, ground, said))
 
 
-def tune(ground: Ground, plan: Plan, folder: Path, said: Said = lambda _: None) -> JSON:
-    """The record, `tune.json` in `folder`. A search that was broken off there is gone on with.
+def tune(ground: Ground, plan: Plan, folder: Path, said: Said = lambda _: None, cluster: Cluster | None = None) -> JSON:
+    """The record, `tune.json` in `folder`. A search that was broken off there is gone on with. Trials run on `cluster`, as many at once as it
+    has places; there none is stopped on its way.
 
     Raises:
         DataError: Optuna is not installed.
@@ -90,8 +93,11 @@ def tune(ground: Ground, plan: Plan, folder: Path, said: Said = lambda _: None) 
     found.enqueue_trial(default, skip_if_exists=True)
     op = optuna_module()
 
+    def settings(asked: Any) -> Settings:
+        return applied(suggested(asked, default), *ground.default)
+
     def trial(asked: Any) -> float:
-        scores = _scored(ground, applied(suggested(asked, default), *ground.default), plan, _pruning(op, asked, plan))
+        scores = _scored(ground, settings(asked), plan, _pruning(op, asked, plan))
         asked.set_user_attr("scores", scores.to_dict())
         return scores.mean
 
@@ -99,17 +105,53 @@ def tune(ground: Ground, plan: Plan, folder: Path, said: Said = lambda _: None) 
         best = f"best {found.best_value:.4g}" if any(t.state.name == "COMPLETE" for t in found.trials) else ""
         value = f" {ended.value:.4g}" if ended.state.name == "COMPLETE" else ""  # others end in another unit
         said(f"trial {finished(found)} of {plan.trials}: {ended.state.name.lower()}{value}  {best}")
+
+    def stopped(found: Any, _: Any) -> None:
         if finished(found) >= plan.trials:  # others may have worked on it, too
             found.stop()
 
     left = plan.trials - finished(found)
-    if left > 0:
-        found.optimize(trial, n_trials=left, timeout=plan.timeout, callbacks=[heard], catch=(TrainingFailed,))
+    if left > 0 and cluster is not None:
+        _spread(ground, plan, found, settings, cluster, heard)
+    elif left > 0:
+        found.optimize(trial, n_trials=left, timeout=plan.timeout, callbacks=[heard, stopped], catch=(TrainingFailed,))
     return _concluded(ground, plan, folder, found, said)
 
 
 def _scored(ground: Ground, settings: Settings, plan: Plan, told: Callable[[int, JSON], None]) -> Scores:
     return cross_validated(ground.open, ground.pairs, plan.folding.folds, *settings, plan.objective, told)
+
+
+def _spread(
+    ground: Ground, plan: Plan, found: Any, settings: Callable[[Any], Settings], cluster: Cluster,
+    heard: Callable[[Any, Any], None],
+) -> None:  # fmt: skip
+    """Asks for as many trials as the cluster has places, and for another when one has ended."""
+    data, pairs, began = cluster.shared(ground.open), cluster.shared(ground.pairs), time.monotonic()
+    waiting: dict[Any, Any] = {}
+    while True:
+        in_time = plan.timeout is None or time.monotonic() - began < plan.timeout
+        while in_time and len(waiting) < cluster.places and finished(found) + len(waiting) < plan.trials:
+            asked = found.ask()
+            call = cluster.call(_elsewhere, data, pairs, plan.folding.folds, settings(asked), plan.objective)
+            waiting[call] = asked
+        if not waiting:
+            return
+        ended, scores = cluster.first(waiting)
+        asked = waiting.pop(ended)
+        if isinstance(scores, Scores):
+            asked.set_user_attr("scores", scores.to_dict())
+            heard(found, found.tell(asked, scores.mean))
+        else:
+            heard(found, found.tell(asked, state=optuna_module().trial.TrialState.FAIL))
+
+
+def _elsewhere(data: Dataset, pairs: Any, folds: int, settings: Settings, objective: Objective) -> Scores | None:
+    """On a node of the cluster; None where a training failed."""
+    try:
+        return cross_validated(data, pairs, folds, *settings, objective)
+    except TrainingFailed:
+        return None
 
 
 def _fold(fold: int, line: JSON, ground: Ground, said: Said) -> None:

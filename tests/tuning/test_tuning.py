@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from whyvae.cli import main
+from whyvae.cluster import Cluster, Lost
 from whyvae.data import Codec, Dataset, load
 from whyvae.data.raw import DataError, Raw
 from whyvae.data.summary import Streamed
@@ -266,6 +267,37 @@ def test_a_search_is_gone_on_with_and_starts_from_the_default(tmp_path):
     assert (tmp_path / "importance.png").exists() == bool(record["importance"])
 
 
+class Elsewhere:
+    """A cluster of two places that does a call when its end is waited for, and loses the third."""
+
+    places, most = 2, 0
+
+    def __init__(self):
+        self.calls = []
+
+    def shared(self, value):
+        return value
+
+    def call(self, function, *values):
+        self.calls.append((function, values))
+        return len(self.calls)
+
+    def first(self, waiting):
+        self.most = max(self.most, len(waiting))
+        call = min(waiting)
+        function, values = self.calls[call - 1]
+        return call, Lost("gone") if call == 3 else function(*values)
+
+
+def test_trials_run_on_a_cluster_as_many_at_once_as_it_has_places(tmp_path):
+    cluster, there = Elsewhere(), ground()
+    record = tune(there, replace(PLAN, trials=5), tmp_path, cluster=cluster)
+    assert cluster.most == 2
+    assert [t["state"] for t in record["trials"]].count("complete") == 4
+    assert [t["state"] for t in record["trials"]].count("fail") == 1
+    assert record["default_scores"] == cross_validate(there, PLAN).to_dict()
+
+
 def test_a_trial_that_fails_costs_no_other(tmp_path, monkeypatch):
     import whyvae.tune as tuned
 
@@ -385,3 +417,15 @@ def test_a_search_finds_what_the_default_spoils(tmp_path, weight):
         assert record["best"]["kl_weight"] < 5
     elif record["comparison"] is not None:
         assert abs(record["comparison"]["gain"]) < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_search_on_a_ray_cluster(tmp_path):
+    ray = pytest.importorskip("ray")
+    try:
+        record = tune(ground(), replace(PLAN, trials=4), tmp_path, cluster=Cluster(None))
+    finally:
+        ray.shutdown()
+    assert [t["state"] for t in record["trials"]] == ["complete"] * 4
+    assert record["default_scores"]["mean"] == pytest.approx(cross_validate(ground(), PLAN).mean, rel=1e-3)

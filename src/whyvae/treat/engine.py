@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from whyvae.cluster import Cluster, Lost
 from whyvae.treat.arm import Spec
 
 JSON = dict[str, Any]
@@ -101,22 +102,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def ray_cluster(address: str | None, gpus: float = 0.0) -> Engine:
-    """Arms as tasks of a Ray cluster, an existing one where an address is given; a lost node costs its arms a new start."""
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False)
-    remote = ray.remote(max_retries=3, num_cpus=1, num_gpus=gpus)(_on_worker)
+    """Arms on a Ray cluster: see `whyvae.cluster`."""
+    cluster = Cluster(address, gpus)
 
     def run_all(tasks: Sequence[Task]) -> Iterator[tuple[str, JSON]]:
-        waiting = {remote.remote(task): task for task in tasks}
+        waiting = {cluster.call(_on_worker, task): task for task in tasks}
         while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1)
-            task = waiting.pop(ready[0])
-            try:
-                result, files = ray.get(ready[0])
-            except ray.exceptions.RayError as error:
-                result, files = {"failed": f"the cluster lost it: {error}"}, {}
+            ended, found = cluster.first(waiting)
+            task = waiting.pop(ended)
+            result, files = ({"failed": str(found)}, {}) if isinstance(found, Lost) else found
             _written(Path(task.spec.folder), task.spec, files)
             yield task.name, result
 
