@@ -176,3 +176,13 @@ def test_without_matplotlib_one_line_says_what_to_install(monkeypatch, tmp_path)
     with pytest.raises(NoMatplotlib, match=r"pip install 'whyvae\[plot\]'"):
         rates([1.0])
     assert hang(Portrait(rates=np.ones(3)), tmp_path) == []
+
+
+def test_of_a_wide_table_some_columns_are_drawn_and_it_is_said():
+    wide = np.random.default_rng(0).normal(size=(20, 200))
+    names = [f"number {i}" for i in range(200)]
+    figure = panels((("real", wide), ("made", wide)), "table", names)
+    axes = figure.axes[0]
+    labels = [t.get_text() for t in axes.get_yticklabels()]
+    assert (len(labels), labels[0], labels[-1]) == (30, "number 0", "number 199")
+    assert "30 of 200 columns" in axes.get_xlabel()
