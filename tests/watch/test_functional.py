@@ -160,9 +160,22 @@ def module_under_an_optimiser():
     return dict(model.named_parameters()), seen
 
 
+def copies_under_an_optimiser():
+    """Detached copies, and an optimiser that steps what they share their memory with."""
+    model, seen = Net(), []
+    optimizer = torch.optim.Adam(model.parameters(), RATE)
+    for x, _ in batches():
+        p = {k: v.detach() for k, v in model.named_parameters()}
+        gradients = grad(module_loss(model))(p, dict(model.named_buffers()), x)
+        for k, v in model.named_parameters():
+            v.grad = gradients[k]
+        optimizer.step()
+    return dict(model.named_parameters()), seen
+
+
 STYLES = [
     new_trees, adam_in_a_dict, in_place_without_gradients, optimiser_on_the_leaves, two_arguments_and_more,
-    detached_module, module_under_an_optimiser,
+    detached_module, module_under_an_optimiser, copies_under_an_optimiser,
 ]  # fmt: skip
 
 
@@ -212,6 +225,10 @@ def test_it_is_seen_with_the_parameters_it_ended_with(train):
             assert torch.equal(slot.value, ended)
     assert {len(step.parameters) for step in subject.steps} == {len(trained)}
     assert not any(step.without_gradient for step in subject.steps)
+    under_optimiser = (module_under_an_optimiser, copies_under_an_optimiser)
+    assert subject.model == ("Net" if train in under_optimiser else "functions without a module")
+    if train in under_optimiser:
+        assert all(id(s.value) in subject.optimizers[0].parameters for s in trained)
     assert all(step.stale != step.stale for step in subject.steps)
 
 

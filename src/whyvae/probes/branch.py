@@ -102,7 +102,7 @@ class BranchTest(Probe):
         course = Course(subject)
         first = subject.optimizers[0] if subject.optimizers else None
         place = Where(*first.stepped_at) if first and first.stepped_at else None
-        rates = (course.rate, first.lr if first else course.rate)
+        rates = (course.rate, (first.lr if first else 0.0) or course.rate)
         reason = _impossible(subject, course)
         if reason:
             return cls((), 0, subject.count, math.nan, "", 0, 0, *rates, place, reason)

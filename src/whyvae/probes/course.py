@@ -140,7 +140,7 @@ def _groups(subject: Any) -> list[tuple[list[int], float]]:
         chosen = [i for i in mine if id(slots[i].value) in optimizer.parameters]
         mine = [i for i in mine if i not in chosen]
         if chosen:
-            rate = optimizer.largest_lr or optimizer.lr
+            rate = optimizer.largest_lr or optimizer.lr or moved_per_step(subject)
             groups.append((chosen, 1e-3 if optimizer.name == "LBFGS" else rate))
     return groups
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch._functorch import eager_transforms
 from torch.utils import _pytree as pytree
 
-from whyvae.watch.names import Named
+from whyvae.watch.names import Named, Registry
+from whyvae.watch.renewed import take_as_parameters, variables
 from whyvae.watch.tape import transformed
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class Functional:
     `unseen` counts calls inside other transforms.
     """
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: Event, registry: Registry) -> None:
         self.event = event
         self.unseen = 0
-        self.trees = Trees()
+        self.trees = Trees(lambda: [*registry.parameters(), *event.optimised()])
         self._busy = 0
 
     def listen(self) -> list[Callable[[], None]]:
@@ -102,8 +103,8 @@ class Functional:
 
     def _stepped(self, leaves: list[Tensor]) -> bool:
         """Does an optimiser step some of these, or what shares their memory?"""
-        mine = {t.data_ptr() for t in leaves}
-        return any(p.data_ptr() in mine for p in self.event.optimised())
+        mine = {_memory(t) for t in leaves}
+        return any(_memory(p) in mine for p in self.event.optimised())
 
     def _watched(
         self, theirs: Callable[[], Any], leaves: list[Tensor], func: Callable[..., Any], argnums: Any, has_aux: bool,
@@ -128,7 +129,7 @@ class Functional:
             with _quietly(recorder):
                 mine = [_alias(t, tracked=tracked) for t in leaves]
                 args, kwargs, spec = _exchanged(args, kwargs, argnums, mine)
-                recorder.adopt(mine, leaves, self.trees.latest)
+                recorder.adopt(mine, self.trees.recorded(leaves), self.trees.latest)
         except Exception as error:  # noqa: BLE001 - our mistake must not become the user's
             recorder.overflow, recorder.error = True, error
             return theirs()
@@ -150,10 +151,15 @@ class Functional:
 
 
 class Trees:
-    """The trees of parameters a script differentiates by. Its steps may make new tensors: leaves are known by their place."""
+    """The trees of parameters a script differentiates by. Its steps may make new tensors: leaves are known by their place.
 
-    def __init__(self) -> None:
+    A leaf that shares its memory with a module's parameter (`{k: p.detach() ...}`) is that parameter.
+    """
+
+    def __init__(self, owners: Callable[[], Iterable[Tensor]]) -> None:
+        self._owners = owners
         self.latest: Key = ()
+        self.root: Tensor | None = None  # the last loss of a training whose parameters no optimiser steps
         self._trees: dict[Key, tuple[Any, list[Tensor]]] = {}  # the user's own containers, and the last leaves in them
         self._first: dict[
             Key, list[Tensor]
@@ -163,7 +169,25 @@ class Trees:
         leaves = [leaf for _, leaf in named]
         self.latest = tuple((_path(path), tuple(leaf.shape)) for path, leaf in named)
         self._trees[self.latest] = tree, leaves
-        self._first.setdefault(self.latest, leaves)
+
+    def recorded(self, leaves: list[Tensor]) -> list[Tensor]:
+        """What the leaves of a recorded call are known as."""
+        known = self.own(leaves)
+        self._first.setdefault(self.latest, known)
+        return known
+
+    def meet_variables(self, recorder: Recorder, asked: list[Tensor]) -> None:
+        """Before a backward from `root` whose parameters no optimiser steps: are they made anew?"""
+        anew = take_as_parameters(recorder, asked)
+        leaves = [] if self.root is None else variables(self.root)
+        key = tuple(("", tuple(leaf.shape)) for leaf in leaves)
+        for number, leaf in enumerate(leaves):
+            slot = recorder.slot_of(leaf)
+            if slot is not None and recorder.tape.slots[slot].trainable:
+                recorder.tape.slots[slot].grown = key, number
+        if anew:
+            self._first.setdefault(key, leaves)
+            self._trees[key] = leaves, leaves
 
     def now(self, key: Key) -> list[Tensor]:
         """The leaves as they are now: updated in the script's own containers, or those it gave last."""
@@ -172,7 +196,12 @@ class Trees:
         same = len(leaves) == len(last) and all(
             isinstance(leaf, Tensor) and leaf.shape == old.shape for leaf, old in zip(leaves, last, strict=True)
         )
-        return leaves if same else last
+        return self.own(leaves if same else last)
+
+    def own(self, leaves: list[Tensor]) -> list[Tensor]:
+        """For each leaf the parameter whose memory it shares; itself where it has its own."""
+        owned = {_memory(p): p for p in self._owners()}
+        return [owned.get(_memory(leaf), leaf) for leaf in leaves]
 
     def known(self) -> dict[int, int]:
         """id of a leaf now -> id of the leaf that stood in its place first."""
@@ -189,12 +218,20 @@ class Trees:
 
     def settle(self, steps: list[Step]) -> dict[int, Named]:
         """Lets the parameters of recorded steps be those the run ended with; id of each -> its name."""
+        last = [] if self.root is None else variables(self.root)
+        key = tuple(("", tuple(leaf.shape)) for leaf in last)
+        if key in self._trees:
+            self._trees[key] = last, last
+        values = {key: self.now(key) for key in self._trees}
         for step in steps:
             for slot in step.tape.slots:
-                if slot.grown is not None and slot.value is not None:
-                    slot.value = self.now(slot.grown[0])[slot.grown[1]]
+                if slot.grown is not None and slot.grown[0] in values and slot.value is not None:
+                    slot.value = values[slot.grown[0]][slot.grown[1]]
         return {
-            id(leaf): Named(name, "") for key in self._trees for leaf, (name, _) in zip(self.now(key), key, strict=True)
+            id(leaf): Named(name, "")
+            for key, leaves in values.items()
+            for leaf, (name, _) in zip(leaves, key, strict=True)
+            if name
         }
 
 
@@ -211,6 +248,13 @@ def _accepted(output: Any, has_aux: bool) -> bool:
 
 def _by(args: tuple[Any, ...], argnums: Any) -> Any:
     return args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in argnums)
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    try:
+        return tensor.data_ptr(), tuple(tensor.shape)
+    except (RuntimeError, ValueError):  # it has none (yet): sparse, not initialised
+        return id(tensor), ()
 
 
 def _path(path: Any) -> str:

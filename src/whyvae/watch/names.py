@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,13 @@ class Registry:
     def _module(self, module: nn.Module, name: str, child: Any) -> None:
         if isinstance(child, nn.Module):
             self._parent[id(child)] = (weakref.ref(module), name)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Those of the modules that are still there."""
+        for ref, name in self._owner.values():
+            parameter = getattr(ref(), "_parameters", {}).get(name)
+            if parameter is not None:
+                yield parameter
 
     def names(self, wanted: set[int]) -> dict[int, Named]:
         """id of a parameter -> its name; modules built before listening began are searched for."""

@@ -389,10 +389,9 @@ class Recorder(TorchFunctionMode):
         if name == "normal" and reads and isinstance(out, Tensor):
             self._note_drawn(args, kwargs, out)
             return
-        if written and all(t.requires_grad and t.is_leaf for t in written):
-            for tensor in written:  # a parameter stepped by hand: from here on it is another one
-                self._slot_of.pop(id(tensor), None)
-            return
+        if written and all(self._is_parameter(t) for t in written):
+            self._forget_memory({self.tape.slots[self._slot(t)].storage for t in written})
+            return  # stepped by hand: from here on it is another one
         place, frames = calling_frames()
         writes = tuple(self._new_slot(t, external=False) for t in written)  # a new version of the tensor
         fresh = [t for t in results if not any(t is w for w in written) and not self._known(t)]
@@ -494,6 +493,18 @@ class Recorder(TorchFunctionMode):
         self.tape.ops = [op for op in self.tape.ops if not kept.isdisjoint((*op.outs, *op.writes))]
         self._memory.clear()
 
+    def _is_parameter(self, tensor: Tensor) -> bool:
+        """A leaf that requires gradients, or its `.data`."""
+        if tensor.requires_grad:
+            return tensor.is_leaf
+        made = self.tape.slots[self._slot(tensor)]
+        return made.shape == self.tape.slots[made.storage].shape and self.tape.slots[made.storage].trainable
+
+    def _forget_memory(self, storages: set[int]) -> None:
+        slots = self.tape.slots
+        self._slot_of = {k: entry for k, entry in self._slot_of.items() if slots[entry[1]].storage not in storages}
+        self._memory = {address: slot for address, slot in self._memory.items() if slot not in storages}
+
     def adopt(self, aliases: list[Tensor], leaves: list[Tensor], tree: Any) -> None:
         """From here on each of `aliases` is a parameter: the leaf of `tree` with the same memory."""
         if self.standby:
@@ -514,6 +525,10 @@ class Recorder(TorchFunctionMode):
     def slot_of(self, tensor: Tensor) -> int | None:
         entry = self._slot_of.get(id(tensor))
         return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def living(self) -> list[tuple[Tensor, int]]:
+        """The tensors it knows that are still there, and their slots."""
+        return [(tensor, slot) for ref, slot in self._slot_of.values() if (tensor := ref()) is not None]
 
     def _known(self, tensor: Tensor) -> bool:
         return self.slot_of(tensor) is not None

@@ -110,7 +110,8 @@ class Watcher:
                 self._after_transform,
                 lambda: self._recorder,
                 lambda: [p for o in self.optimizers.values() for p in o.alive],
-            )
+            ),
+            self._registry,
         )
         self.outside.onlooker.known = self.functional.trees.known
 
@@ -240,7 +241,8 @@ class Watcher:
             found = roots(args) if args else kwargs.get("tensors", kwargs.get("outputs"))
             self._depth += 1
             try:
-                self._before_backward([found] if isinstance(found, Tensor) else list(tensors_in(found)))
+                asked = args[1] if gradients_only and len(args) > 1 else kwargs.get("inputs")
+                self._before_backward(list(tensors_in(found)), list(tensors_in(asked)))
                 result = original(*args, **kwargs)
             finally:
                 self._depth -= 1
@@ -253,15 +255,21 @@ class Watcher:
         return lambda: setattr(owner, name, original)
 
     @_guarded
-    def _before_backward(self, roots: list[Tensor]) -> None:
+    def _before_backward(self, roots: list[Tensor], asked: list[Tensor] | None = None) -> None:
         self.backwards += 1
         self.outside.close()
         if roots:
             self.log.add(self.count, roots[0])
+        by_hand = asked is not None and roots and not self.optimizers
+        if by_hand:
+            self.functional.trees.root = roots[0]
         recorder = self._recorder
         if recorder is None:
             return
         begin = time.perf_counter()
+        if by_hand and not recorder.tape.roots:
+            with _paused(recorder):
+                self.functional.trees.meet_variables(recorder, asked or [])
         self._rooted(recorder, roots)
         self.spent += time.perf_counter() - begin
 
@@ -369,7 +377,7 @@ class Watcher:
         known.steps += 1
         if known.stepped_at is None:
             known.stepped_at = calling_place()
-        known.lr = float(optimizer.param_groups[0]["lr"])
+        known.lr = _rate(optimizer)
         known.largest_lr = max(known.largest_lr, known.lr)
         self.count = self.outside.count = max(self.count, known.steps)
         self.outside.pictures.look()
@@ -382,7 +390,7 @@ class Watcher:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.optimizers[id(optimizer)] = Optimizer(
             type(optimizer).__name__, frozenset(id(p) for p in parameters), parameters,
-            float(optimizer.param_groups[0]["lr"]),
+            _rate(optimizer),
             {k: v for k, v in optimizer.param_groups[0].items() if isinstance(v, int | float | tuple) and k != "lr"},
         )  # fmt: skip
 
@@ -425,6 +433,11 @@ def _trains(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Does this `torch.autograd.grad` ask for gradients of parameters, to step with them?"""
     inputs = args[1] if len(args) > 1 else kwargs.get("inputs")
     return not kwargs.get("create_graph") and any(t.is_leaf for t in tensors_in(inputs))
+
+
+def _rate(optimizer: Any) -> float:
+    """Its learning rate; 0 where somebody's own optimiser calls it otherwise, or has none."""
+    return float(optimizer.param_groups[0].get("lr", 0.0))
 
 
 @contextmanager
