@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m bench.scale [--rows 1000,10000,100000,1000000] [--steps 500,1000,2000,4000] [--features 64] [--scratch FOLDER]
 
-Each line is a process of its own. By rows: one pass over the data (the reading that finds range and moments, and as many steps as an epoch
-has). By steps: the same 10,000 rows. Printed: processor time, what a row or step costs, what one more costs than the line above, peak
-memory. Cost is linear where an *added* row (step) costs the same on every line, memory flat where its ratio stays near 1.
+Each line is a process of its own. By rows: one pass over the data (the reading that finds range and moments, and as
+many steps as an epoch has). By steps: the same 10,000 rows. Printed: processor time, what a row or step costs, what
+one more costs than the line above, peak memory. Cost is linear where an *added* row (step) costs the same on every
+line, memory flat where its ratio stays near 1.
 """
 
 from __future__ import annotations

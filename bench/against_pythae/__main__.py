@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python -m bench.against_pythae [--mnist FOLDER] [--only speed|quality] [--data digits,MNIST] [--seeds 1] [--pairs 7]
         [--out against_pythae.json] [--page docs/against_pythae.md]
 
-1. Throughput: the same network, batch size and number of steps, in turns; pythae's time over ours with its 95 % interval (goal 3).
-2. Quality: the defaults of each on digits and MNIST (its 10,000 test pictures), in [0, 1], in 0-255 and standardised: held-out -log p(x), density and
-   coverage of samples (goal: ahead).
+1. Throughput: the same network, batch size and number of steps, in turns; pythae's time over ours with its 95 %
+   interval (goal 3).
+2. Quality: the defaults of each on digits and MNIST (its 10,000 test pictures), in [0, 1], in 0-255 and standardised:
+   held-out -log p(x), density and coverage of samples (goal: ahead).
 
 What was measured before stands in --out and is not measured again; --page writes it down.
 """

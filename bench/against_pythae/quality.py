@@ -1,7 +1,8 @@
 """What the defaults of each make of the same rows: likelihood of rows neither saw, and samples.
 
-Everything is told for rows in [0, 1]: a density of rows times c is brought there by its Jacobian (D log c), samples by
-division. Both get the same rows, as they are, and both choose their best epoch on a tenth of them; the test rows are seen by neither.
+Everything is told for rows in [0, 1]: a density of rows times c is brought there by its Jacobian (D log c), samples
+by division. Both get the same rows, as they are, and both choose their best epoch on a tenth of them; the test rows
+are seen by neither.
 """
 
 from __future__ import annotations

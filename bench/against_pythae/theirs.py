@@ -1,8 +1,8 @@
 """pythae's VAE: trained by its own pipeline, and seen as a `whyvae.models.vae.VAE`, so that one estimator serves both.
 
-Its loss, read in `pythae/models/vae/vae_model.py` (0.1.2): `0.5 * mse_loss(reduction="none").sum(-1) + KL`, so N(x; output, 1)
-up to a constant, which its own `get_nll` adds as for a variance of 1; `bce` is the Bernoulli of an output that went
-through a sigmoid. The default decoder ends in a sigmoid with both.
+Its loss, read in `pythae/models/vae/vae_model.py` (0.1.2): `0.5 * mse_loss(reduction="none").sum(-1) + KL`, so N(x;
+output, 1) up to a constant, which its own `get_nll` adds as for a variance of 1; `bce` is the Bernoulli of an output
+that went through a sigmoid. The default decoder ends in a sigmoid with both.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class _Decoder(nn.Module):
 
 
 def trained(rows: Tensor, held_out: Tensor, loss: Loss, seed: int) -> VAE:
-    """Rows [n, *shape], as they are. All else is pythae's default: 512 units, 10 latents, Adam 1e-4, batches of 64, 100 epochs;
-    the best epoch on `held_out` is kept.
-    """  # fmt: skip
+    """Rows [n, *shape], as they are. All else is pythae's default: 512 units, 10 latents, Adam 1e-4, batches of 64,
+    100 epochs; the best epoch on `held_out` is kept.
+    """
     pythae = needed()
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Does each unit of a code stand for one of the factors the data were made from? For data whose factors are known.
 
-Mutual information gap (Chen et al. 2018, NeurIPS; binned as by Locatello et al. 2019, ICML), and disentanglement, completeness and
-informativeness by importances (DCI, Eastwood & Williams 2018, ICLR).
+Mutual information gap (Chen et al. 2018, NeurIPS; binned as by Locatello et al. 2019, ICML), and disentanglement,
+completeness and informativeness by importances (DCI, Eastwood & Williams 2018, ICLR).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ UNSEEN = 5  # one row in so many judges the forests
 
 @dataclass(frozen=True, slots=True)
 class Disentanglement:
-    """All in [0, 1], larger is better. `gap`: what the most telling unit says of a factor beyond the second one, as a share of the
-    factor's entropy, mean over factors. `modularity`: does a unit matter for one factor only; `completeness`: is a factor told by one unit
-    only (DCI; its authors call the first *disentanglement*); `informativeness`: how well factors are predicted from the whole code on rows
-    not fitted (accuracy above guessing, or R^2), mean over factors.
+    """All in [0, 1], larger is better. `gap`: what the most telling unit says of a factor beyond the second one, as a
+    share of the factor's entropy, mean over factors. `modularity`: does a unit matter for one factor only;
+    `completeness`: is a factor told by one unit only (DCI; its authors call the first *disentanglement*);
+    `informativeness`: how well factors are predicted from the whole code on rows not fitted (accuracy above guessing,
+    or R^2), mean over factors.
     """
 
     gap: float
@@ -81,8 +82,8 @@ def gap(codes: Array, factors: Array) -> float:
 
 
 def dci(importance: Array) -> tuple[float, float]:
-    """(modularity, completeness) of importances [units, factors], 0 or more: one minus the entropy of rows and of columns, each weighted
-    by its share of all importance.
+    """(modularity, completeness) of importances [units, factors], 0 or more: one minus the entropy of rows and of
+    columns, each weighted by its share of all importance.
     """
     total = importance.sum()
     if total <= 0:

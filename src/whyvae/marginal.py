@@ -1,7 +1,7 @@
 """log p(x) of a VAE, by importance weighting (Burda et al. 2016) and by annealing (Neal 2001; Wu et al. 2017, ICLR).
 
-Both are means of weights whose expectation is p(x) exactly, so that their logarithms are, on average, too small: -log p(x) comes out too
-large, never too small, by about half the variance of the logarithm of the mean.
+Both are means of weights whose expectation is p(x) exactly. Their logarithms are too small on average, so -log p(x)
+comes out too large on average, by about half the variance of the logarithm of the mean.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ STEEP = 4.0  # the temperatures lie on a sigmoid from -STEEP to STEEP: dense at 
 class Likelihood:
     """-log p(x) of held-out rows in nats an example, in the model's unit (add `Codec.nats` for that of the data).
 
-    An upper bound: see this module. `error`: what the chance of the draws moves it by; `spread`: standard error over rows, what
-    other rows would. `draws`: weights of each row: importance samples, or chains.
+    An upper bound: see this module. `error`: what the chance of the draws moves it by; `spread`: standard error over
+    rows, what other rows would. `draws`: weights of each row: importance samples, or chains.
     """
 
     nats: float
@@ -72,8 +72,9 @@ def annealed(
 ) -> Likelihood:
     """Chains from the prior to p(z|x) by way of p(z) p(x|z)^b, b from 0 to 1; the encoder has no part in it.
 
-    Moves are Hamiltonian (`leaps` leapfrog steps). Their size, of each row at each temperature, is found by PILOTS chains first and then
-    kept: sizes that followed the chain itself would spoil the expectation. `rows` [n, *model_shape].
+    Moves are Hamiltonian (`leaps` leapfrog steps). Their size, of each row at each temperature, is found by PILOTS
+    chains first and then kept: sizes that followed the chain itself would spoil the expectation. `rows` [n,
+    *model_shape].
     """
     at = torch.linspace(-STEEP, STEEP, temperatures + 1, dtype=torch.float64).sigmoid()
     schedule = ((at - at[0]) / (at[-1] - at[0])).tolist()

@@ -81,8 +81,8 @@ def cross_validate(ground: Ground, plan: Plan, said: Said = lambda _: None) -> S
 
 
 def tune(ground: Ground, plan: Plan, folder: Path, said: Said = lambda _: None, cluster: Cluster | None = None) -> JSON:
-    """The record, `tune.json` in `folder`. A search that was broken off there is gone on with. Trials run on `cluster`, as many at once as it
-    has places; there none is stopped on its way.
+    """The record, `tune.json` in `folder`. A search that was broken off there is gone on with. Trials run on
+    `cluster`, as many at once as it has places; there none is stopped on its way.
 
     Raises:
         DataError: Optuna is not installed.

@@ -210,8 +210,9 @@ def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
 def _density(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
     """Weight of log q(z|x) - log p(z) at the sample, whatever p is; None if it is not that.
 
-    p is a function of z alone, and z = mu + sigma eps, so each number of z has one unknown, v = -w d log p / dz, for its two
-    equations, d loss / d mu = v and d loss / d sigma = eps v - w / sigma. Without v they leave one equation each, all with the same w.
+    p is a function of z alone, and z = mu + sigma eps, so each number of z has one unknown, v = -w d log p / dz, for
+    its two equations, d loss / d mu = v and d loss / d sigma = eps v - w / sigma. Without v they leave one equation
+    each, all with the same w.
     """
     owner = _number_of_head(step)
     if owner is None or bool((direct[owner < 0] != 0).any()):

@@ -80,8 +80,8 @@ class Draws:
 class Sampling(Probe):
     """`places`: where the script decodes new latents, by the time of the last call. `prior`: its (mean, sd).
 
-    A prior of the model's own that is no Gaussian has no such two numbers: draws are then compared with the encodings, which training
-    brings to it, and `prior` is NaN.
+    A prior of the model's own that is no Gaussian has no such two numbers: draws are then compared with the
+    encodings, which training brings to it, and `prior` is NaN.
     """
 
     places: tuple[Draws, ...]

@@ -36,8 +36,8 @@ def clipped(parameters: list[nn.Parameter], limit: float) -> Tensor:
 def products(config: TrainConfig) -> Iterator[None]:
     """Mixed precision of fully connected layers on a CPU, where it can: products of bfloat16 numbers in float32 layers.
 
-    Measured on a Xeon with AMX: forward and backward of 784-512-10 in batches of 64 take 57 % of the time; under autocast, which casts
-    all weights at every step, 104 %. Convolutions are the other way round: 94 % and 66 %.
+    Measured on a Xeon with AMX: forward and backward of 784-512-10 in batches of 64 take 57 % of the time; under
+    autocast, which casts all weights at every step, 104 %. Convolutions are the other way round: 94 % and 66 %.
     """
     kept = torch.get_float32_matmul_precision()
     if config.amp:
