@@ -149,7 +149,7 @@ def _factors(options: argparse.Namespace, data: Dataset) -> Any:
     try:
         return checked(np.load(options.factors, allow_pickle=False), len(data))
     except ValueError as error:
-        raise DataError(f"--factors {options.factors}: {error}") from error
+        raise DataError(f"{options.factors}: {error}") from error
 
 
 def _trained(options: argparse.Namespace, trained: Trained, evaluation: Evaluation) -> None:
