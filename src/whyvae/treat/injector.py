@@ -5,19 +5,21 @@ It stands above the recorder: what a treatment computes is on the tape, so that 
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch._functorch import eager_transforms
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from whyvae.treat.points import Point
 from whyvae.watch.modes import put_above, take_off
-from whyvae.watch.tape import Place, calling_place, tensors_in
+from whyvae.watch.tape import Place, calling_place, tensors_in, transformed
 
 Call = Callable[..., Any]
 Key = tuple[str, Place, int]
@@ -49,6 +51,7 @@ class Injector(TorchFunctionMode):
         self._optimizers: set[int] = set()
         self._made: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # while the script ran
         self._inside = False
+        self._differentiating = False  # inside torch.func
 
     # ------------------------------------------------------------------ what remedies ask for
     def want(self, role: str, at: Point) -> None:
@@ -81,6 +84,7 @@ class Injector(TorchFunctionMode):
             register_optimizer_step_pre_hook(self._stepping).remove,
             register_optimizer_step_post_hook(self._stepped).remove,
             self._wrap_backward(),
+            *self._wrap_transforms(),
             self._listen_to_optimizers(),
         ]
         if self._names:
@@ -136,6 +140,37 @@ class Injector(TorchFunctionMode):
 
         Tensor.backward = backward  # type: ignore[method-assign, assignment]
         return lambda: setattr(Tensor, "backward", original)
+
+    def _wrap_transforms(self) -> list[Callable[[], None]]:
+        """`torch.func.grad` and `grad_and_value` differentiate the changed loss, and return its value."""
+        original = getattr(eager_transforms, "grad_and_value_impl", None)
+        if original is None:
+            return []
+
+        def differentiate(func: Call, argnums: Any, has_aux: bool, args: Any, kwargs: Any) -> Any:
+            if self._inside or self._differentiating or transformed() or torch.compiler.is_compiling():
+                return original(func, argnums, has_aux, args, kwargs)
+            self.backwards += 1
+            self._differentiating = True
+            try:
+                return original(self._changed(func, has_aux=has_aux), argnums, has_aux, args, kwargs)
+            finally:
+                self._differentiating = False
+                self._anew()
+
+        eager_transforms.grad_and_value_impl = differentiate
+        return [lambda: setattr(eager_transforms, "grad_and_value_impl", original)]
+
+    def _changed(self, func: Call, *, has_aux: bool) -> Call:
+        @functools.wraps(func)
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            out = func(*args, **kwargs)
+            loss = out[0] if has_aux else out
+            for change in self._losses:
+                loss = change(loss)
+            return (loss, *out[1:]) if has_aux else loss
+
+        return changed
 
     def _listen_to_optimizers(self) -> Callable[[], None]:
         original, made = Optimizer.__init__, self._made
