@@ -27,6 +27,7 @@ from whyvae.watch.lineage import Dependencies
 from whyvae.watch.modes import put_on, take_off
 from whyvae.watch.names import Named, Registry
 from whyvae.watch.outside import Outside
+from whyvae.watch.renewed import variables
 from whyvae.watch.step import Log, Optimizer, Step
 from whyvae.watch.tape import Recorder, calling_place, see_custom_functions, tensors_in
 
@@ -346,8 +347,9 @@ class Watcher:
     def _gradient_norm(self) -> float:
         """Norm of all gradients of the optimised parameters; of the step's own where they are stepped by hand."""
         parameters = [p for o in self.optimizers.values() for p in o.alive]
-        if not parameters and self._recorder is not None:
-            parameters = [s.value for s in self._recorder.tape.slots if s.trainable and s.value is not None]
+        root = self.functional.trees.root
+        if not parameters and root is not None:  # those of this step: what the last one made them from keeps its own
+            parameters = variables(root)
         grads = [p.grad for p in parameters if p.grad is not None]
         with torch.no_grad(), _paused(self._recorder):
             return float(sum(float(g.float().norm()) ** 2 for g in grads)) ** 0.5 if grads else 0.0
