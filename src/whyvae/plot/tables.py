@@ -27,7 +27,7 @@ def spreads(axes: Any, rows: Array, real: Array, names: Sequence[str]) -> None:
     axes.set_yticks(at, _names(names, shown, of))
     axes.set_xlim(-3.5, 3.5)
     axes.invert_yaxis()
-    axes.set_xlabel("standard deviations of the real column" + _left(shown, of))
+    axes.set_xlabel("in real standard deviations" + _left(shown, of))
 
 
 def kept(axes: Any, inputs: Array, outputs: Array, names: Sequence[str]) -> None:
@@ -74,4 +74,4 @@ def _shown(of: int) -> Array:
 
 
 def _left(shown: Array, of: int) -> str:
-    return f" ({len(shown)} of {of} columns)" if len(shown) < of else ""
+    return f"\n{len(shown)} of {of} columns" if len(shown) < of else ""
