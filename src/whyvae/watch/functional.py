@@ -17,17 +17,15 @@ from torch import Tensor
 from torch._functorch import eager_transforms
 from torch.utils import _pytree as pytree
 
-from whyvae.watch.names import Named, Registry
-from whyvae.watch.renewed import take_as_parameters, variables
+from whyvae.watch.names import Registry
 from whyvae.watch.tape import transformed
+from whyvae.watch.trees import Trees, memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whyvae.watch.step import Step
     from whyvae.watch.tape import Recorder
 
-Key = tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each leaf
 _HOOKS = "torch.func.{grad, vjp, jacrev, hessian} don't yet support saved tensor hooks. Please open an issue with your use case."
 
 
@@ -103,8 +101,8 @@ class Functional:
 
     def _stepped(self, leaves: list[Tensor]) -> bool:
         """Does an optimiser step some of these, or what shares their memory?"""
-        mine = {_memory(t) for t in leaves}
-        return any(_memory(p) in mine for p in self.event.optimised())
+        mine = {memory(t) for t in leaves}
+        return any(memory(p) in mine for p in self.event.optimised())
 
     def _watched(
         self, theirs: Callable[[], Any], leaves: list[Tensor], func: Callable[..., Any], argnums: Any, has_aux: bool,
@@ -150,91 +148,6 @@ class Functional:
             return (made[0], (made[1], pytree.tree_map(release, aux))) if has_aux else made
 
 
-class Trees:
-    """The trees of parameters a script differentiates by. Its steps may make new tensors: leaves are known by their place.
-
-    A leaf that shares its memory with a module's parameter (`{k: p.detach() ...}`) is that parameter.
-    """
-
-    def __init__(self, owners: Callable[[], Iterable[Tensor]]) -> None:
-        self._owners = owners
-        self.latest: Key = ()
-        self.root: Tensor | None = None  # the last loss of a training whose parameters no optimiser steps
-        self._trees: dict[Key, tuple[Any, list[Tensor]]] = {}  # the user's own containers, and the last leaves in them
-        self._first: dict[
-            Key, list[Tensor]
-        ] = {}  # the leaves of the first recorded step: what others knew by their ids
-
-    def meet(self, tree: Any, named: list[tuple[Any, Tensor]]) -> None:
-        leaves = [leaf for _, leaf in named]
-        self.latest = tuple((_path(path), tuple(leaf.shape)) for path, leaf in named)
-        self._trees[self.latest] = tree, leaves
-
-    def recorded(self, leaves: list[Tensor]) -> list[Tensor]:
-        """What the leaves of a recorded call are known as."""
-        known = self.own(leaves)
-        self._first.setdefault(self.latest, known)
-        return known
-
-    def meet_variables(self, recorder: Recorder, asked: list[Tensor]) -> None:
-        """Before a backward from `root` whose parameters no optimiser steps: are they made anew?"""
-        anew = take_as_parameters(recorder, asked)
-        leaves = [] if self.root is None else variables(self.root)
-        key = tuple(("", tuple(leaf.shape)) for leaf in leaves)
-        for number, leaf in enumerate(leaves):
-            slot = recorder.slot_of(leaf)
-            if slot is not None and recorder.tape.slots[slot].trainable:
-                recorder.tape.slots[slot].grown = key, number
-        if anew:
-            self._first.setdefault(key, leaves)
-            self._trees[key] = leaves, leaves
-
-    def now(self, key: Key) -> list[Tensor]:
-        """The leaves as they are now: updated in the script's own containers, or those it gave last."""
-        tree, last = self._trees[key]
-        leaves = pytree.tree_leaves(tree)
-        same = len(leaves) == len(last) and all(
-            isinstance(leaf, Tensor) and leaf.shape == old.shape for leaf, old in zip(leaves, last, strict=True)
-        )
-        return self.own(leaves if same else last)
-
-    def own(self, leaves: list[Tensor]) -> list[Tensor]:
-        """For each leaf the parameter whose memory it shares; itself where it has its own."""
-        owned = {_memory(p): p for p in self._owners()}
-        return [owned.get(_memory(leaf), leaf) for leaf in leaves]
-
-    def known(self) -> dict[int, int]:
-        """id of a leaf now -> id of the leaf that stood in its place first."""
-        return {
-            id(leaf): id(first)
-            for key, firsts in self._first.items()
-            for leaf, first in zip(self.now(key), firsts, strict=True)
-        }
-
-    def settled(self, met: list[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
-        """(id of a weight, what met it), with the weight's id as `settle` leaves it."""
-        ids = {first: now for now, first in self.known().items()}
-        return [(ids.get(weight, weight), value) for weight, value in met]
-
-    def settle(self, steps: list[Step]) -> dict[int, Named]:
-        """Lets the parameters of recorded steps be those the run ended with; id of each -> its name."""
-        last = [] if self.root is None else variables(self.root)
-        key = tuple(("", tuple(leaf.shape)) for leaf in last)
-        if key in self._trees:
-            self._trees[key] = last, last
-        values = {key: self.now(key) for key in self._trees}
-        for step in steps:
-            for slot in step.tape.slots:
-                if slot.grown is not None and slot.grown[0] in values and slot.value is not None:
-                    slot.value = values[slot.grown[0]][slot.grown[1]]
-        return {
-            id(leaf): Named(name, "")
-            for key, leaves in values.items()
-            for leaf, (name, _) in zip(leaves, key, strict=True)
-            if name
-        }
-
-
 def _accepted(output: Any, has_aux: bool) -> bool:
     """Is this what torch.func takes from a function that it differentiates?"""
     if has_aux:
@@ -248,18 +161,6 @@ def _accepted(output: Any, has_aux: bool) -> bool:
 
 def _by(args: tuple[Any, ...], argnums: Any) -> Any:
     return args[argnums] if isinstance(argnums, int) else tuple(args[i] for i in argnums)
-
-
-def _memory(tensor: Tensor) -> tuple[Any, ...]:
-    try:
-        return tensor.data_ptr(), tuple(tensor.shape)
-    except (RuntimeError, ValueError):  # it has none (yet): sparse, not initialised
-        return id(tensor), ()
-
-
-def _path(path: Any) -> str:
-    """("enc", 0, "w") as `enc.0.w`."""
-    return ".".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
 
 
 def _alias(tensor: Tensor, *, tracked: bool) -> Tensor:
