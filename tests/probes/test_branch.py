@@ -107,7 +107,7 @@ def test_every_optimiser_is_met_with_its_settings(name):
 
 @pytest.mark.parametrize("s", [0.5, 100.0, 1e-4])
 def test_gains_in_nats(s):
-    """Above the error, s is the loss's own; far below it, errors count by their logarithm."""
+    """Above the error, s is the loss's own; below it, errors count by their logarithm, and the KL by s over the error."""
     model, subject = trained(lambda p: torch.optim.SGD(p, lr=1e-7), s=s)
     objective, course = Bench(subject).get(Objective), Course(subject)
     feeds = subject.train[:2]
@@ -119,6 +119,13 @@ def test_gains_in_nats(s):
         for p in subject.replay.parameters.values():
             p.mul_(0.5)
         found = court.gained()
+    errors = []
+    for i, feed in enumerate(feeds):
+        x = batch(subject, feed)
+        torch.manual_seed(FIRST_NOISE + i)
+        with torch.no_grad():
+            errors.append(float((model(x)[0] - x).square().sum()) / BATCH / FEATURES)
+    weight = min(1.0, s / (sum(errors) / len(errors)))
     for i, feed in enumerate(feeds):
         x, values = batch(subject, feed), []
         for m in (model, better):
@@ -128,7 +135,7 @@ def test_gains_in_nats(s):
             sse = float((y - x).square().sum()) / BATCH
             kl = float(-0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()) / BATCH
             v = max(s, sse / FEATURES)  # the best variance that is not below s
-            values.append(FEATURES / 2 * math.log(v) + sse / (2 * v) + kl)
+            values.append(FEATURES / 2 * math.log(v) + sse / (2 * v) + weight * kl)
         assert float(found[i]) == pytest.approx(values[0] - values[1], rel=1e-5, abs=1e-7)
 
 

@@ -20,7 +20,7 @@ class Court:
 
     In nats per example where the weight of the KL is known. A noise variance below the squared error is then read
     as that error: the likelihood is maximised over all variances from s upwards, so that halving an error counts the
-    same at every tiny s.
+    same at every tiny s, and the KL keeps the weight that it has in the script against that.
     """
 
     def __init__(self, course: Course, objective: Objective, feeds: Sequence[Feed], noises: int) -> None:
@@ -32,6 +32,16 @@ class Court:
         self.variance = objective.noise_variance if known and objective.family.startswith("gaussian") else math.nan
         self.likelihood = audited_likelihood(course.subject)
         self._start = self._asked({})
+        self.kl_weight = self._kl_weight()
+
+    def _kl_weight(self) -> float:
+        """What a nat of KL weighs against one of the likelihood whose variance is the squared error: s over that error,
+        if s is below it. A light KL is hardly trained on, so that what it happens to be is no success of a training.
+        """
+        if not self.variance > 0:
+            return 1.0
+        error = float(self._start[1].mean()) / max(1, self.objective.features)
+        return 1 / max(1.0, error / self.variance)
 
     def costs(self) -> Tensor:
         """The loss of each batch now, [feeds]."""
@@ -79,9 +89,12 @@ class Court:
 
     def _cost(self, asked: tuple[Tensor, Tensor]) -> Tensor:
         loss, sse = asked
-        if self.objective.family != "gaussian" or self.objective.learned_scale or math.isnan(self.variance):
-            return loss * self.scale
-        return loss * self.scale - sse / (2 * self.variance) + self._nats(sse)
+        nats = loss * self.scale
+        if math.isnan(self.variance):
+            return nats
+        if self.objective.family != "gaussian" or self.objective.learned_scale:
+            return nats * self.kl_weight
+        return (nats - sse / (2 * self.variance)) * self.kl_weight + self._nats(sse)
 
     def _nats(self, sse: Tensor) -> Tensor:
         """min over v >= s of D/2 log v + SSE / 2v, up to a constant."""

@@ -104,9 +104,11 @@ class Pool:
         if slot not in mine or any(s not in mine and feeds[0][s].numel() >= batch for s in entering & feeds[0].keys()):
             return None
         rows = {s: torch.cat([feed[s] for feed in feeds]) for s in mine}
+        # an example is all that is given of it: half of an image may be the same for many
+        given = sorted({slot, *(entering & rows.keys())} - {subject.lineage.eps})
         first: dict[int, int] = {}
-        for i, row in enumerate(rows[slot]):
-            first.setdefault(hash(row.contiguous().numpy().tobytes()), i)
+        for i, parts in enumerate(zip(*(rows[s] for s in given), strict=True)):
+            first.setdefault(hash(tuple(part.contiguous().numpy().tobytes() for part in parts)), i)
         chosen = torch.tensor(list(first.values()))
         rest = {s: v for s, v in feeds[-1].items() if s not in mine}
         drawn = rows[slot].shape[0]
