@@ -36,11 +36,18 @@ class Court:
 
     def _kl_weight(self) -> float:
         """What a nat of KL weighs against one of the likelihood whose variance is the squared error: s over that error,
-        if s is below it. A light KL is hardly trained on, so that what it happens to be is no success of a training.
+        if s is below it. A light KL is hardly trained on, so that what it happens to be is no success of a training. Read
+        off the recorded step, so that courts over different batches judge alike.
         """
-        if not self.variance > 0:
+        found = self.likelihood
+        if (
+            not self.variance > 0
+            or found is None
+            or found.target is None
+            or found.target.numel() != found.output.numel()
+        ):
             return 1.0
-        error = float(self._start[1].mean()) / max(1, self.objective.features)
+        error = float((found.output - found.target.double().reshape(found.output.shape)).square().mean())
         return 1 / max(1.0, error / self.variance)
 
     def costs(self) -> Tensor:
