@@ -441,6 +441,9 @@ def test_unreachable_mass_of_a_sigmoid_output():
         (F.softplus, ("softplus",), 0, math.inf),
         (lambda y: torch.clamp(y, -0.5, 2.0), ("clamp",), -0.5, 2),
         (lambda y: 3 * torch.sigmoid(y) - 1, ("sigmoid",), -1, 2),
+        (lambda y: torch.softmax(y, -1), ("softmax",), 0, 1),
+        (lambda y: 7 * torch.softmax(y, 1), ("softmax",), 0, 7),
+        (lambda y: torch.log_softmax(y, -1), ("log_softmax",), -math.inf, 0),
         (lambda y: torch.sigmoid(torch.tanh(y)), ("tanh", "sigmoid"), 1 / (1 + math.e), None),
     ],
 )
