@@ -123,6 +123,23 @@ def content_and_style(m, x):
     return sse(m.decoder(z), x) + kl_sum(*a) + 4 * kl_sum(*b)
 
 
+class Conditional(VAE):
+    """The prior of z is made of a part of the example, by a network of its own (Sohn et al. 2015)."""
+
+    def __init__(self):
+        super().__init__()
+        self.prior = nn.Linear(4, 2 * d)
+        nn.init.normal_(self.prior.weight)
+
+
+@unauditable(named("conditional prior"), model=Conditional)
+def conditional_prior(m, x):
+    mu, lv = m.enc(x)
+    there, spread = m.prior(x[:, :4]).chunk(2, 1)
+    rate = 0.5 * (spread - lv + (lv.exp() + (mu - there) ** 2) / spread.exp() - 1)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + rate.sum()
+
+
 class FullCovariance(VAE):
     def __init__(self):
         super().__init__()

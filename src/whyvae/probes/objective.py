@@ -286,6 +286,23 @@ def _kl_parameters(subject: Any) -> set[int]:
     return {a for a in subject.deps.ancestors([subject.lineage.z]) if subject.tape.slots[a].trainable}
 
 
+def _conditional_prior(subject: Any) -> bool:
+    """Does the KL meet what parameters make that stand neither before z nor before the output?"""
+    deps, lineage, slots = subject.deps, subject.lineage, subject.tape.slots
+    behind = deps.descendants([lineage.output]) | {lineage.output}
+    side = (deps.descendants(lineage.heads) | set(lineage.heads)) - behind
+    known = deps.ancestors([lineage.z, lineage.output])
+    for op in subject.tape.ops:
+        others = [r for r in op.reads if r not in side and r not in behind and not slots[r].trainable]
+        if (
+            not side.isdisjoint(op.reads)
+            and op.index not in lineage.decoder_ops
+            and any(slots[a].trainable and a not in known for r in others for a in deps.ancestors([r]))
+        ):
+            return True
+    return False
+
+
 _PLAIN = {
     "add", "sub", "rsub", "mul", "div", "neg", "pow", "square", "sum", "mean", "exp", "log", "sqrt", "__add__", "__sub__",
     "__mul__", "__truediv__", "__radd__", "__rsub__", "__rmul__", "__pow__", "__neg__", "add_", "mul_", "sub_", "div_",
@@ -307,6 +324,8 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
         return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
     if regulariser.form == "none" or (regulariser.weighed and regulariser.form != "prior density"):
         return ""
+    if regulariser.form == "unknown" and _conditional_prior(subject):
+        return "the prior of each example is made by parametrised functions of its own (a conditional prior)"
     behind_output = deps.ancestors(tape.roots, stop={lineage.output})
     sampled = deps.descendants([lineage.z]) - deps.descendants([lineage.output])
     names = [
