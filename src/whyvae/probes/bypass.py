@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.verdict import Where
 from whyvae.watch.lineage import Dependencies
 from whyvae.watch.replay import ReplayFailed
+from whyvae.watch.tape import Op
 
 LEAK = 1e-6  # of the outputs' spread; a replay in float64 repeats itself to 1e-13
 MOST_FEEDS = 6
@@ -59,7 +60,9 @@ class Bypass(Probe):
             own = arms.own()
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
-        return cls(True, own, side, latent, gain, _heavy(subject, objective), _joins(subject, latents), _alone(subject))
+        return cls(
+            True, own, side, latent, gain, _heavy(subject, objective), _joins_at(subject, latents), _alone(subject)
+        )
 
 
 class _Arms:
@@ -254,16 +257,19 @@ def _heavy(subject: Any, objective: Objective) -> bool:
         return False
 
 
-def _joins(subject: Any, latents: tuple[int, ...]) -> Where | None:
-    """The first function, on the way to the output, of both something z makes and something the data make beside z."""
+def joins(subject: Any, latents: tuple[int, ...]) -> Iterator[tuple[Op, set[int]]]:
+    """Functions, on the way to the output, of both something z makes and something the data make beside z; the latter's slots."""
     deps, lineage = subject.deps, subject.lineage
     beside, toward = set(shown(subject)), deps.ancestors([lineage.output])
     behind = deps.descendants(latents)
     for op in subject.tape.ops:
+        met = beside.intersection(op.reads)
         made = [s for s in (*op.outs, *op.writes) if s not in latents]
-        if beside.isdisjoint(op.reads):
-            continue
-        if not behind.isdisjoint(op.reads) and not toward.isdisjoint(made) and op.place is not None:
-            return Where(*op.place)
-        beside.update(s for s in made if s not in behind)
-    return None
+        if met and not behind.isdisjoint(op.reads) and not toward.isdisjoint(made):
+            yield op, met
+        elif met:
+            beside.update(s for s in made if s not in behind)
+
+
+def _joins_at(subject: Any, latents: tuple[int, ...]) -> Where | None:
+    return next((Where(*op.place) for op, _ in joins(subject, latents) if op.place is not None), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -144,26 +145,24 @@ def _meeting_name(subject: Any) -> str:
 
 def audited_likelihood(subject: Any) -> Likelihood | None:
     """The likelihood with its tensors, computed once per subject."""
-    kept: list[Likelihood | None] | None = subject.__dict__.get("_likelihood")
-    if kept is None:
-        try:
-            kept = [audit_likelihood(subject.lineage, subject.replay)]
-        except ReplayFailed as failed:
-            raise CannotMeasure(str(failed)) from failed
-        subject.__dict__["_likelihood"] = kept
-    return kept[0]
+    found: Likelihood | None = _once(subject, audit_likelihood)
+    return found
 
 
 def audited_regulariser(subject: Any) -> Regulariser:
     """The KL part, read once per subject."""
-    kept: list[Regulariser] | None = subject.__dict__.get("_regulariser")
-    if kept is None:
+    found: Regulariser = _once(subject, audit_regulariser)
+    return found
+
+
+def _once(subject: Any, audit: Callable[[Lineage, Replay], Any]) -> Any:
+    kept: dict[str, Any] = subject.__dict__.setdefault("_audited", {})
+    if audit.__name__ not in kept:
         try:
-            kept = [audit_regulariser(subject.lineage, subject.replay)]
+            kept[audit.__name__] = audit(subject.lineage, subject.replay)
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
-        subject.__dict__["_regulariser"] = kept
-    return kept[0]
+    return kept[audit.__name__]
 
 
 def _noise_variance(regulariser: Regulariser, likelihood: Likelihood | None) -> float:

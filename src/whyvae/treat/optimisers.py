@@ -14,11 +14,13 @@ from whyvae.treat.source import Source
 KNOWN = {"Adam", "AdamW", "SGD", "RMSprop", "Adamax", "NAdam", "RAdam", "Adagrad", "LBFGS", "Adadelta"}
 
 
+def is_maker(call: cst.Call) -> bool:
+    """Does a call make an optimiser: `torch.optim.Adam(...)`?"""
+    return dotted(call.func).split(".")[-1] in KNOWN and bool(call.args)
+
+
 def makers(source: Source) -> Iterator[cst.Call]:
-    """Calls that make an optimiser: `torch.optim.Adam(...)`."""
-    for call in source.nodes(cst.Call):
-        if dotted(call.func).split(".")[-1] in KNOWN and call.args:
-            yield call
+    yield from (call for call in source.nodes(cst.Call) if is_maker(call))
 
 
 def maker_of(sites: Sites, number: int = 0) -> Spot:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.literals import bindings
-from whyvae.treat.optimisers import KNOWN
+from whyvae.treat.optimisers import is_maker, makers
 from whyvae.treat.program import called_at, calls, receiver
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, dotted, elements
@@ -75,12 +75,8 @@ def _stepped(sites: Sites) -> bool:
 def _optimisers(source: Source) -> Iterator[str]:
     for assign in source.nodes(cst.Assign):
         for target, value in zip(elements(assign.targets[0].target), elements(assign.value), strict=False):
-            if isinstance(value, cst.Call) and _is_optimiser(value):
+            if isinstance(value, cst.Call) and is_maker(value):
                 yield dotted(target)
-
-
-def _is_optimiser(call: cst.Call) -> bool:
-    return dotted(call.func).split(".")[-1] in KNOWN and bool(call.args)
 
 
 def _listed(sites: Sites) -> bool:
@@ -89,10 +85,10 @@ def _listed(sites: Sites) -> bool:
     `Adam([*net.encoder.parameters(), *net.mu.parameters()])` -> `Adam(net.parameters())`.
     """
     source = sites.script()
-    makers = [c for c in source.nodes(cst.Call) if _is_optimiser(c)]
-    if len(makers) != 1:
+    made = list(makers(source))
+    if len(made) != 1:
         return False
-    maker = makers[0]
+    maker = made[0]
     given = _written(source, maker.args[0].value)
     owners = list(dict.fromkeys(dotted(receiver(c)) for c in calls(source, "parameters", given)))
     missing = _missing(sites, source, maker)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.probes.bypass import shown
+from whyvae.probes.bypass import joins
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, elements
 
@@ -21,8 +21,8 @@ SNIPPET = "output = decoder(z)  # z alone: no input, no hidden state of the enco
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
-    where = ""
-    for op, beside in _joins(case.subject):
+    where, lineage = "", case.subject.lineage
+    for op, beside in joins(case.subject, (lineage.z, *lineage.candidates)):
         spot = sites.of(op)
         where = where or (spot.where if spot is not None else "")
         for value in _operands(sites, op, beside):
@@ -31,18 +31,6 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         return sites.result()
     except NoEdit as no:
         raise NoEdit("what joins z there is not written as an operand of its own", SNIPPET, where) from no
-
-
-def _joins(subject: Any) -> Iterator[tuple[Op, set[int]]]:
-    """Functions of something z makes and of something the data make beside z, on the way to the output; the latter's slots."""
-    deps, lineage = subject.deps, subject.lineage
-    latents = {lineage.z, *lineage.candidates}
-    behind, toward = deps.descendants(latents), deps.ancestors([lineage.output])
-    beside = deps.descendants(shown(subject)) - behind - latents
-    for op in subject.tape.ops:
-        joined = beside.intersection(op.reads)
-        if joined and not (behind | latents).isdisjoint(op.reads) and not toward.isdisjoint(op.outs):
-            yield op, joined
 
 
 def _operands(sites: Sites, op: Op, beside: set[int]) -> Iterator[Spot]:
