@@ -9,8 +9,8 @@ cut loses no digits, where subtracting the decoder's share would).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class Cut:
     loss: Tensor
     output: Tensor | None
     target: Tensor | None
+    others: list[Tensor] = field(default_factory=list)  # what else was asked for, as functions of the leaf z
 
 
 def noise_like(lineage: Lineage, seed: int = 0) -> Tensor:
@@ -87,8 +88,9 @@ def cut(
     feed: Mapping[int, Tensor] | None = None,
     seed: int = 0,
     loss: int | None = None,
+    also: Sequence[int] = (),
 ) -> Cut:
-    """The step of `lineage` cut at z, at the given head outputs (default: the encoder's own)."""
+    """The step of `lineage` cut at z, at the given head outputs (default: the encoder's own); `also`: further slots."""
     feed = dict(feed or {})
     values = head_values(lineage, replay, feed) if heads is None else heads
     leaves = [v.detach().clone().requires_grad_() for v in values]
@@ -101,12 +103,12 @@ def cut(
     z = sample.detach().clone().requires_grad_()
     meeting = lineage.meeting
     roots = list(lineage.tape.roots) if loss is None else [loss]
-    wanted = [*roots, *(s for s in (meeting.output, meeting.target) if s is not None and s >= 0)]
+    wanted = [*roots, *(s for s in (meeting.output, meeting.target) if s is not None and s >= 0), *also]
     got = replay.run(wanted, feed={**at, **_cloned(at, lineage.eps)}, cut=(lineage.decoder_ops, {lineage.z: z}))
     total = torch.stack([got[r].sum() for r in dict.fromkeys(roots)]).sum()
     output = got.get(meeting.output)
     target = got.get(meeting.target) if meeting.target is not None else None
-    return Cut(leaves, mu, sigma, eps, sample, z, total, output, target)
+    return Cut(leaves, mu, sigma, eps, sample, z, total, output, target, [got[s] for s in also])
 
 
 def _cloned(at: Mapping[int, Tensor], eps: int) -> dict[int, Tensor]:

@@ -6,12 +6,14 @@ with one coefficient, its weight; KL(q || N(m, s^2)) gives c1 = c2 = w/s^2, c3 =
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from whyvae.audit.conditional import conditional_weight
 from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
+from whyvae.audit.flow import flows_to_normal
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
@@ -47,12 +49,20 @@ class Regulariser:
     gated: float = 0.0  # share of latent units without a KL gradient here (free bits)
     monte_carlo: bool = False
     scale: float = 0.0  # of the head injection it was read at
+    flow: bool = False  # the sample goes through a normalising flow before it is decoded
+    conditional: bool = False  # each example has a prior of its own
     notes: tuple[str, ...] = field(default=())
 
     @property
     def own_prior(self) -> bool:
         """Is the model's prior another than N(0, I)?"""
         return self.form in {"learned prior", "prior density"}
+
+    @property
+    def only_entropy(self) -> bool:
+        """Are the heads touched by -log sigma alone?"""
+        c1, c2, c3, c4 = self.coefficients
+        return self.form == "wrong" and c3 > 0 and max(abs(c1), abs(c2), abs(c4)) <= EXACT * c3
 
     @property
     def weighed(self) -> bool:
@@ -77,6 +87,10 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
         if best.form == "exact" and scale == 1.0:
             break
     assert best is not None  # noqa: S101 - the loop ran
+    if best.only_entropy and flows_to_normal(lineage, replay, best.weight, loss):
+        return replace(best, form="prior density", mistake="", monte_carlo=True, flow=True)
+    if best.form == "unknown" and (own := conditional_weight(lineage, replay, loss)) is not None:
+        return Regulariser("prior density", own[0], (0.0, 0.0, own[0], 0.0), own[1], conditional=True)
     return best
 
 

@@ -339,6 +339,8 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
         for op in tape.ops
     )
     networks = "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
+    if regulariser.flow or regulariser.conditional:
+        return ""
     if regulariser.form == "prior density":  # of what a network says of z it is not known whether it is a density
         return networks if decoded else ""
     latent = deps.descendants([lineage.z])
@@ -347,7 +349,7 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
         return (
             "the loss takes a log-sum-exp over samples or components (an importance-weighted bound or a mixture prior)"
         )
-    if decoded and (likelihood is None or likelihood.family != "gaussian per element"):
+    if decoded and (likelihood is None or likelihood.family != "gaussian per element" or regulariser.only_entropy):
         return networks
     if any(name not in _PLAIN for name in names):
         odd = sorted({n for n in names if n not in _PLAIN})

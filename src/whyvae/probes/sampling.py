@@ -93,6 +93,8 @@ class Sampling(Probe):
             raise CannotMeasure("does not apply: no new latents were decoded while this watched")
         if "Gaussian" not in objective.posterior:
             raise CannotMeasure(f"does not apply: posterior {objective.posterior}, the prior is not a Gaussian's")
+        if objective.regulariser.flow:
+            raise CannotMeasure("does not apply: a flow lies between what is sampled and what is decoded")
         prior, encoded = _prior(objective), _encoded(subject)
         if math.isnan(prior[0]) and not encoded:
             raise CannotMeasure(

@@ -1,0 +1,82 @@
+"""A Gaussian KL to a prior of each example's own, N(m_i, s_i^2), as a network of the condition makes it (Sohn et al. 2015).
+
+Its gradients at the posterior are, number by number, with a_i = w / s_i^2:
+
+    d / d mu_i    = a_i mu_i - b_i
+    d / d sigma_i = a_i sigma_i - w / sigma_i
+
+The prior does not depend on the posterior's heads, so a_i and b_i stay as they are when the heads are replaced: three
+sets of heads give six equations a number, for two unknowns of its own and the one w.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from whyvae.audit.cut import cut, gradient, head_values, injected
+from whyvae.watch.lineage import Lineage
+from whyvae.watch.replay import Replay
+
+EXACT = 1e-3  # of the gradient, as for the other formulas
+SETS = 3
+
+
+def conditional_weight(lineage: Lineage, replay: Replay, loss: int | None = None) -> tuple[float, float] | None:
+    """(w per nat, residual) of a KL to a Gaussian of each example's own; None where the loss has no such part."""
+    values = head_values(lineage, replay)
+    sets = [_gradients(lineage, replay, injected(values, 1.0, seed), loss) for seed in range(SETS)]
+    if any(s is None for s in sets):
+        return None
+    mu, sigma, by_mu, by_sigma = (
+        torch.stack(column) for column in zip(*(s for s in sets if s is not None), strict=True)
+    )
+    ones, none = torch.ones_like(mu), torch.zeros_like(mu)
+    a, b = torch.cat([mu, sigma]), torch.cat([-ones, none])  # [2 sets, numbers]
+    entropy, wanted = torch.cat([none, -1 / sigma]), torch.cat([by_mu, by_sigma])
+    left, way = _without(wanted, a, b), _without(entropy, a, b)
+    weight = float((left * way).sum() / way.square().sum().clamp_min(1e-300))
+    residual = float((left - weight * way).norm() / wanted.norm().clamp_min(1e-300))
+    precision = _slopes(wanted - weight * entropy, a, b)
+    told = residual < EXACT and weight > 0 and bool((precision > 0).all())
+    return (weight, residual) if told else None
+
+
+def _gradients(
+    lineage: Lineage, replay: Replay, heads: list[Tensor], loss: int | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """(mu, sigma, d loss / d mu, d loss / d sigma) of the part beside the output, flattened; None if they cannot be told."""
+    step = cut(lineage, replay, heads=heads, loss=loss)
+    sigma = step.sigma.abs().clamp_min(1e-300)
+    direct = gradient(step.loss, step.heads)
+    to_mu, to_sigma = gradient(step.mu.sum(), step.heads), gradient(sigma.sum(), step.heads)
+    if bool(((to_mu != 0) & (to_sigma != 0)).any()) or not bool(torch.isfinite(direct).all()):
+        return None
+    if int((to_mu != 0).sum()) != step.mu.numel() or int((to_sigma != 0).sum()) != step.mu.numel():
+        return None
+    by_mu, by_sigma = (_by_number(t, step.heads, direct, way) for t, way in ((step.mu, to_mu), (sigma, to_sigma)))
+    return step.mu.detach().flatten(), sigma.detach().flatten(), by_mu, by_sigma
+
+
+def _by_number(made: Tensor, heads: list[Tensor], direct: Tensor, way: Tensor) -> Tensor:
+    """`direct` at the heads as a gradient at the numbers of `made`, each of which is made of one number of the heads."""
+    numbers = torch.arange(1, made.numel() + 1, dtype=torch.float64).reshape(made.shape)
+    coded = gradient((made * numbers).sum(), heads)
+    used = way != 0
+    owner = (coded[used] / way[used]).round().long() - 1
+    return torch.zeros(made.numel(), dtype=torch.float64).index_add(0, owner, direct[used] / way[used])
+
+
+def _without(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """`y` [equations, numbers] less its projection on `a` and `b`, number by number."""
+    first = b / b.norm(dim=0).clamp_min(1e-300)
+    second = a - first * (first * a).sum(0)
+    second = second / second.norm(dim=0).clamp_min(1e-300)
+    return y - first * (first * y).sum(0) - second * (second * y).sum(0)
+
+
+def _slopes(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The coefficient of `a`, beside that of `b`, number by number."""
+    first = b / b.norm(dim=0).clamp_min(1e-300)
+    second = a - first * (first * a).sum(0)
+    return (second * y).sum(0) / second.square().sum(0).clamp_min(1e-300)

@@ -1,0 +1,120 @@
+"""Priors that stand in no formula: pulled back through a flow, or made for each example by a network."""
+
+import pytest
+import torch
+import torch.distributions as td
+from steps import VAE, audit, d, pixels, reparameterise, sse
+from torch import nn
+
+
+class Planar(VAE):
+    """z + u tanh(w z) (Rezende & Mohamed 2015)."""
+
+    def __init__(self):
+        super().__init__()
+        self.u, self.w = nn.Parameter(torch.randn(d) * 0.3), nn.Parameter(torch.randn(d) * 0.3)
+
+    def flow(self, z):
+        a = torch.tanh((z * self.w).sum(1, keepdim=True))
+        return z + self.u * a, (1 + ((1 - a**2) * self.w * self.u).sum(1)).abs().log()
+
+
+class Coupling(VAE):
+    """Half of z moved and scaled by networks of the other half (Dinh et al. 2017)."""
+
+    def __init__(self):
+        super().__init__()
+        first, rest = d - d // 2, d // 2
+        sizes = [(first, rest), (rest, first)]
+        self.nets = nn.ModuleList(nn.Sequential(nn.Linear(i, 8), nn.Tanh(), nn.Linear(8, 2 * o)) for i, o in sizes)
+
+    def flow(self, z):
+        kept, moved = z.tensor_split([d - d // 2], 1)
+        total = 0.0
+        for net in self.nets:
+            log_s, t = net(kept).chunk(2, 1)
+            kept, moved = moved * log_s.exp() + t, kept
+            total = total + log_s.sum(1)
+        return torch.cat([moved, kept], 1), total
+
+
+class Conditional(VAE):
+    """The prior of z is made of a part of the example, by a network of its own (Sohn et al. 2015)."""
+
+    def __init__(self):
+        super().__init__()
+        self.prior = nn.Linear(4, 2 * d)
+        nn.init.normal_(self.prior.weight, std=0.3)
+
+
+def with_flow(m, x, weight, *, log_det_counts=True):
+    mu, lv = m.enc(x)
+    z, log_det = m.flow(reparameterise(mu, lv))
+    rate = -0.5 * lv.sum(1) + 0.5 * (z**2).sum(1) - log_det * log_det_counts
+    return sse(m.decoder(z), x) + weight * rate.sum()
+
+
+def with_prior_network(m, x, weight):
+    mu, lv = m.enc(x)
+    there, spread = m.prior(x[:, :4]).chunk(2, 1)
+    rate = 0.5 * (spread - lv + (lv.exp() + (mu - there) ** 2) / spread.exp() - 1)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + weight * rate.sum()
+
+
+def with_prior_distributions(m, x, weight):
+    q = td.Normal(*((p(v)) for p, v in zip((lambda v: v, nn.functional.softplus), m.enc(x), strict=True)))
+    there, spread = m.prior(x[:, :4]).chunk(2, 1)
+    rate = td.kl_divergence(q, td.Normal(there, spread.exp()))
+    return sse(m.decoder(q.rsample()), x) + weight * rate.sum()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.01, 100.0])
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        (Planar, with_flow),
+        (Coupling, with_flow),
+        (Conditional, with_prior_network),
+        (Conditional, with_prior_distributions),
+    ],
+)
+def test_the_weight_is_read(model, loss, weight):
+    torch.manual_seed(0)
+    m = model()
+
+    found = audit(lambda x: loss(m, x, weight), pixels())
+
+    assert found.regulariser.own_prior
+    assert found.s == pytest.approx(weight / 2, rel=1e-6)
+    assert found.objective().not_auditable == ""
+    assert found.objective().weight_known
+
+
+@pytest.mark.parametrize("model", [Planar, Coupling])
+def test_a_flow_whose_log_determinant_is_left_out_is_none(model):
+    torch.manual_seed(0)
+    m = model()
+
+    found = audit(lambda x: with_flow(m, x, 1.0, log_det_counts=False), pixels())
+
+    assert not found.regulariser.own_prior
+    assert not found.objective().weight_known
+
+
+@pytest.mark.parametrize("drop", ["entropy", "spread of the prior in one term"])
+def test_a_conditional_kl_that_lacks_a_part_is_none(drop):
+    torch.manual_seed(0)
+    m = Conditional()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        there, spread = m.prior(x[:, :4]).chunk(2, 1)
+        entropy = 0 if drop == "entropy" else lv
+        mismatch = (mu - there) ** 2 / (spread.exp() if drop == "entropy" else 1)
+        rate = 0.5 * (spread - entropy + lv.exp() / spread.exp() + mismatch - 1)
+        return sse(m.decoder(reparameterise(mu, lv)), x) + rate.sum()
+
+    found = audit(step, pixels())
+
+    assert not found.regulariser.own_prior
+    assert not found.objective().weight_known
