@@ -72,11 +72,13 @@ def _without(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
     first = b / b.norm(dim=0).clamp_min(1e-300)
     second = a - first * (first * a).sum(0)
     second = second / second.norm(dim=0).clamp_min(1e-300)
-    return y - first * (first * y).sum(0) - second * (second * y).sum(0)
+    left: Tensor = y - first * (first * y).sum(0) - second * (second * y).sum(0)
+    return left
 
 
 def _slopes(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The coefficient of `a`, beside that of `b`, number by number."""
     first = b / b.norm(dim=0).clamp_min(1e-300)
     second = a - first * (first * a).sum(0)
-    return (second * y).sum(0) / second.square().sum(0).clamp_min(1e-300)
+    slope: Tensor = (second * y).sum(0) / second.square().sum(0).clamp_min(1e-300)
+    return slope
