@@ -28,6 +28,21 @@ def scored(part, distance=0.01):
     return Score(share, share, share, share, Measure(distance, 0.01, 0.002, 1.0), Measure(0, 0, 0.01, 1), 0.01, 500)
 
 
+def blurred(coverage):
+    """Half of `scored(0.8)` in quality by recall alone; real examples are come near as often as `coverage` says."""
+    share = Measure(coverage, 1.0, 0.02, 0.0)
+    return Score(
+        scored(1).precision,
+        Measure(0.1, 1.0, 0.02, 0.0),
+        share,
+        share,
+        Measure(0.5, 0.01, 0.002, 1.0),
+        Measure(0, 0, 0.01, 1),
+        0.01,
+        500,
+    )
+
+
 HOLE = Ladder(
     reconstruction=scored(1), fitted=scored(0.8), prior=scored(0.3, 0.5), components=8, hole=0.9, hole_low=0.87,
     hole_high=0.93, plausible_in_hole=0.2, plausible_fitted=0.8, held_out=False, rows=500,
@@ -53,6 +68,8 @@ def test_a_hole_that_spoils_samples():
         ({"prior": scored(0.3, 0.0600)}, True),  # 0.05 of the way from real examples (0.01) to their mean (1)
         ({"prior": scored(0.3, 0.0590)}, False),
         ({"prior": scored(0.0, 5.0)}, True),
+        ({"prior": blurred(0.73)}, False),  # recall is lost, but no sample is misplaced and no example left out
+        ({"prior": blurred(0.71)}, True),  # below nine tenths of 0.8: examples are left out
         ({"fitted": scored(0.0), "prior": scored(0.0, 5.0)}, False),  # where encodings lie it is as bad
     ],
 )
@@ -97,4 +114,5 @@ def test_a_map_made_for_another_model(change, by_design):
 
 def test_what_the_ladder_says_of_its_rungs():
     assert HOLE.prior_quality == pytest.approx(0.3 / 0.8)
+    assert HOLE.prior_reach == pytest.approx(0.3 / 0.8)
     assert HOLE.prior_excess == pytest.approx(0.49 / 0.99)

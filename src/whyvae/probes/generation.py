@@ -105,6 +105,18 @@ class Ladder(Probe):
         """Quality of samples from N(0, I) as a share of that of samples from where encodings lie; NaN where both fail."""
         return self.prior.quality / self.fitted.quality if self.fitted.quality > 0 else math.nan
 
+    @property
+    def prior_reach(self) -> float:
+        """Of samples among real examples, and of real examples that samples come near, the smaller share that is kept
+        when draws come from N(0, I) and not from where encodings lie; NaN where both fail.
+
+        Blur costs recall on every rung, and more of it costs more; a place that spoils samples costs one of these two.
+        """
+        if not self.fitted.quality > 0:
+            return math.nan
+        prior, fitted = self.prior, self.fitted
+        return min(prior.precision.share / fitted.precision.share, prior.coverage.share / fitted.coverage.share)
+
 
 @dataclass(frozen=True)
 class PriorExcess(Probe):

@@ -12,7 +12,7 @@ from whyvae.probes.generation import RARE, Ladder
 from whyvae.probes.objective import Objective
 from whyvae.probes.use import LatentUse
 from whyvae.rule import EARLIER, Rule
-from whyvae.score import SAYS
+from whyvae.score import MATERIAL, SAYS
 from whyvae.testing import Patient, digits, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -23,6 +23,11 @@ HALF = Limit(
     0.5,
     "half: then the place of the draws costs more than all other faults; of 37 healthy VAEs of the test panel 36 keep "
     "0.8 and more, and the last has no hole",
+)
+REACH = Limit(
+    "<",
+    MATERIAL,
+    "else the samples lie among real examples, and real examples among them: they are more blurred, not misplaced",
 )
 FURTHER = Limit(
     ">", FAR, "a twentieth of the data's variance, 5 times what 500 real examples are apart from 500 others"
@@ -61,6 +66,12 @@ class PriorHole(Rule):
                 "quality of samples from N(0, I) as a share of that of samples from where encodings lie",
                 ladder.prior_quality,
                 HALF,
+            ),
+            Evidence(
+                "samples among real examples, or real examples that samples come near: the smaller share that draws from "
+                "N(0, I) keep",
+                ladder.prior_reach,
+                REACH,
             ),
             Evidence(
                 "squared distance from the data that drawing from N(0, I) adds, in the data's variances",
