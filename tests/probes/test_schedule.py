@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from whyvae.probe import Bench, CannotMeasure
+from whyvae.probe import Bench
 from whyvae.probes.schedule import Schedule
 from whyvae.watch.subject import Subject
 from whyvae.watch.watcher import Watcher
@@ -67,5 +67,9 @@ def test_zero_is_a_weight():
 
 
 def test_a_scale_that_learns_is_no_schedule():
-    with pytest.raises(CannotMeasure, match="does not apply"):
-        measured(lambda step: 0.01 * step, lambda model: model.log_scale.exp())
+    """s is read at the scale of the end: a constant weight is constant, and a ramp a ramp."""
+    learned = lambda model: model.log_scale.exp()  # noqa: E731
+    assert measured(lambda _: 0.3, learned).late_change == pytest.approx(1.0, rel=1e-6)
+    found = measured(lambda step: 0.01 * step, learned)
+    (start, first), *_, (end, last) = found.points
+    assert first / last == pytest.approx(start / end, rel=1e-6)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from literal import BALANCE, KL_AT, OBJECTIVE, found
 
+from whyvae.audit.reductions import Reductions
 from whyvae.rules.objective.kl_overweight import KLOverweight
 from whyvae.verdict import Healthy
 
@@ -13,6 +14,8 @@ def check(objective=OBJECTIVE, **changes):
     return KLOverweight.check(objective, replace(BALANCE, **changes))
 
 
+LEARNED = replace(OBJECTIVE, learned_scale=True, reductions=Reductions(64.0, 64.0))
+WEIGHTED = replace(LEARNED, regulariser=replace(OBJECTIVE.regulariser, weight=30 / 64))
 HEAVY = {"s": 5.31, "nats_lost": 31.0}
 STARVED = {"s": 1.0, "kept": 0.49, "useful_now": 3, "useful_fitting": 6}
 
@@ -46,7 +49,10 @@ def test_reconstructions_that_lose_more_than_they_keep():
 
 
 def test_a_learned_scale_fits_itself():
-    assert isinstance(check(replace(OBJECTIVE, learned_scale=True), **HEAVY), Healthy)
+    """Not at a weight that is written beside it: the scale then comes to the residual, and s to the weight times that."""
+    assert isinstance(check(LEARNED, **HEAVY), Healthy)
+    assert isinstance(check(WEIGHTED, **HEAVY | {"fitting": 5.31 / 4}), Healthy)
+    found(check(WEIGHTED, **HEAVY), "ignoring the input is cheaper", at=KL_AT)
 
 
 def test_of_cross_entropies_it_speaks_of_beta():

@@ -6,6 +6,7 @@ from math import nan
 import pytest
 from literal import BALANCE, KL_AT, OBJECTIVE, found
 
+from whyvae.audit.reductions import Reductions
 from whyvae.probes.use import LatentUse
 from whyvae.rules.objective.kl_underweight import KLUnderweight
 from whyvae.verdict import Healthy, Skipped
@@ -43,4 +44,8 @@ def test_without_samples_only_a_weight_that_fits_is_acquitted():
 
 
 def test_a_learned_scale_fits_itself():
-    assert isinstance(check(replace(OBJECTIVE, learned_scale=True), **LIGHT), Healthy)
+    """Not at a weight that is written beside it."""
+    learned = replace(OBJECTIVE, learned_scale=True, reductions=Reductions(64.0, 64.0))
+    assert isinstance(check(objective=learned, **LIGHT), Healthy)
+    weighted = replace(learned, regulariser=replace(OBJECTIVE.regulariser, weight=0.01 / 64))
+    found(check(objective=weighted, **LIGHT), "weighs too little", at=KL_AT)

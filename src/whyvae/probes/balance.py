@@ -10,11 +10,12 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import Spectrum
 from whyvae.probes.generation import PriorExcess
 from whyvae.probes.latents import LatentUsage
-from whyvae.probes.objective import Objective
+from whyvae.probes.objective import Objective, audited_likelihood, standardised
 from whyvae.probes.reconstruction import Reconstruction
 
 FAR = 0.05  # of the data's variance: 5 times what 500 examples are apart from 500 others; convicts with LICENCE only
 
+FOUR = 4.0  # a scale within this factor of the residual's variance fits, as OUT04 counts
 LICENCE = 0.04  # capacity faults inflate the residual too: they alone leave s / MSE at 0.07 to 0.5
 
 
@@ -54,7 +55,7 @@ class Balance(Probe):
         bernoulli = objective.own_variance
         if not (objective.gaussian or bernoulli):
             raise CannotMeasure(f"no threshold is known for this likelihood ({objective.likelihood_name})")
-        s = objective.noise_variance
+        s = _variance(subject, objective, reconstruction)
         if bernoulli and math.isnan(spectrum.threshold_bernoulli):
             raise CannotMeasure("the likelihood is not defined on this data: it has no threshold")
         fitting = 1.0 if bernoulli else reconstruction.mse
@@ -67,6 +68,14 @@ class Balance(Probe):
             spectrum.above(s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
             excess.value, usage.rate, lost, excess.unknown, usage.gap, reachable,
         )  # fmt: skip
+
+    def scale_fits(self, objective: Objective) -> bool:
+        """Has the likelihood learned its scale, under a KL that counts about once? s is the residual then, and no weight.
+
+        Where it counts once to the digit, a scale that does not fit is the scale's own fault (OUT04).
+        """
+        alike = 1 / FOUR <= self.s / max(self.fitting, 1e-300) <= FOUR
+        return objective.learned_scale and (objective.counted_once or alike)
 
     @property
     def collapse_predicted(self) -> bool:
@@ -87,3 +96,14 @@ class Balance(Probe):
     def too_light(self) -> bool:
         """So it is, and the decoder does not know what N(0, I) draws."""
         return self.licensed and self.prior_excess > FAR
+
+
+def _variance(subject: Any, objective: Objective, reconstruction: Reconstruction) -> float:
+    """S; where each number has a variance of its own, what it is to the residual's variance as the weight of the KL is to
+    the one that fits (the mean precision says little where a few numbers are known far better than the rest).
+    """
+    likelihood = audited_likelihood(subject)
+    if objective.family != "gaussian per element" or likelihood is None:
+        return objective.noise_variance
+    ratio = standardised(likelihood, objective.regulariser.weight)
+    return reconstruction.mse / ratio if ratio > 0 else objective.noise_variance

@@ -10,9 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from whyvae.audit.likelihood import Likelihood
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.objective import Objective, audited_likelihood, noise_variance_at
+from whyvae.probes.objective import Objective, audited_likelihood, noise_variance_at, standardised
 from whyvae.probes.reconstruction import Reconstruction
 from whyvae.verdict import Where
 from whyvae.watch.lineage import NoVAE
@@ -21,7 +20,6 @@ from whyvae.watch.tape import tensors_in
 
 NORMALISER = 0.5 * math.log(2 * math.pi)  # of one number; a density has one of these for each
 STILL = 1e-3  # of log s: a clamp holds it to the last digit
-UNIT = 1e-3  # how exactly a weight of 1 is one
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,9 @@ class DecoderNoise(Probe):
             raise CannotMeasure(objective.not_auditable or "the weight of the KL is not known")
         own = objective.family == "gaussian per element"
         s = objective.noise_variance
-        ratio = _standardised(likelihood, objective.regulariser.weight) if own else reconstruction.mse / s
+        ratio = standardised(likelihood, objective.regulariser.weight) if own else reconstruction.mse / s
         learned = objective.learned_scale or own
-        stated = _whole(objective) and (learned or _density(subject))
+        stated = objective.counted_once and (learned or _density(subject))
         moving = learned and _moved(subject, s)
         held = learned and not own and _held(subject)
         return cls(stated, learned, own, ratio, s, objective.likelihood_at, moving, held, reconstruction.features)
@@ -95,24 +93,6 @@ def _moved(subject: Any, s: float) -> bool:
     except (NoVAE, ReplayFailed):
         return False
     return then > 0 and s > 0 and abs(math.log(s / then)) > STILL
-
-
-def _standardised(likelihood: Likelihood, weight: float) -> float:
-    """Mean of residual^2 / variance: the gradient at the output is residual / variance, times the weight of a nat."""
-    if likelihood.gradient is None or likelihood.target is None:
-        return math.nan
-    residual = likelihood.output - likelihood.target.double().reshape(likelihood.output.shape)
-    return float((residual * likelihood.gradient).mean()) / weight
-
-
-def _whole(objective: Objective) -> bool:
-    """Does the KL count once for each nat: summed over units, and summed or averaged over examples as the density is?
-
-    The density's averaging is known up to the 1/2 of a square, which looks like an average over two.
-    """
-    weight = objective.regulariser.weight
-    alike = abs(math.log(objective.reductions.reconstruction * weight)) < math.log(2) + UNIT
-    return alike and any(abs(weight * n - 1) < UNIT for n in (1, objective.batch))
 
 
 def _density(subject: Any) -> bool:

@@ -17,6 +17,7 @@ from whyvae.watch.lineage import Dependencies, Lineage, NoVAE, find
 from whyvae.watch.replay import Replay, ReplayFailed
 
 APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s
+UNIT = 1e-3  # how exactly a weight of 1 is one
 STEADY = 1e-4  # of log s between two steps of one size; rounding moves it by 1e-6
 
 
@@ -93,6 +94,16 @@ class Objective(Probe):
         return abs(math.log(ratio)) > abs(math.log(max(explicit, 1e-300)))
 
     @property
+    def counted_once(self) -> bool:
+        """Does the KL count once for each nat: summed over units, and summed or averaged over examples as a density is?
+
+        The density's averaging is known up to the 1/2 of a square, which looks like an average over two.
+        """
+        weight = self.regulariser.weight
+        alike = abs(math.log(self.reductions.reconstruction * weight)) < math.log(2) + UNIT if weight > 0 else False
+        return alike and any(abs(weight * n - 1) < UNIT for n in (1, self.batch))
+
+    @property
     def batch_power(self) -> float:
         """p, where s grows with the batch size as its power p; 0 where that could not be tried."""
         ratio = self.noise_variance_half_batch / self.noise_variance
@@ -117,6 +128,14 @@ class Objective(Probe):
             self.auditable and self.regulariser.weighed and self.sign > 0
             and math.isfinite(self.noise_variance) and self.noise_variance > 0 and self.family != "unknown"
         )  # fmt: skip
+
+
+def standardised(likelihood: Likelihood, weight: float) -> float:
+    """Mean of residual^2 / variance: the gradient at the output is residual / variance, times the `weight` of a nat."""
+    if likelihood.gradient is None or likelihood.target is None:
+        return math.nan
+    residual = likelihood.output - likelihood.target.double().reshape(likelihood.output.shape)
+    return float((residual * likelihood.gradient).mean()) / weight
 
 
 def _pull(likelihood: Likelihood | None) -> float:

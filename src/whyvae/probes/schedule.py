@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,7 +22,8 @@ LATE, EARLIEST, LATEST = 2 / 3, 0.45, 0.9  # of the run: where the weight is com
 @dataclass(frozen=True)
 class Schedule(Probe):
     """`points`: (steps done, noise variance s or effective beta), in order; the last recorded step stands last, and one
-    at two thirds of the run is among them. `count`: steps of the whole run.
+    at two thirds of the run is among them. `count`: steps of the whole run. Where the likelihood learns its scale, s is
+    what it would be at the scale of the end: it moves as the weight alone does.
     """
 
     points: tuple[tuple[int, float], ...]
@@ -31,25 +33,24 @@ class Schedule(Probe):
     def measure(cls, subject: Any, objective: Objective) -> Self:
         if not objective.weight_known:
             raise CannotMeasure(objective.not_auditable or "the weight of the KL is not known")
-        if objective.learned_scale:
-            raise CannotMeasure("does not apply: the likelihood learns its scale, and s moves with it")
         key, main = subject.tape.shape_key(), subject.main
         usual = [s for s in subject.steps if s.finite and s is not main and s.tape.shape_key() == key]
         usual = [s for s in usual if s.index < main.index]
         if len(usual) < 3:
             raise CannotMeasure("does not apply: too few recorded steps to tell a schedule")
+        read = _relative(objective) if objective.learned_scale else _s
         found = {main.index: objective.noise_variance}
         late = _nearest(usual, LATE * main.index)
         if main.index < subject.count / 2:
             raise CannotMeasure("does not apply: the second half of the run was not recorded")
         if not EARLIEST <= late.index / main.index <= LATEST:
             raise CannotMeasure("does not apply: no step was recorded in the last third of the run but its end")
-        found[late.index] = _s(late)
+        found[late.index] = read(late)
         if not 1 / STEADY < found[main.index] / max(found[late.index], 1e-300) < STEADY:
             for share in MORE:
                 step = _nearest(usual, share * main.index)
                 found.setdefault(step.index, math.nan)
-                found[step.index] = _s(step) if math.isnan(found[step.index]) else found[step.index]
+                found[step.index] = read(step) if math.isnan(found[step.index]) else found[step.index]
         points = tuple((i, s) for i, s in sorted(found.items()) if not math.isnan(s))
         if len(points) < 2:
             raise CannotMeasure("the weight of the KL could not be read on further recorded steps")
@@ -109,3 +110,21 @@ def _s(step: Any) -> float:
     if likelihood is None or not regulariser.weighed:
         return math.nan
     return _noise_variance(regulariser, likelihood)
+
+
+def _relative(objective: Objective) -> Callable[[Any], float]:
+    """The weight of the KL at a recorded step over that at the end, times s at the end; 0 and NaN as for `_s`."""
+
+    def read(step: Any) -> float:
+        try:
+            lineage = find(step.tape)
+            replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
+            regulariser = audit_regulariser(lineage, replay)
+        except (NoVAE, ReplayFailed):
+            return math.nan
+        if regulariser.form == "none":
+            return 0.0
+        share = regulariser.weight / objective.regulariser.weight
+        return share * objective.noise_variance if regulariser.weighed else math.nan
+
+    return read

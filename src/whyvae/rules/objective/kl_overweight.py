@@ -28,7 +28,7 @@ class KLOverweight(Rule):
     @staticmethod
     def check(objective: Objective, balance: Balance) -> Verdict:
         evidence = (harm_heavy(objective, balance),)
-        if not balance.too_heavy or objective.learned_scale:
+        if not balance.too_heavy or balance.scale_fits(objective):
             return Healthy(evidence)
         fitting = f"{balance.fitting / balance.s:.2g} times its present weight"
         extra = Evidence(

@@ -40,10 +40,10 @@ class KLUnderweight(Rule):
     @staticmethod
     def check(objective: Objective, balance: Balance, use: LatentUse) -> Verdict:
         if balance.excess_unknown:
-            unlicensed = objective.learned_scale or not balance.licensed
+            unlicensed = balance.scale_fits(objective) or not balance.licensed
             return Healthy() if unlicensed else Skipped(balance.excess_unknown)
         evidence = (harm_light(balance),)
-        if not balance.too_light or objective.learned_scale:
+        if not balance.too_light or balance.scale_fits(objective):
             return Healthy(evidence)
         extra = Evidence(
             "effective beta" if objective.own_variance else "noise variance the loss implies",

@@ -24,7 +24,7 @@ class KLWeight(Remedy):
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
         objective, balance = case.get(Objective), case.get(Balance)
-        if objective is None or balance is None or not objective.weight_known or objective.learned_scale:
+        if objective is None or balance is None or not objective.weight_known or balance.scale_fits(objective):
             return
         found: JSON = posterior_settings(case, objective) or {}
         tried: list[float] = []
@@ -45,7 +45,13 @@ class KLWeight(Remedy):
 
 
 def _factors(objective: Objective, balance: Balance) -> Iterable[float]:
-    """To the ELBO as it is usually written (the sum of squares and the KL: s = 1/2), where that fits; to the residual."""
+    """To the ELBO as it is usually written (the sum of squares and the KL: s = 1/2), where that fits; to the residual.
+
+    Where the likelihood learns its scale, that of the residual now: whatever the scale comes to, the KL then counts once.
+    """
+    if objective.learned_scale:
+        yield _rounded(balance.fitting / balance.s)
+        return
     usual = 1.0 if objective.own_variance else 0.5
     if not objective.own_variance and not balance.reachable / 3 < usual < 3 * balance.reachable:
         usual = balance.reachable
