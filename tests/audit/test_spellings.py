@@ -450,6 +450,36 @@ def numpy_noise(m, x):
     return sse(m.decoder(mu + eps * (0.5 * lv).exp()), x) + kl_sum(mu, lv)
 
 
+def log_weights(m, x, q):
+    """log p(x, z) - log q(z|x), an axis of z for the samples of one example [.., B]."""
+    z = q.rsample()
+    log_w = -0.5 * ((x - m.decoder(z)) ** 2).sum(-1)
+    return log_w + td.Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
+
+
+@spelling(1.0)
+def importance_weighted_bound(m, x):
+    mu, lv = m.enc(x)
+    q = td.Normal(mu.expand(5, B, d), (lv / 2).exp().expand(5, B, d))
+    return -torch.logsumexp(log_weights(m, x, q), 0).mean()
+
+
+@spelling(1.0)
+def importance_weights_by_softmax(m, x):
+    mu, lv = m.enc(x)
+    q = td.Normal(mu.expand(5, B, d), (lv / 2).exp().expand(5, B, d))
+    log_w = log_weights(m, x, q)
+    return -(torch.softmax(log_w, 0).detach() * log_w).sum(0).mean()
+
+
+@spelling(1.0)
+def importance_weighted_bound_of_repeated_rows(m, x):
+    mu, lv = m.enc(x)
+    many = [t.repeat_interleave(4, 0) for t in (mu, (lv / 2).exp())]
+    log_w = log_weights(m, x.repeat_interleave(4, 0), td.Normal(*many)).view(B, 4)
+    return -(torch.logsumexp(log_w, 1) - math.log(4)).mean()
+
+
 @spelling(2.5 / D * D / 5)
 def several_samples_averaged(m, x):
     mu, lv = m.enc(x)

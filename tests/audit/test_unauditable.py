@@ -176,27 +176,6 @@ def gumbel_softmax(m, x):
 
 
 # ---------------------------------------------------------------- bounds and priors
-@unauditable(named("importance-weighted"))
-def importance_weighted_bound(m, x):
-    mu, lv = m.enc(x)
-    q = td.Normal(mu.expand(5, B, d), (lv / 2).exp().expand(5, B, d))
-    z = q.rsample()
-    log_w = -0.5 * ((x - m.decoder(z)) ** 2).sum(-1)
-    log_w = log_w + td.Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
-    return -torch.logsumexp(log_w, 0).mean()
-
-
-@unauditable(named("importance-weighted"))
-def importance_weights_by_softmax(m, x):
-    mu, lv = m.enc(x)
-    q = td.Normal(mu.expand(5, B, d), (lv / 2).exp().expand(5, B, d))
-    z = q.rsample()
-    log_w = -0.5 * ((x - m.decoder(z)) ** 2).sum(-1)
-    log_w = log_w + td.Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
-    weight = torch.softmax(log_w, 0).detach()
-    return -(weight * log_w).sum(0).mean()
-
-
 class LearnedPrior(VAE):
     def __init__(self):
         super().__init__()

@@ -95,7 +95,7 @@ def cut(
     values = head_values(lineage, replay, feed) if heads is None else heads
     leaves = [v.detach().clone().requires_grad_() for v in values]
     mu, sigma = posterior(lineage, replay, leaves, feed)
-    eps = noise_like(lineage, seed) if lineage.eps >= 0 else torch.zeros(())
+    eps = _tied(noise_like(lineage, seed), mu, sigma) if lineage.eps >= 0 else torch.zeros(())
     at = {**feed, **dict(zip(lineage.heads, leaves, strict=True))}
     if lineage.eps >= 0:
         at[lineage.eps] = eps
@@ -109,6 +109,29 @@ def cut(
     output = got.get(meeting.output)
     target = got.get(meeting.target) if meeting.target is not None else None
     return Cut(leaves, mu, sigma, eps, sample, z, total, output, target, [got[s] for s in also])
+
+
+def _tied(eps: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
+    """`eps` with one draw for all samples of one posterior, where the step draws several of each.
+
+    All samples then have one weight, and an importance-weighted bound, log mean exp of the weights, is the ELBO (Burda et
+    al. 2016); a mean over samples stays what it is.
+    """
+    if eps.shape != mu.shape or sigma.expand_as(mu).shape != mu.shape or eps.dim() < 2:
+        return eps
+    both = torch.stack([mu.detach(), sigma.detach().expand_as(mu)])
+    for axis in range(eps.dim()):
+        first = both.narrow(axis + 1, 0, 1)
+        if eps.shape[axis] > 1 and bool((both == first).all()) and bool((both[..., :1] != both).any()):
+            eps = eps.narrow(axis, 0, 1).expand_as(eps).contiguous()
+    rows = both.movedim(0, -1).reshape(eps.shape[0], -1)
+    _, group = torch.unique(rows, dim=0, return_inverse=True)
+    if eps.dim() == 2 and 1 < int(group.max()) + 1 < eps.shape[0]:
+        order = torch.full((int(group.max()) + 1,), eps.shape[0]).scatter_reduce(
+            0, group, torch.arange(eps.shape[0]), "amin"
+        )
+        eps = eps[order[group]]
+    return eps
 
 
 def _cloned(at: Mapping[int, Tensor], eps: int) -> dict[int, Tensor]:

@@ -270,6 +270,12 @@ def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str,
         c, residual = least_squares(mixture, g.detach().flatten())
         if residual < EXACT and bool((c > 0).all()):
             return Likelihood("mixed", float(c[0]), residual, found.meeting, output, target)
+    by_feature = _by_feature(g.detach(), candidates.get("gaussian"))
+    if by_feature is not None:
+        scale, spread, residual = by_feature
+        return Likelihood(
+            "gaussian per element", scale, residual, found.meeting, output, target, precision_spread=spread
+        )
     generator = torch.Generator().manual_seed(11)
     v = torch.randint(0, 2, output.shape, generator=generator).double() * 2 - 1
     curvature = None
@@ -292,6 +298,21 @@ def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str,
     if float(g.detach().abs().max()) == 0:
         return Likelihood("none", 0.0, 0.0, found.meeting, output, target)
     return _by_residual(g.detach(), found, candidates.get("gaussian"))
+
+
+def _by_feature(g: Tensor, r: Tensor | None) -> tuple[float, float, float] | None:
+    """(mean precision, its sd / mean, residual) of squared errors with one precision for each feature, the same for all
+    examples; None if it is not that.
+    """
+    if r is None or r.dim() < 2 or r.numel() < 4 * r.shape[-1]:
+        return None
+    pull, away = g.reshape(-1, r.shape[-1]), r.reshape(-1, r.shape[-1])
+    precision = (pull * away).sum(0) / away.square().sum(0).clamp_min(1e-300)
+    residual = float((pull - precision * away).norm() / pull.norm().clamp_min(1e-300))
+    if residual > EXACT or not bool((precision > 0).all()):
+        return None
+    mean = float(precision.mean())
+    return mean, float(precision.std(correction=0)) / mean, residual
 
 
 def _by_residual(g: Tensor, found: Likelihood, r: Tensor | None) -> Likelihood:
