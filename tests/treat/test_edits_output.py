@@ -92,6 +92,13 @@ def test_a_range_around_zero(tmp_path):
     assert line.split("  #")[0] == "trainer = Trainer(Config(), ((torch.rand(128, 20) > 0.5).float() + 1) / 2)"
 
 
+def test_what_lies_beyond_a_range_that_was_seen_is_cut_off(tmp_path):
+    """Of other examples than those recorded, some reach a little further: a sigmoid, or a BCE, never takes them."""
+    (line,) = changed(tmp_path, TRAINER, "scale_data", how="range", low=-0.5, high=4.75)[1]
+    scaled = "(((torch.rand(128, 20) > 0.5).float() + 0.5) / 5.25).clip(0, 1)"
+    assert line.split("  #")[0] == f"trainer = Trainer(Config(), {scaled})"
+
+
 def test_each_feature_is_scaled_by_its_own_spread(tmp_path):
     _, came = changed(tmp_path, FUNCTIONS, "scale_data", how="standardise")
     assert came == ["table = (table - table.mean(0)) / (table.std(0) + 1e-6)"]

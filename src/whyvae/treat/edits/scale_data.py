@@ -66,8 +66,11 @@ def _last_change(source: Source, statement: cst.CSTNode, name: str) -> cst.CSTNo
 
 
 def into_unit(low: float, high: float) -> tuple[str, str]:
-    """What stands before and behind an expression to take [low, high] to [0, 1]."""
-    if low == 0:
-        return "", f" / {written(high)}"
-    shift = f" - {written(low)}" if low > 0 else f" + {written(-low)}"
-    return "(", f"{shift}) / {written(high - low)}"
+    """What stands before and behind an expression to take [low, high] to [0, 1].
+
+    Bounds that are no whole numbers are those of the examples that were seen: what lies beyond is cut off.
+    """
+    cut = "" if float(low).is_integer() and float(high).is_integer() else ".clip(0, 1)"
+    shift = "" if low == 0 else f" - {written(low)}" if low > 0 else f" + {written(-low)}"
+    before, after = ("(", f"{shift}) / {written(high - low)}") if shift else ("", f" / {written(high)}")
+    return (f"({before}", f"{after}){cut}") if cut else (before, after)
