@@ -174,3 +174,23 @@ def test_few_examples_are_too_few():
     bench = Linear.optimum(S, LATENTS).bench(48)
     with pytest.raises(CannotMeasure, match="different examples"):
         bench.get(WiderBlocks)
+
+
+def test_parts_are_not_enlarged_under_a_prior_that_trials_do_not_know():
+    """The KL of a trial is to N(0, I): a prior that a network makes of the condition is another."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict(
+        {"heads": nn.Linear(D, 2 * LATENTS), "out": nn.Linear(LATENTS, D), "prior": nn.Linear(2, LATENTS)}
+    )
+
+    def loss(m, x):
+        mu, logvar = m["heads"](x).chunk(2, 1)
+        y = m["out"](mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+        there = m["prior"](x[:, :2])
+        return (y - x).square().sum() + 0.5 * ((mu - there) ** 2 + logvar.exp() - 1 - logvar).sum()
+
+    rows = rows_of(Linear.optimum(S, LATENTS).C, 256).float()
+    bench = Bench(watch_model(model, list(rows.split(64)), loss))
+    assert bench.get(Objective).regulariser.conditional
+    with pytest.raises(CannotMeasure, match="does not apply"):
+        bench.get(WiderBlocks)

@@ -67,6 +67,8 @@ def _judgeable(subject: Any, objective: Objective) -> None:
         raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
     if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
         raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
+    if objective.regulariser.flow or objective.regulariser.conditional:
+        raise CannotMeasure("does not apply: trials know the KL to N(0, I), and this model's prior is its own")
     if not (objective.gaussian or objective.bernoulli):
         raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
 
