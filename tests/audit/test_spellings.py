@@ -495,6 +495,15 @@ def samples_in_a_second_axis(m, x):
     return ((x.unsqueeze(1) - y) ** 2).sum(-1).mean(1).sum() + kl_sum(mu, lv)
 
 
+@spelling(harmonic_decoded_variance, model=Heteroscedastic)
+def several_samples_with_a_decoded_variance(m, x):
+    mu, lv = m.enc(x)
+    z = td.Normal(mu, (lv / 2).exp()).rsample([3])
+    y, log_variance = m.decoder(z), m.variance(z)
+    nll = -td.Normal(y, (log_variance / 2).exp()).log_prob(x.unsqueeze(0)).mean(0)
+    return nll.sum() + kl_sum(mu, lv)
+
+
 @spelling(0.5)
 def multivariate_normal_diagonal(m, x):
     mu, lv = m.enc(x)

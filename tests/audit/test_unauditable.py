@@ -21,7 +21,7 @@ from steps import (
 from torch import nn
 
 from whyvae.probes.target import TargetMatch
-from whyvae.watch.lineage import NoVAE, find, find_deterministic
+from whyvae.watch.lineage import Dependencies, NoVAE, find, find_deterministic
 
 CASES = []
 unauditable = collector(CASES)
@@ -87,6 +87,45 @@ def two_layers_of_latents(m, x):
     mu2, lv2 = m.above(z1).chunk(2, 1)
     y = m.decoder(reparameterise(mu2, lv2))
     return sse(y, x) + kl_sum(mu, lv) + kl_sum(mu2, lv2)
+
+
+class Merging(VAE):
+    """A ladder: what comes from above is merged with what the encoder says, in many sums and products of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.above, self.down = nn.Linear(24, 2 * d), nn.ModuleList(nn.Linear(d, 2 * d) for _ in range(6))
+
+
+def merged(mu, lv, mu2, lv2):
+    """Precision-weighted mean and log-variance of two Gaussians."""
+    p, p2 = 1 / lv.exp(), 1 / lv2.exp()
+    return (mu * p + mu2 * p2) / (p + p2), -torch.log(p + p2)
+
+
+def bernoulli_in_a_hierarchy(a):
+    """What meets the data stands before what meets the noise of a lower latent: only the first few are tried."""
+    hierarchy_named(a)
+    assert a.likelihood.family == "bernoulli"
+    data = {a.lineage.data, *Dependencies(a.tape).descendants([a.lineage.data])}
+    with_data = [m.target in data and not m.features for m in a.lineage.meetings]
+    assert not all(with_data)
+    assert with_data == sorted(with_data, reverse=True)
+
+
+@unauditable(bernoulli_in_a_hierarchy, model=Merging)
+def a_handwritten_cross_entropy_below_merged_latents(m, x):
+    mu, lv = m.enc(x)
+    top_mu, top_lv = m.above(m.body(x)).chunk(2, 1)
+    z, kl = reparameterise(top_mu, top_lv), kl_sum(top_mu, top_lv)
+    for layer in m.down:
+        p_mu, p_lv = layer(z).chunk(2, 1)
+        q_mu, q_lv = merged(mu, lv, p_mu, p_lv)
+        sample = q_mu.addcmul((q_lv / 2).exp(), torch.randn(B, d))  # only the KL sees it
+        kl = kl + td.Normal(q_mu, (q_lv / 2).exp()).log_prob(sample).sum() + 0.5 * (sample - p_mu).square().sum()
+        z = reparameterise(p_mu, p_lv)
+    y = torch.sigmoid(m.decoder(z))
+    return -(x * torch.log(y + 1e-8) + (1 - x) * torch.log(1 - y + 1e-8)).sum() + kl
 
 
 class Ladder(VAE):

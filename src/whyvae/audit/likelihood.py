@@ -75,6 +75,12 @@ class Likelihood:
         return self.family in {"bernoulli", "bernoulli logits"}
 
     @property
+    def error(self) -> Tensor | None:
+        """Output minus target, in the shape of the output; None where there is no target, or more targets than outputs."""
+        wanted = None if self.target is None else _spread(self.output, self.target)
+        return None if wanted is None or wanted.shape != self.output.shape else self.output - wanted
+
+    @property
     def in_data_space(self) -> Tensor:
         """The output as a point in data space (probabilities for logits)."""
         return in_data_space(self.family, self.output)
@@ -202,15 +208,11 @@ def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
     """Psi of each family where output and target fit, in the order of preference on a tie."""
     if target is None:
         return {}
-    if target.numel() == output.numel():
-        t = target.reshape(output.shape).double()
-    else:
-        try:
-            t = target.double().expand(torch.broadcast_shapes(target.shape, output.shape))
-        except RuntimeError:
-            return {}
-        if t.shape != output.shape:
-            return {"batch mean": output - _averaged(t, output)}
+    t = _spread(output, target)
+    if t is None:
+        return {}
+    if t.shape != output.shape:
+        return {"batch mean": output - _averaged(t, output)}
     y, r = output, output - t
     inside = bool((y >= 0).all() and (y <= 1).all())
     found = {"gaussian": r}
@@ -232,6 +234,16 @@ def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
     if bool((y > 0).all()) and bool((t >= 0).all()):
         found["poisson rates"] = 1 - t / y
     return found
+
+
+def _spread(output: Tensor, target: Tensor) -> Tensor | None:
+    """The target in the shape it meets the output in: several outputs may share one (samples of a posterior)."""
+    if target.numel() == output.numel():
+        return target.reshape(output.shape).double()
+    try:
+        return target.double().expand(torch.broadcast_shapes(target.shape, output.shape))
+    except RuntimeError:
+        return None
 
 
 def _huber(candidates: dict[str, Tensor], g: Tensor) -> dict[str, Tensor]:
@@ -288,9 +300,9 @@ def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str,
             own = output - g.detach() / mean
             return Likelihood("gaussian", abs(mean), found.residual, found.meeting, output, target,
                               1 if mean > 0 else -1, own_target=own, broadcast=found.broadcast)  # fmt: skip
-        if bool((curvature > 0).all()) and target is not None and target.numel() == output.numel():
+        t = None if target is None else _spread(output, target)
+        if bool((curvature > 0).all()) and t is not None and t.shape == output.shape:
             own = output - g.detach() / curvature
-            t = target.reshape(output.shape).double()
             off = float((own - t).norm() / t.norm().clamp_min(1e-300))
             if off < EXACT:
                 return Likelihood("gaussian per element", mean, off, found.meeting, output, target,

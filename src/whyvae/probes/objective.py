@@ -132,11 +132,9 @@ class Objective(Probe):
 
 def standardised(likelihood: Likelihood, weight: float) -> float:
     """Mean of residual^2 / variance: the gradient at the output is residual / variance, times the `weight` of a nat."""
-    if likelihood.gradient is None or likelihood.target is None:
+    residual = likelihood.error
+    if likelihood.gradient is None or residual is None:
         return math.nan
-    output, target = likelihood.output, likelihood.target.double()
-    target = target.reshape(output.shape) if target.numel() == output.numel() else target.expand(output.shape)
-    residual = output - target
     return float((residual * likelihood.gradient).mean()) / weight
 
 

@@ -19,9 +19,9 @@ def precision_shares(subject: Any) -> Tensor | None:
     step. The mean precision is 1 / s, so that squares weighted by these shares cost SSE / 2s as the user's loss does.
     """
     found = audited_likelihood(subject)
-    if found is None or found.family != "gaussian per element" or found.gradient is None or found.target is None:
+    residual = None if found is None else found.error
+    if found is None or found.family != "gaussian per element" or found.gradient is None or residual is None:
         return None
-    residual = found.output - found.target.double().reshape(found.output.shape)
     rows, slopes = (_by_example(v.double(), subject.batch) for v in (residual, found.gradient))
     precision = (rows * slopes).sum(0) / rows.square().sum(0).clamp_min(1e-300)
     mean = float(precision.mean())

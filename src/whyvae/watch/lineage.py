@@ -734,10 +734,12 @@ def _meetings_of(
         fresh = not tape.slots[target].parameter
         same = tape.slots[target].numel == tape.slots[outputs[0]].numel
         features = above is not None and target in deps.encoded and target not in above
-        rank = (features, not related, not fresh, op.name not in LOSSES and not same, op.index)
-        found.append((rank, Meeting(op.index, outputs[0], target, op.place, features)))
-    best = [m for _, m in sorted(found, key=lambda pair: pair[0])]
-    return (*best, *dict.fromkeys(e for m in best for e in _earlier(deps, m, decoded)))
+        kin = (features, not related)
+        meeting = Meeting(op.index, outputs[0], target, op.place, features)
+        found.append(((*kin, 0, not fresh, op.name not in LOSSES and not same, op.index), meeting))
+        # after those of their kin, before what meets tensors that are not the data's: a hierarchy has many of these
+        found += [((*kin, 1, i, 0, op.index), e) for i, e in enumerate(_earlier(deps, meeting, decoded))]
+    return tuple(m for _, m in sorted(found, key=lambda pair: pair[0]))
 
 
 def _earlier(deps: Dependencies, meeting: Meeting, decoded: set[int]) -> Iterator[Meeting]:

@@ -225,7 +225,15 @@ def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
 def _silent_later(last: Step, vae: Step, until: int) -> tuple[Step, Lineage] | None:
     """The last step, if it trains the same parameters without noise, and noise was last seen in the run's first half."""
     ids = [{id(s.value) for s in step.tape.slots if s.trainable} for step in (last, vae)]
-    return _deterministic(last) if ids[0] == ids[1] and last.finite and until < last.index / 2 else None
+    if ids[0] != ids[1] or not last.finite or until >= last.index / 2:
+        return None
+    try:
+        lineages.find(last.tape)  # batches of other lengths make other programs, and each of them draws noise
+    except lineages.NoVAE:
+        return _deterministic(last)
+    except lineages.ReplayFailed:
+        pass
+    return None
 
 
 def _deterministic(step: Step) -> tuple[Step, Lineage] | None:
