@@ -822,6 +822,20 @@ def token_log_softmax_nll(m, x):
 
 
 @spelling(1.0, model=Bag, data=tokens)
+def padded_tokens_left_out(m, x):
+    logits, mu, lv = m(x)
+    log_p = F.log_softmax(logits, -1)
+    return F.nll_loss(log_p.flatten(0, 1), x.flatten(), ignore_index=0, reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def padding_marked_by_a_negative_class(m, x):
+    logits, mu, lv = m(x)
+    wanted = x.masked_fill(x == 0, -100)
+    return F.cross_entropy(logits.transpose(1, 2), wanted, reduction="sum") + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
 def token_gathered_log_softmax(m, x):
     logits, mu, lv = m(x)
     log_p = logits.log_softmax(-1).gather(-1, x.unsqueeze(-1))

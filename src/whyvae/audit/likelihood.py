@@ -149,7 +149,8 @@ def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
     output, target = step.output.detach(), None if step.target is None else step.target.detach()
     blown = _broadcast(output, target)
     flat = g.detach().flatten()
-    candidates = _categorical(output, target) if _class_indices(output, target) else _continuous(output, target)
+    classes = _class_indices(output, target)
+    candidates = _categorical(output, target, g.detach()) if classes else _continuous(output, target)
     candidates |= _huber(candidates, g.detach())
     fits = {name: least_squares(psi.flatten()[:, None], flat) for name, psi in candidates.items()}
     found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
@@ -188,20 +189,22 @@ def _class_indices(output: Tensor, target: Tensor | None) -> bool:
     return target is not None and not target.dtype.is_floating_point and target.numel() < output.numel()
 
 
-def _categorical(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+def _categorical(output: Tensor, target: Tensor | None, g: Tensor) -> dict[str, Tensor]:
+    """Psi of each family; 0 at positions without any gradient: padding that the loss leaves out (`ignore_index`)."""
     assert target is not None  # noqa: S101 - checked by the caller
     axis = 1 if output.dim() == target.dim() + 1 else -1
     classes = output.shape[axis]
-    if output.numel() != target.numel() * classes or int(target.max()) >= classes or int(target.min()) < 0:
+    if output.numel() != target.numel() * classes or int(target.max()) >= classes:
         return {}
-    hot = torch.nn.functional.one_hot(target.long(), classes).to(output)
+    hot = torch.nn.functional.one_hot(target.long().clamp_min(0), classes).to(output)
     hot = hot.movedim(-1, axis) if axis == 1 and hot.dim() == output.dim() else hot.reshape(output.shape)
     found = {"categorical": output.softmax(axis) - hot}
     if bool((output.logsumexp(axis).abs() < NORMALISED).all()):
         found["categorical of log-probabilities"] = -hot
     if bool(((output.sum(axis) - 1).abs() < NORMALISED).all()) and bool((output >= 0).all()):
         found["categorical of probabilities"] = -hot / output.clamp_min(1e-12)
-    return found
+    counted = (g != 0).any(axis, keepdim=True)
+    return {name: psi * counted for name, psi in found.items()}
 
 
 def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
