@@ -160,18 +160,42 @@ class Map(nn.Module):
         return ((self.decoder(z) - x).square().sum() + 1e-6 * kl) / len(x)
 
 
+class Columns(nn.Module):
+    """A table with a term for each column, as where some are numbers and some are classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(4, 4), nn.Linear(2, 4)
+
+    def loss(self, x):
+        mu, logvar = self.encoder(x).chunk(2, 1)
+        y = self.decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+        kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()
+        return (sum((x[:, j] - torch.tanh(y[:, j])).square().sum() for j in range(4)) + kl) / len(x)
+
+
+def test_one_column_of_a_table_is_scored_as_a_table_of_one():
+    ladder = Bench(trained(Columns(), normal(256, 4).float())).get(Ladder)
+    assert ladder.rows >= 16
+    assert 0 <= ladder.hole <= 1
+
+
 def use_of(model, *, draws=False):
     x = normal(64, 256).float().view(-1, 1, 16, 16)
+    return Bench(trained(model, x, draws=draws)).get(LatentUse)
+
+
+def trained(model, x, *, draws=False):
     with torch.random.fork_rng(), Watcher() as watcher:
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         for _ in range(4):
             optimizer.zero_grad()
-            model.loss(x[torch.randperm(64)[:32]]).backward()
+            model.loss(x[torch.randperm(len(x))[:32]]).backward()
             optimizer.step()
         if draws:
             with torch.no_grad():
                 model.decoder(torch.randn(9, 2, 4, 4))
-    return Bench(Subject.of(watcher)).get(LatentUse)
+    return Subject.of(watcher)
 
 
 def test_latent_maps_are_told_from_vectors_and_from_maps_that_are_drawn():

@@ -210,7 +210,7 @@ def example_shape(subject: Any) -> tuple[int, ...]:
 
 def _of_one(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
     batch_second = len(shape) > 1 and shape[0] != batch and shape[1] == batch
-    return (shape[0], *shape[2:]) if batch_second else tuple(shape[1:])
+    return (shape[0], *shape[2:]) if batch_second else tuple(shape[1:]) or (1,)  # one column of a table
 
 
 def _encoded(subject: Any, generator: torch.Generator, *, held_out: bool) -> tuple[Tensor, Tensor]:
