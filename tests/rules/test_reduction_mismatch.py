@@ -75,3 +75,10 @@ def test_the_error_of_a_model_that_the_kl_has_blurred_is_not_what_fits():
     blurred = {"s": 0.5, "fitting": 0.5, "useful_now": 6}
     assert isinstance(check(40.0, **blurred), Healthy)
     found(check(40.0, **blurred, reachable=0.01), "40 times more", at=LIKELIHOOD_AT, severity="warning")
+
+
+def test_an_error_far_above_the_weight_is_not_the_work_of_the_weight():
+    """s = 0.025 raises no number's error by more than that: a network that leaves 0.5 is not trained, or too small."""
+    short = {"s": 0.025, "useful_now": 6, "reachable": 0.001}
+    assert isinstance(check(5.0, **short, fitting=0.5), Healthy)
+    found(check(5.0, **short, fitting=0.05), "5 times more", at=LIKELIHOOD_AT, severity="warning")

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from whyvae.probes.balance import Balance
+from whyvae.probes.balance import FOUR, Balance
 from whyvae.probes.objective import Objective
 from whyvae.rule import EARLIER, Rule
 from whyvae.rules.objective.weight import harm_heavy, harm_light
@@ -47,8 +47,10 @@ class ReductionMismatch(Rule):
         off = max(ratio, 1 / ratio)
         mended = balance.s / whole  # both terms reduced alike, the user's own factor kept
         harmed = balance.too_heavy if heavy else balance.too_light
-        # a heavy KL also raises the error of the model that it made: what a linear one reaches bounds it from above
-        fit = balance.fitting if math.isnan(balance.reachable) or not heavy else balance.reachable
+        # a heavy KL also raises the error of the model that it made: what a linear one reaches bounds it from above.
+        # It raises that of no number by more than s (reverse water-filling), so a far larger error is not its work.
+        fit = balance.reachable if heavy and balance.s * FOUR >= balance.fitting else balance.fitting
+        fit = balance.fitting if math.isnan(fit) else fit
         nearer = abs(math.log(balance.s / fit)) - abs(math.log(mended / fit))
         counted = Evidence(
             "numbers the reconstruction is averaged over, against the KL"
