@@ -855,6 +855,52 @@ def token_log_of_gathered_softmax(m, x):
     return -logits.softmax(-1).gather(-1, x.unsqueeze(-1)).log().sum() + kl_sum(mu, lv)
 
 
+def hot(x, logits):
+    return F.one_hot(x, logits.shape[-1])
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def token_one_hot_times_log_softmax(m, x):
+    logits, mu, lv = m(x)
+    return -(hot(x, logits) * logits.log_softmax(-1)).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def token_one_hot_times_guarded_log(m, x):
+    logits, mu, lv = m(x)
+    return -(hot(x, logits) * (logits.softmax(-1) + 1e-9).log()).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def token_log_partition_less_chosen(m, x):
+    logits, mu, lv = m(x)
+    return (logits.logsumexp(-1) - (hot(x, logits) * logits).sum(-1)).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
+def token_zero_is_ignored(m, x):
+    logits, mu, lv = m(x)
+    rec = F.cross_entropy(logits.flatten(0, 1), x.flatten(), ignore_index=0, reduction="sum")
+    return rec + kl_sum(mu, lv)
+
+
+@spelling(1.0, data=lambda: torch.randint(0, 5, (B, D)).float())
+def multinomial_counts(m, x):
+    y, mu, lv = m(x.log1p())
+    return -(x * y.log_softmax(1)).sum(1).mean() + kl_sum(mu, lv) / B
+
+
+def with_gaps():
+    x = torch.randn(B, D)
+    return x.masked_fill(torch.rand(B, D) < 0.2, math.nan)
+
+
+@spelling(0.5, data=with_gaps)
+def squared_error_of_what_is_known(m, x):
+    y, mu, lv = m(x.nan_to_num())
+    return ((y - x.nan_to_num()) ** 2 * ~x.isnan()).sum() + kl_sum(mu, lv)
+
+
 class Palette(nn.Module):
     """Images of class indices: (B, H, W) in, logits (B, C, H, W) out."""
 

@@ -15,18 +15,19 @@ from linear import EIGENVALUES, ROWS, UNBIASED, Linear, LinearVAE, rotation, row
 from torch import nn
 
 from whyvae.audit.cut import noise_like
-from whyvae.audit.likelihood import continuous_mean
+from whyvae.audit.links import continuous_mean
 from whyvae.probe import Bench, CannotMeasure
 from whyvae.probes.amortisation import Amortisation
 from whyvae.probes.balance import Balance
-from whyvae.probes.data import Data, Spectrum, _continuous_variance
+from whyvae.probes.collapse import score_spectrum
+from whyvae.probes.data import Data, Spectrum, _continuous_variance, feeds_looked_at
 from whyvae.probes.facts import LossFacts
 from whyvae.probes.finite import Finiteness
 from whyvae.probes.generation import Ladder
 from whyvae.probes.heads import Heads
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.noise import Noise, _distance
-from whyvae.probes.objective import Objective
+from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.probes.output import OutputActivation, OutputRange
 from whyvae.probes.reconstruction import Reconstruction
 from whyvae.probes.target import TargetMatch
@@ -724,6 +725,27 @@ def test_first_step_and_function_that_are_not_finite():
 
 
 # ------------------------------------------------------------------ data
+@pytest.mark.parametrize("family", ["gaussian", "bernoulli logits"])
+def test_the_threshold_of_a_loss_without_a_name_is_that_of_its_family(family):
+    """Read off the loss at its best constant output, against the covariance in units of the known variance."""
+    x, loss = plain_rows(), vae()
+    if family != "gaussian":
+        x = (x > 0.3).double()
+
+    def bce(model, x):
+        mu, logvar = model.mu(x), model.logvar(x)
+        y = model.decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+        kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+        return (3 * F.binary_cross_entropy_with_logits(y, x, reduction="sum") + kl) / len(x)
+
+    subject = watch_model(random_model(), x, loss if family == "gaussian" else bce)
+    found, spectrum = audited_likelihood(subject), Bench(subject).get(Spectrum)
+    assert found.family == family
+    known = spectrum.eigenvalues if family == "gaussian" else spectrum.bernoulli_eigenvalues
+    values = score_spectrum(subject, found, feeds_looked_at(subject))
+    assert values.tolist() == pytest.approx(list(known), rel=1e-4)
+
+
 def test_spread_of_features():
     """Features that reach 1, 10 and 1000 from their median, and a constant one."""
     unit = torch.linspace(-1, 1, BATCH + 1, dtype=torch.float64)
@@ -737,6 +759,25 @@ def test_spread_of_features():
     assert data.mean == pytest.approx(5, rel=1e-9)
     assert data.input_rms == pytest.approx(float(x.square().mean().sqrt()), rel=1e-9)
     assert (data.not_finite, data.target_binary) == (0, False)
+
+
+def test_the_size_of_the_input_is_that_which_the_first_layer_reads():
+    x = plain_rows().abs() * 1e4
+    loss = vae(target=lambda given: given.expm1() / 1e4)
+    data = bench_of(random_model(), x, lambda m, x: loss(m, x.log1p())).get(Data)
+    assert data.input_rms == pytest.approx(float(x.log1p().square().mean().sqrt()), rel=1e-6)
+    assert data.target_rms == pytest.approx(float((x / 1e4).square().mean().sqrt()), rel=1e-6)
+
+
+def test_gaps_that_the_script_fills_are_no_fault_of_the_data_and_no_other_target():
+    x = plain_rows()
+    x[torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.1] = math.nan
+    loss = vae()
+    bench = bench_of(random_model(), x, lambda m, x: loss(m, x.nan_to_num()))
+    assert bench.get(Data).not_finite == 0
+    match = bench.get(TargetMatch)
+    assert match.comparable
+    assert match.exact
 
 
 def test_numbers_that_are_none():

@@ -33,3 +33,17 @@ def test_one_feature_in_another_unit():
     finding = found(check(spread_ratio=101.0), "101 times larger", at=DATA_AT, severity="warning")
     assert [e.limit for e in finding.evidence] == [MIXED]
     assert "x.std(0)" in finding.remedies[0].how
+
+
+def test_counts_are_judged_where_the_encoder_reads_them():
+    counts = replace(OBJECTIVE, family="poisson")
+    raw = replace(DATA, target_rms=400.0, spread_ratio=300.0)
+    assert isinstance(DataUnscaled.check(raw, counts), Healthy)
+    finding = found(
+        DataUnscaled.check(replace(raw, input_rms=400.0), counts), "The input runs", at=DATA_AT, severity="warning"
+    )
+    assert [e.limit for e in finding.evidence] == [LARGE]
+
+
+def test_a_squared_error_of_large_numbers_is_one_whatever_the_encoder_makes_of_them():
+    found(check(target_rms=140.0, high=255.0), "from 0 to 255", at=DATA_AT, severity="warning")

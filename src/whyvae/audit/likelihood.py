@@ -7,7 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from whyvae.audit import information
 from whyvae.audit.cut import Cut, cut
+from whyvae.audit.elements import by_feature, laplace_per_element, mask
+from whyvae.audit.families import Psi, as_met, candidates, class_indices
+from whyvae.audit.links import CLASSES, from_data_space, in_data_space, interpolated, one_hot
 from whyvae.audit.regulariser import least_squares
 from whyvae.watch.lineage import Dependencies, Lineage, Meeting, origin
 from whyvae.watch.replay import Replay
@@ -16,7 +20,6 @@ EXACT = 1e-3  # as for the KL: rounding and guards lie below 1e-6, other familie
 MOST_MEETINGS = 12
 FEWEST = 64  # numbers below which a function of the difference cannot be told from none
 FUNCTION = 10  # neighbours differ by a tenth of the spread at most; of n unrelated numbers by 1.1 of it, of a function by 4 / n
-NORMALISED = 1e-6  # how far probabilities may be from a sum of 1
 
 FAMILY_NAMES = {
     "gaussian": "Gaussian (squared error)",
@@ -26,15 +29,20 @@ FAMILY_NAMES = {
     "continuous bernoulli": "continuous Bernoulli",
     "continuous bernoulli logits": "continuous Bernoulli (on logits)",
     "laplace": "Laplace (absolute error)",
+    "laplace per element": "Laplace with a scale of its own for each element",
     "huber": "Huber (smooth L1)",
     "log-cosh": "log-cosh",
     "categorical": "categorical (cross-entropy)",
+    "categorical probabilities": "categorical (cross-entropy)",
+    "multinomial": "multinomial (cross-entropy with counts)",
+    "multinomial probabilities": "multinomial (cross-entropy with counts)",
     "poisson": "Poisson (on log rates)",
     "poisson rates": "Poisson",
     "error": "an error of another form (read as a squared error of the same average pull)",
     "mixed": "a sum of squared and absolute error",
     "swapped bernoulli": "BCE with output and target exchanged",
     "batch mean": "squared error against the batch mean",
+    "density": "a likelihood of another form (its scale read from the spread and the bend of its gradient)",
     "unknown": "not recognised",
     "none": "none",
 }
@@ -61,6 +69,11 @@ class Likelihood:
     broadcast: tuple[int, ...] | None = None  # shape that output and target are blown up to, if they are
     delta: float = 1.0  # of a Huber error
     gradient: Tensor | None = None  # d loss / d output
+    axis: int = -1  # of classes
+    trials: float = 1.0  # counts of an example that a softmax shares out, on average
+    link: tuple[Tensor, Tensor] | None = (
+        None  # of a density of another form: outputs, and the means of x they stand for
+    )
 
     @property
     def name(self) -> str:
@@ -77,29 +90,40 @@ class Likelihood:
     @property
     def error(self) -> Tensor | None:
         """Output minus target, in the shape of the output; None where there is no target, or more targets than outputs."""
-        wanted = None if self.target is None else _spread(self.output, self.target)
+        wanted = None if self.target is None else as_met(self.output, self.target)
         return None if wanted is None or wanted.shape != self.output.shape else self.output - wanted
 
     @property
     def in_data_space(self) -> Tensor:
         """The output as a point in data space (probabilities for logits)."""
-        return in_data_space(self.family, self.output)
+        return in_data_space(self.family, self.output, self.axis)
 
+    @property
+    def of_classes(self) -> bool:
+        return self.family in CLASSES
 
-def in_data_space(family: str, output: Tensor) -> Tensor:
-    """The mean of x that an output stands for."""
-    if family == "bernoulli logits":
-        return output.sigmoid()
-    if family.startswith("continuous bernoulli"):
-        return continuous_mean(output if family.endswith("logits") else output.clamp(1e-7, 1 - 1e-7).logit())
-    return output.exp() if family == "poisson" else output
+    def points(self, output: Tensor) -> Tensor:
+        """An output of this shape as a point in data space, classes last."""
+        if self.link is not None:
+            return interpolated(output, *self.link)
+        points = in_data_space(self.family, output, self.axis)
+        return points.movedim(self.axis, -1) if self.of_classes else points
 
+    def outputs(self, points: Tensor) -> Tensor:
+        """Outputs that stand for points in data space, classes where the output has them."""
+        if self.link is not None:
+            means, order = self.link[1].sort()
+            return interpolated(points, means, self.link[0][order])
+        outputs = from_data_space(self.family, points)
+        return outputs.movedim(-1, self.axis) if self.of_classes else outputs
 
-def continuous_mean(logits: Tensor) -> Tensor:
-    """Mean of the continuous Bernoulli, 1 + 1 / (e^l - 1) - 1 / l (Loaiza-Ganem & Cunningham 2019)."""
-    near = logits.abs() < 1e-3  # the series 1/2 + l/12 there
-    safe = torch.where(near, torch.ones_like(logits), logits)
-    return torch.where(near, 0.5 + logits / 12, 1 + 1 / torch.expm1(safe) - 1 / safe)
+    def numbers(self, target: Tensor) -> Tensor:
+        """A target as a point in data space, as `points`: classes as zeros and ones, counts as their shares."""
+        if not self.of_classes:
+            return target.double()
+        whole = target.numel() == self.output.numel()
+        hot = target.double().reshape(self.output.shape) if whole else one_hot(target, self.output, self.axis)
+        return (hot / hot.sum(self.axis, keepdim=True).clamp_min(1e-300)).movedim(self.axis, -1)
 
 
 def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
@@ -109,7 +133,8 @@ def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
     tried as the target too.
     """
     best: Likelihood | None = None
-    for meeting in _with_origins(lineage):
+    tried = _with_origins(lineage)
+    for meeting in tried:
         lineage.meetings = (meeting, *(m for m in lineage.meetings if m != meeting))
         found = _fit(cut(lineage, replay), meeting)
         if found is not None and meeting.features:  # whatever it is there, it is none of the data
@@ -118,6 +143,9 @@ def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
             best = found
         if best is not None and best.residual < EXACT:
             break
+    if best is not None and best.family == "unknown" and not best.meeting.features:
+        others = (information.read(lineage, replay, meeting, best) for meeting in tried if not meeting.features)
+        best = next((found for found in others if found is not None), best)
     if best is not None:
         lineage.meetings = (best.meeting, *(m for m in lineage.meetings if m != best.meeting))
     return best
@@ -149,34 +177,33 @@ def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
     output, target = step.output.detach(), None if step.target is None else step.target.detach()
     blown = _broadcast(output, target)
     flat = g.detach().flatten()
-    classes = _class_indices(output, target)
-    candidates = _categorical(output, target, g.detach()) if classes else _continuous(output, target)
-    candidates |= _huber(candidates, g.detach())
-    fits = {name: least_squares(psi.flatten()[:, None], flat) for name, psi in candidates.items()}
+    live = g[g != 0].detach()
+    summed = bool((g == live[0]).all())  # a term of a sum, as lgamma(x + 1) meets one in a Poisson density
+    psis = [] if summed else candidates(output, target, g.detach())
+    fits = [least_squares(psi.values.flatten()[:, None], flat) for psi in psis]
+    if psis and min(fit[1] for fit in fits) > EXACT and not bool((live == live[0]).all()):
+        looked_at = mask(g.detach())
+        fits = [least_squares((psi.values * looked_at).flatten()[:, None], flat) for psi in psis]
     found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
     if fits:
-        name = min(fits, key=lambda n: (round(fits[n][1], 9), list(fits).index(n)))
-        scale, residual = float(fits[name][0][0]), fits[name][1]
+        best = min(range(len(fits)), key=lambda i: (round(fits[i][1], 9), i))
+        scale, residual = float(fits[best][0][0]), fits[best][1]
+        found = replace(found, scale=scale, residual=residual)
         if residual < EXACT:
-            return replace(_of(name, scale, residual, meeting, output, target, blown), gradient=g.detach())
-        found = Likelihood("unknown", scale, residual, meeting, output, target, broadcast=blown)
-    return replace(_by_curvature(step, g, found, candidates), gradient=g.detach())
+            return replace(_of(psis[best], found), gradient=g.detach())
+    return replace(_by_curvature(step, g, found, psis), gradient=g.detach())
 
 
-def _of(
-    name: str, scale: float, residual: float, meeting: Meeting, output: Tensor, target: Tensor | None,
-    blown: tuple[int, ...] | None,
-) -> Likelihood:  # fmt: skip
-    family = name.split(maxsplit=1)[0] if name.startswith(("huber", "categorical")) else name
-    family = "swapped bernoulli" if name.startswith("swapped") else family
-    sign = 1 if scale > 0 else -1
-    delta = float(name.split()[1]) if family == "huber" else 1.0
-    return Likelihood(family, abs(scale), residual, meeting, output, target, sign, broadcast=blown, delta=delta)
+def _of(psi: Psi, found: Likelihood) -> Likelihood:
+    return replace(
+        found, family=psi.family, scale=abs(found.scale), sign=1 if found.scale > 0 else -1, delta=psi.delta,
+        axis=psi.axis, trials=psi.trials,
+    )  # fmt: skip
 
 
 def _broadcast(output: Tensor, target: Tensor | None) -> tuple[int, ...] | None:
     """The shape both are blown up to, when that is larger than the output: each output meets several targets."""
-    if target is None or output.shape == target.shape or _class_indices(output, target):
+    if target is None or output.shape == target.shape or class_indices(output, target):
         return None
     try:
         shape = torch.broadcast_shapes(output.shape, target.shape)
@@ -185,109 +212,19 @@ def _broadcast(output: Tensor, target: Tensor | None) -> tuple[int, ...] | None:
     return tuple(shape) if shape.numel() > output.numel() else None
 
 
-def _class_indices(output: Tensor, target: Tensor | None) -> bool:
-    return target is not None and not target.dtype.is_floating_point and target.numel() < output.numel()
-
-
-def _categorical(output: Tensor, target: Tensor | None, g: Tensor) -> dict[str, Tensor]:
-    """Psi of each family; 0 at positions without any gradient: padding that the loss leaves out (`ignore_index`)."""
-    assert target is not None  # noqa: S101 - checked by the caller
-    axis = 1 if output.dim() == target.dim() + 1 else -1
-    classes = output.shape[axis]
-    if output.numel() != target.numel() * classes or int(target.max()) >= classes:
-        return {}
-    hot = torch.nn.functional.one_hot(target.long().clamp_min(0), classes).to(output)
-    hot = hot.movedim(-1, axis) if axis == 1 and hot.dim() == output.dim() else hot.reshape(output.shape)
-    found = {"categorical": output.softmax(axis) - hot}
-    if bool((output.logsumexp(axis).abs() < NORMALISED).all()):
-        found["categorical of log-probabilities"] = -hot
-    if bool(((output.sum(axis) - 1).abs() < NORMALISED).all()) and bool((output >= 0).all()):
-        found["categorical of probabilities"] = -hot / output.clamp_min(1e-12)
-    counted = (g != 0).any(axis, keepdim=True)
-    return {name: psi * counted for name, psi in found.items()}
-
-
-def _continuous(output: Tensor, target: Tensor | None) -> dict[str, Tensor]:
-    """Psi of each family where output and target fit, in the order of preference on a tie."""
-    if target is None:
-        return {}
-    t = _spread(output, target)
-    if t is None:
-        return {}
-    if t.shape != output.shape:
-        return {"batch mean": output - _averaged(t, output)}
-    y, r = output, output - t
-    inside = bool((y >= 0).all() and (y <= 1).all())
-    found = {"gaussian": r}
-    if inside:
-        found["bernoulli"] = r / (y * (1 - y)).clamp_min(1e-12)
-        eps_guard = 1e-8
-        found["continuous bernoulli"] = (in_data_space("continuous bernoulli", y) - t) / (y * (1 - y)).clamp_min(1e-12)
-        found["swapped bernoulli"] = ((1 - t).clamp_min(0) + eps_guard).log() - (t.clamp_min(0) + eps_guard).log()
-        for guard in (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3):  # targets kept from 0 and 1
-            inner = t.clamp(guard, 1 - guard)
-            found[f"swapped bernoulli {guard}"] = (1 - inner).log() - inner.log()
-    found["bernoulli logits"] = y.sigmoid() - t
-    found["continuous bernoulli logits"] = continuous_mean(y) - t
-    found["laplace"] = r.sign()
-    for delta in (1.0, 0.5, 0.1, 0.05, 0.01):
-        found[f"huber {delta}"] = (r / delta).clamp(-1, 1)
-    found["log-cosh"] = r.tanh()
-    found["poisson"] = y.exp() - t
-    if bool((y > 0).all()) and bool((t >= 0).all()):
-        found["poisson rates"] = 1 - t / y
-    return found
-
-
-def _spread(output: Tensor, target: Tensor) -> Tensor | None:
-    """The target in the shape it meets the output in: several outputs may share one (samples of a posterior)."""
-    if target.numel() == output.numel():
-        return target.reshape(output.shape).double()
-    try:
-        return target.double().expand(torch.broadcast_shapes(target.shape, output.shape))
-    except RuntimeError:
-        return None
-
-
-def _huber(candidates: dict[str, Tensor], g: Tensor) -> dict[str, Tensor]:
-    """The Huber error whose delta the gradient itself shows: it grows with the error and stays at its largest."""
-    if "laplace" not in candidates:
-        return {}
-    r, size = candidates["gaussian"], g.abs()
-    growing = (size < 0.9 * size.max()) & (r.abs() > 0)
-    if not growing.any():
-        return {}
-    delta = float(size.max() / (size[growing] / r.abs()[growing]).median())
-    return {f"huber {delta}": (r / delta).clamp(-1, 1)} if delta > 0 else {}
-
-
-def _averaged(target: Tensor, output: Tensor) -> Tensor:
-    """Mean of the blown-up target over the axes along which the output was repeated."""
-    axes = [
-        i for i in range(target.dim())
-        if i - (target.dim() - output.dim()) < 0 or output.shape[i - (target.dim() - output.dim())] == 1
-    ]  # fmt: skip
-    return (
-        target.mean(axes, keepdim=True)
-        .reshape([1 if i in axes else n for i, n in enumerate(target.shape)])
-        .expand(output.shape)
-        if target.dim() == output.dim()
-        else target.mean(0)
-    )
-
-
-def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str, Tensor]) -> Likelihood:
+def _by_curvature(step: Cut, g: Tensor, found: Likelihood, psis: list[Psi]) -> Likelihood:
     """No single family fits: squared error to another target, a precision per element, or a sum of two errors."""
     assert step.output is not None  # noqa: S101 - checked by the caller
     output, target = found.output, found.target
-    if {"gaussian", "laplace"} <= set(candidates):
-        mixture = torch.stack([candidates["gaussian"].flatten(), candidates["laplace"].flatten()], 1)
+    by = {psi.family: psi.values for psi in psis}
+    if {"gaussian", "laplace"} <= set(by):
+        mixture = torch.stack([by["gaussian"].flatten(), by["laplace"].flatten()], 1)
         c, residual = least_squares(mixture, g.detach().flatten())
         if residual < EXACT and bool((c > 0).all()):
             return Likelihood("mixed", float(c[0]), residual, found.meeting, output, target)
-    by_feature = _by_feature(g.detach(), candidates.get("gaussian"))
-    if by_feature is not None:
-        scale, spread, residual = by_feature
+    found_by_feature = by_feature(g.detach(), by.get("gaussian"))
+    if found_by_feature is not None and found_by_feature[2] < EXACT:
+        scale, spread, residual = found_by_feature
         return Likelihood(
             "gaussian per element", scale, residual, found.meeting, output, target, precision_spread=spread
         )
@@ -303,31 +240,20 @@ def _by_curvature(step: Cut, g: Tensor, found: Likelihood, candidates: dict[str,
             own = output - g.detach() / mean
             return Likelihood("gaussian", abs(mean), found.residual, found.meeting, output, target,
                               1 if mean > 0 else -1, own_target=own, broadcast=found.broadcast)  # fmt: skip
-        t = None if target is None else _spread(output, target)
+        t = None if target is None else as_met(output, target)
         if bool((curvature > 0).all()) and t is not None and t.shape == output.shape:
             own = output - g.detach() / curvature
             off = float((own - t).norm() / t.norm().clamp_min(1e-300))
             if off < EXACT:
                 return Likelihood("gaussian per element", mean, off, found.meeting, output, target,
                                   precision_spread=spread / mean)  # fmt: skip
+    pulls = laplace_per_element(g.detach(), curvature, by.get("gaussian"))
+    if pulls is not None:
+        return replace(found, family="laplace per element", scale=float(pulls.mean()), residual=0.0,
+                       precision_spread=float(pulls.std() / pulls.mean()))  # fmt: skip
     if float(g.detach().abs().max()) == 0:
         return Likelihood("none", 0.0, 0.0, found.meeting, output, target)
-    return _by_residual(g.detach(), found, candidates.get("gaussian"))
-
-
-def _by_feature(g: Tensor, r: Tensor | None) -> tuple[float, float, float] | None:
-    """(mean precision, its sd / mean, residual) of squared errors with one precision for each feature, the same for all
-    examples; None if it is not that.
-    """
-    if r is None or r.dim() < 2 or r.numel() < 4 * r.shape[-1]:
-        return None
-    pull, away = g.reshape(-1, r.shape[-1]), r.reshape(-1, r.shape[-1])
-    precision = (pull * away).sum(0) / away.square().sum(0).clamp_min(1e-300)
-    residual = float((pull - precision * away).norm() / pull.norm().clamp_min(1e-300))
-    if residual > EXACT or not bool((precision > 0).all()):
-        return None
-    mean = float(precision.mean())
-    return mean, float(precision.std(correction=0)) / mean, residual
+    return _by_residual(g.detach(), found, by.get("gaussian"))
 
 
 def _by_residual(g: Tensor, found: Likelihood, r: Tensor | None) -> Likelihood:

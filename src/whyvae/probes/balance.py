@@ -37,6 +37,7 @@ class Balance(Probe):
     excess_unknown: str = ""  # why prior_excess is NaN
     gap: float = math.nan  # nats from the encodings' mean and covariance to N(0, I)
     reachable: float = math.nan  # `fitting`, or the residual of as many principal directions where that is smaller
+    rough: bool = False  # s is known up to a factor of a few, and so is the threshold: their quotient is exact
 
     @classmethod
     def measure(
@@ -57,7 +58,11 @@ class Balance(Probe):
             raise CannotMeasure(f"no threshold is known for this likelihood ({objective.likelihood_name})")
         s = _variance(subject, objective, reconstruction)
         if bernoulli and math.isnan(spectrum.threshold_bernoulli):
-            raise CannotMeasure("the likelihood is not defined on this data: it has no threshold")
+            raise CannotMeasure(
+                "does not apply: the weight at which this likelihood collapses could not be computed"
+                if objective.family == "density"
+                else "the likelihood is not defined on this data: it has no threshold"
+            )
         fitting = 1.0 if bernoulli else reconstruction.mse
         rho = s / max(fitting, 1e-300)
         lost = 0.0 if bernoulli else reconstruction.features / 2 * (1 / rho - 1 + math.log(rho))
@@ -66,7 +71,7 @@ class Balance(Probe):
         return cls(
             s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
             spectrum.above(s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
-            excess.value, usage.rate, lost, excess.unknown, usage.gap, reachable,
+            excess.value, usage.rate, lost, excess.unknown, usage.gap, reachable, objective.family == "density",
         )  # fmt: skip
 
     def scale_fits(self, objective: Objective) -> bool:
@@ -84,7 +89,7 @@ class Balance(Probe):
     @property
     def too_heavy(self) -> bool:
         """Collapse is the optimum; or more is lost than kept, although a fitting s would keep more directions."""
-        starved = self.kept < 0.5 and self.s > self.fitting and self.useful_now < self.useful_fitting
+        starved = not self.rough and self.kept < 0.5 and self.s > self.fitting and self.useful_now < self.useful_fitting
         return self.collapse_predicted or starved
 
     @property

@@ -71,8 +71,7 @@ class _Arms:
     def __init__(self, subject: Any, latents: tuple[int, ...]) -> None:
         self.subject, self.lineage, self.latents = subject, subject.lineage, latents
         self.feeds = (subject.train or [{}])[-MOST_FEEDS:]
-        likelihood = audited_likelihood(subject)
-        self.family = likelihood.family if likelihood is not None else "unknown"
+        self.likelihood = audited_likelihood(subject)
         self.shown = shown(subject)
         made = subject.deps.descendants(self.shown)
         self.beside = [{s: v for s, v in feed.items() if s not in made} for feed in self.feeds]  # labels and the like
@@ -126,18 +125,19 @@ class _Arms:
         return (no_side - whole) / constant, (no_z - whole) / constant, nats
 
     def _measured(self, outputs: tuple[Tensor, ...], target: Tensor) -> list[float]:
-        batch = self.subject.batch
-        if self.family == "categorical":
-            errors = [_cross_entropy(o, target) / batch for o in outputs]
-            return [*errors, _unigram(target) / batch, errors[2] - errors[0]]
+        batch, likelihood = self.subject.batch, self.likelihood
+        if likelihood is not None:
+            outputs, target = tuple(likelihood.points(o) for o in outputs), likelihood.numbers(target)
         if any(o.numel() != target.numel() for o in outputs):
             raise CannotMeasure("does not apply: output and target have different sizes")
-        outputs = tuple(o.sigmoid() for o in outputs) if self.family == "bernoulli logits" else outputs
+        if likelihood is not None and likelihood.of_classes:
+            errors = [_cross_entropy(o, target) / batch for o in outputs]
+            return [*errors, _unigram(target) / batch, errors[2] - errors[0]]
         rows = [_by_example(o.reshape(target.shape), batch) for o in outputs]
         t = _by_example(target.double(), batch)
         errors = [float((r - t).square().sum(1).mean()) for r in rows]
         nats = math.nan
-        if self.family.startswith("bernoulli"):
+        if likelihood is not None and likelihood.is_bernoulli:
             logs = [_bernoulli(r, t) for r in (rows[0], rows[2])]
             nats = logs[1] - logs[0]
         return [*errors, float(t.var(0, correction=0).sum()), nats]
@@ -212,22 +212,14 @@ def _places(other: Tensor, same: Tensor, target: Tensor) -> Tensor:
     return moved.any(axis).reshape(target.shape)
 
 
-def _cross_entropy(output: Tensor, target: Tensor) -> float:
-    axis = 1 if output.dim() == target.dim() + 1 else -1
-    logs = output.movedim(axis, -1)
-    chances = bool((logs >= 0).all()) and bool(((logs.sum(-1) - 1).abs() < 1e-6).all())
-    logs = logs.clamp_min(1e-12).log() if chances else logs.log_softmax(-1)
-    flat, wanted = logs.reshape(-1, logs.shape[-1]), target.reshape(-1)
-    live = wanted >= 0
-    return -float(flat[live].gather(1, wanted[live].long()[:, None]).sum())
+def _cross_entropy(probabilities: Tensor, shares: Tensor) -> float:
+    return -float((shares.reshape(probabilities.shape) * probabilities.clamp_min(1e-12).log()).sum())
 
 
-def _unigram(target: Tensor) -> float:
+def _unigram(shares: Tensor) -> float:
     """Nats that the frequencies of the classes alone leave."""
-    wanted = target.reshape(-1)
-    share = torch.bincount(wanted[wanted >= 0].long()).double()
-    p = share[share > 0] / share.sum()
-    return float(-(p * p.log()).sum() * share.sum())
+    rows = shares.reshape(-1, shares.shape[-1])
+    return _cross_entropy((rows.sum(0) / rows.sum().clamp_min(1e-300)).expand_as(rows), rows)
 
 
 def _bernoulli(p: Tensor, t: Tensor) -> float:
@@ -249,7 +241,7 @@ def _heavy(subject: Any, objective: Objective) -> bool:
     """Would z be dropped for its weight alone?"""
     if not objective.weight_known:
         return False
-    if objective.bernoulli or objective.family == "categorical":
+    if objective.own_variance:
         return objective.noise_variance > 1.5
     try:
         return objective.noise_variance > Spectrum.measure(subject).threshold

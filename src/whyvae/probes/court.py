@@ -69,8 +69,10 @@ class Court:
         What the data are worth to any decoder that is not too small: a poor model's slow drift is much of what it
         has, and little of this.
         """
-        constant, targets = self._constant(), self._targets()
-        if constant is None or targets is None or targets.numel() != constant.numel() * len(self.feeds):
+        constant, targets, likelihood = self._constant(), self._targets(), self.likelihood
+        if constant is None or targets is None or likelihood is None:
+            return math.nan
+        if targets.numel() != constant.numel() * len(self.feeds):
             return math.nan
         rows = targets.flatten(0, 1).flatten(1)
         rank = min(self.course.subject.lineage.latents, rows.shape[0] // 4, rows.shape[1])
@@ -79,12 +81,12 @@ class Court:
         mean = rows.mean(0)
         wide = min(rank + OVERSAMPLED, *rows.shape)
         basis = torch.svd_lowrank(rows - mean, q=wide, niter=4)[2][:, :rank]
-        linear = (mean + (rows - mean) @ basis @ basis.T).reshape(len(self.feeds), *constant.shape)
-        if self.objective.bernoulli:
+        linear = (mean + (rows - mean) @ basis @ basis.T).reshape(targets.shape)
+        if likelihood.is_bernoulli or likelihood.of_classes:
             linear = linear.clamp(1e-3, 1 - 1e-3)
-            linear = linear.logit() if self.objective.family == "bernoulli logits" else linear
+        outputs = torch.stack([likelihood.outputs(one).reshape(constant.shape) for one in linear])
         output = self.course.subject.lineage.output
-        without, best = self._asked({output: constant}), self._asked([{output: one} for one in linear])
+        without, best = self._asked({output: constant}), self._asked([{output: one} for one in outputs])
         if math.isfinite(self.variance) and self.objective.learned_scale:
             return float((without[1] / best[1]).log().mean()) * self.objective.features / 2
         return float((self._cost(without) - self._cost(best)).mean())
@@ -135,10 +137,9 @@ class Court:
             return None
         late = targets.shape[1] != self.batch and targets.dim() > 3 and targets.shape[2] == self.batch  # time first
         mean = targets.mean((0, 2 if late else 1), keepdim=True)[0]
-        probability, shape = mean.clamp(1e-4, 1 - 1e-4), likelihood.output.shape
-        best = {"bernoulli": probability, "bernoulli logits": probability.logit()}.get(likelihood.family, mean)
+        shape = likelihood.output.shape
         try:
-            whole = best.expand(targets.shape[1:])
+            whole = likelihood.outputs(mean.expand(targets.shape[1:]))
             return (whole.reshape(shape) if whole.numel() == likelihood.output.numel() else whole.expand(shape)).clone()
         except RuntimeError:  # of another size in a way that we do not know
             return None
@@ -146,7 +147,7 @@ class Court:
     def _targets(self) -> Tensor | None:
         """[feeds, ...] what the loss compares with."""
         target, run = self.course.subject.lineage.target, self.course.replay.run
-        if target is None or target < 0:
+        if target is None or target < 0 or self.likelihood is None:
             return None
         with torch.no_grad():
-            return torch.stack([run([target], feed=feed)[target].double() for feed in self.feeds])
+            return torch.stack([self.likelihood.numbers(run([target], feed=feed)[target]) for feed in self.feeds])

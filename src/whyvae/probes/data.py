@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,8 +11,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from whyvae.audit.likelihood import continuous_mean
+from whyvae.audit.likelihood import Likelihood
+from whyvae.audit.links import CLASSES, continuous_mean
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.collapse import score_spectrum
 from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
 
@@ -22,7 +25,8 @@ MOST_NUMBERS = 2**24  # 128 MiB: 4096 examples of 64 x 64, 85 of 256 x 256 pixel
 @dataclass(frozen=True)
 class Data(Probe):
     """The encoder's input and the loss's target over the recorded batches. `spread_ratio`: largest over median
-    distance that a (not constant) feature reaches from its median.
+    distance that a (not constant) feature reaches from its median. `input_rms` is of what the encoder makes of its input
+    before its first parametrised function (log1p, a batch norm, a standardisation), NaN where that is no number.
     """
 
     rows: int
@@ -39,6 +43,7 @@ class Data(Probe):
     target_binary: bool
     input_rms: float
     at: Where | None
+    target_rms: float = 0.0
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
@@ -52,7 +57,10 @@ class Data(Probe):
         good = targets[torch.isfinite(targets)]
         if good.numel() == 0:
             good = torch.zeros(1).double()
-        bad = int((~torch.isfinite(inputs)).sum()) + int((~torch.isfinite(targets)).sum())
+        entering = _entering(subject)
+        bad = sum(
+            int((~torch.isfinite(values)).sum()) for values in (inputs if entering is None else entering, targets)
+        )
         slot = subject.tape.slots[subject.lineage.data]
         place = next(
             (op.place for op in subject.tape.ops if subject.lineage.data in op.reads and op.place),
@@ -62,9 +70,27 @@ class Data(Probe):
             inputs.shape[0], tuple(slot.shape[1:]), float(finite.min()), float(finite.max()), float(finite.mean()),
             float(finite.std()), bad, float(moving.max() / moving.median()) if moving.numel() else math.nan,
             int(reach.numel() - moving.numel()), float(good.min()), float(good.max()),
-            bool(((good == 0) | (good == 1)).all()), float(finite.square().mean().sqrt()),
-            Where(*place) if place else None,
+            bool(((good == 0) | (good == 1)).all()), _rms(entering),
+            Where(*place) if place else None, float(good.square().mean().sqrt()),
         )  # fmt: skip
+
+
+def _rms(values: Tensor | None) -> float:
+    return math.nan if values is None else float(torch.nan_to_num(values).square().mean().sqrt())
+
+
+def _entering(subject: Any) -> Tensor | None:
+    """What the encoder's first layer reads of its input, over the recorded steps, [n, D]; None where that is no number."""
+    deps, lineage = subject.deps, subject.lineage
+    shown, encoder = deps.descendants([lineage.data]), deps.ancestors([*lineage.heads, lineage.z])
+    first = next(
+        (r for op in subject.tape.ops if deps.is_mixing(op) and not encoder.isdisjoint(op.outs)
+         for r in op.reads if r in shown and r not in deps.parametric),
+        lineage.data,
+    )  # fmt: skip
+    if not subject.tape.slots[first].dtype.is_floating_point:
+        return None
+    return _rows(subject, first)
 
 
 @dataclass(frozen=True)
@@ -93,7 +119,11 @@ class Spectrum(Probe):
         centred = rows - rows.mean(0)
         values = eigenvalues(centred)
         likelihood = audited_likelihood(subject)
-        bernoulli = _standardised(rows, likelihood.family if likelihood is not None else "")
+        bernoulli = (
+            _standardised(rows, likelihood)
+            if likelihood is None or likelihood.family != "density"
+            else score_spectrum(subject, likelihood, feeds_looked_at(subject))
+        )
         return cls(
             tuple(values[:512].tolist()), float(values.sum()), float(values[0]),
             float(bernoulli[0]) if bernoulli is not None else math.nan,
@@ -105,9 +135,13 @@ class Spectrum(Probe):
         return sum(v > s for v in (self.bernoulli_eigenvalues if bernoulli else self.eigenvalues))
 
 
-def _standardised(rows: Tensor, family: str) -> Tensor | None:
-    """Eigenvalues of the covariance in units of the likelihood's variance at the best constant output."""
-    poisson = family.startswith("poisson")
+def _standardised(rows: Tensor, likelihood: Likelihood | None) -> Tensor | None:
+    """Eigenvalues of the covariance in units of the likelihood's variance at the best constant output.
+
+    That of classes is diag(p) - p p', of which diag(1 / p) is an inverse on what sums to 0, as the rows do.
+    """
+    family = likelihood.family if likelihood is not None else ""
+    poisson = family.startswith(("poisson", *CLASSES))
     if float(rows.min()) < 0 or (float(rows.max()) > 1 and not poisson):
         return None
     p = rows.mean(0)
@@ -117,7 +151,8 @@ def _standardised(rows: Tensor, family: str) -> Tensor | None:
     p = p[live]
     variance = p if poisson else _continuous_variance(p) if family.startswith("continuous") else p * (1 - p)
     scaled = (rows[:, live] - p) / variance.sqrt()
-    return eigenvalues(scaled)
+    trials = likelihood.trials if likelihood is not None else 1.0
+    return eigenvalues(scaled) * trials
 
 
 def eigenvalues(centred: Tensor) -> Tensor:
@@ -149,15 +184,20 @@ def input_rows(subject: Any) -> Tensor:
 
 
 def target_rows(subject: Any) -> Tensor:
-    """What the loss compares with, [n, D], over the recorded steps."""
+    """What the loss compares with, [n, D], over the recorded steps; classes as zeros and ones, counts as their shares."""
+    found = None
     with suppress(CannotMeasure):  # of several candidates it settles which the target is
-        audited_likelihood(subject)
+        found = audited_likelihood(subject)
     target = subject.lineage.target
     if target is None or target < 0:
         raise CannotMeasure("what the loss compares the output with was not found")
-    if not subject.tape.slots[target].dtype.is_floating_point:
-        raise CannotMeasure("does not apply: the targets are classes, not numbers")
-    return _rows(subject, target)
+    if found is None or not found.of_classes:
+        if not subject.tape.slots[target].dtype.is_floating_point:
+            raise CannotMeasure("does not apply: the targets are classes, not numbers")
+        return _rows(subject, target)
+    if found.trials < 1:
+        raise CannotMeasure("does not apply: of some positions of a sequence the loss takes no notice")
+    return _rows(subject, target, found.numbers)
 
 
 def feeds_looked_at(subject: Any) -> list[dict[int, Tensor]]:
@@ -167,17 +207,18 @@ def feeds_looked_at(subject: Any) -> list[dict[int, Tensor]]:
     then what is averaged over examples is known less precisely.
     """
     slots, lineage = subject.tape.slots, subject.lineage
-    size = max(slots[s].numel for s in (lineage.target, lineage.data) if s is not None and s >= 0)
+    known = [s for s in (lineage.target, lineage.data, lineage.output) if s is not None and s >= 0]
+    size = max(slots[s].numel for s in known)
     found: list[dict[int, Tensor]] = (subject.train or [{}])[: max(1, MOST_NUMBERS // max(1, size))]
     return found
 
 
-def _rows(subject: Any, slot: int) -> Tensor:
+def _rows(subject: Any, slot: int, read: Callable[[Tensor], Tensor] = Tensor.double) -> Tensor:
     batch = subject.batch
     values = []
     for feed in feeds_looked_at(subject):
         with torch.no_grad():
-            value = subject.replay.run([slot], feed=feed)[slot].double()
+            value = read(subject.replay.run([slot], feed=feed)[slot])
         if value.numel() % batch:
             batch = value.shape[0]
         values.append(_by_example(value, batch))

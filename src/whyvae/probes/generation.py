@@ -9,7 +9,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from whyvae.audit.likelihood import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
 from whyvae.probes.density import Density, density
@@ -203,7 +202,9 @@ def _distinct(rows: Tensor, generator: torch.Generator) -> Tensor:
 
 def example_shape(subject: Any) -> tuple[int, ...]:
     """Of one example: the target's, or the encoder input's where the target is the same flattened."""
-    slots, lineage = subject.tape.slots, subject.lineage
+    slots, lineage, likelihood = subject.tape.slots, subject.lineage, audited_likelihood(subject)
+    if likelihood is not None and likelihood.of_classes and not slots[lineage.target].dtype.is_floating_point:
+        return (likelihood.output.numel() // subject.batch,)
     target, data = (_of_one(slots[s].shape, subject.batch) for s in (lineage.target, lineage.data))
     return data if len(data) > len(target) and math.prod(data) == math.prod(target) else target
 
@@ -231,9 +232,9 @@ def _sampled(mu: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
 def _affordable(subject: Any) -> int:
     """Samples a rung can have, from the size of an example and the decoder's multiplications."""
     size = max(1, subject.batch)
-    features = subject.tape.slots[subject.lineage.target].numel / size
+    features = math.prod(example_shape(subject))
     labour = sum(_multiplications(subject, op) for op in subject.tape.ops) / size
-    most = min(MOST_NUMBERS / max(1.0, features), LABOUR * MOST_NUMBERS / max(1.0, labour))
+    most = min(MOST_NUMBERS / max(1, features), LABOUR * MOST_NUMBERS / max(1.0, labour))
     return max(4 * FEWEST, min(MOST // 2, int(most)))
 
 
@@ -284,6 +285,6 @@ def decode(subject: Any, z: Tensor, *, blind: bool = False) -> Tensor:
                 feed={**feeds[i % len(feeds)], lineage.z: full.reshape(shape)},
                 training=False,
             )[lineage.output]
-        output = in_data_space(likelihood.family, output) if likelihood is not None else output
+        output = likelihood.points(output) if likelihood is not None else output
         made.append(_by_example(output, size)[: part.shape[0]])
     return torch.cat(made)

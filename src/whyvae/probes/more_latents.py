@@ -9,7 +9,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from whyvae.audit.likelihood import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
 from whyvae.probes.floor import LEAST, split
@@ -85,7 +84,7 @@ def _means(subject: Any) -> tuple[Tensor, Tensor]:
         fed = {**feed, lineage.eps: torch.zeros(shape, dtype=torch.float64)}
         with torch.no_grad():
             got = subject.replay.run([lineage.output, lineage.target], feed=fed, training=False)
-        output, target = in_data_space(likelihood.family, got[lineage.output]), got[lineage.target].double()
+        output, target = likelihood.points(got[lineage.output]), likelihood.numbers(got[lineage.target])
         if output.numel() != target.numel():
             raise CannotMeasure("does not apply: output and target have different sizes")
         outputs.append(_by_example(output.reshape(target.shape), subject.batch))

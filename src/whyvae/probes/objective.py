@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from whyvae.audit.batch import at_batch_size
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
+from whyvae.audit.links import CLASSES
 from whyvae.audit.reductions import Reductions, reductions
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
 from whyvae.probe import CannotMeasure, Probe
@@ -111,16 +112,31 @@ class Objective(Probe):
 
     @property
     def gaussian(self) -> bool:
-        return self.family in {"gaussian", "gaussian per element", "mixed", "huber", "laplace", "log-cosh", "error"}
+        return self.family in {
+            "gaussian",
+            "gaussian per element",
+            "mixed",
+            "huber",
+            "laplace",
+            "laplace per element",
+            "log-cosh",
+            "error",
+        }
 
     @property
     def bernoulli(self) -> bool:
         return self.family in {"bernoulli", "bernoulli logits"}
 
     @property
+    def of_classes(self) -> bool:
+        return self.family in CLASSES
+
+    @property
     def own_variance(self) -> bool:
         """Does the likelihood set its variance by the mean (and leave s to be compared with 1)?"""
-        return self.bernoulli or self.family.startswith(("continuous bernoulli", "poisson"))
+        return (
+            self.bernoulli or self.of_classes or self.family.startswith(("continuous bernoulli", "poisson", "density"))
+        )
 
     @property
     def weight_known(self) -> bool:
@@ -142,12 +158,14 @@ def _pull(likelihood: Likelihood | None) -> float:
     """Cosine between -d loss / d output and target - output (in data space for logits)."""
     if likelihood is None or likelihood.target is None or likelihood.gradient is None:
         return math.nan
-    way = likelihood.target.double()
-    if way.numel() != likelihood.output.numel() or not likelihood.target.dtype.is_floating_point:
+    target, gradient = likelihood.target, likelihood.gradient
+    if target.numel() != likelihood.output.numel() or not target.dtype.is_floating_point:
         return math.nan
-    way = way.reshape(likelihood.output.shape) - likelihood.in_data_space
-    size = float(way.norm() * likelihood.gradient.norm())
-    return -float((way * likelihood.gradient).sum()) / size if size > 0 else math.nan
+    points = likelihood.points(likelihood.output)
+    way = likelihood.numbers(target).reshape(points.shape) - points
+    gradient = gradient.movedim(likelihood.axis, -1) if likelihood.of_classes else gradient
+    size = float(way.norm() * gradient.norm())
+    return -float((way * gradient).sum()) / size if size > 0 else math.nan
 
 
 def _prior_is_learned(subject: Any) -> bool:
@@ -188,7 +206,7 @@ def _noise_variance(regulariser: Regulariser, likelihood: Likelihood | None) -> 
     if likelihood is None or not likelihood.scale:
         return math.nan
     s = regulariser.weight / likelihood.scale
-    if likelihood.family == "laplace":
+    if likelihood.family.startswith("laplace"):
         return 2 * s**2  # variance of a Laplace density of scale s
     return s * likelihood.delta if likelihood.family == "huber" else s
 

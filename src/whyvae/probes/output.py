@@ -21,6 +21,7 @@ ACTIVATIONS = {
     "leaky_relu": (-math.inf, math.inf), "gelu": (-0.17, math.inf), "silu": (-0.279, math.inf), "square": (0.0, math.inf),
 }  # fmt: skip
 
+LOGITS = {"bernoulli logits", "continuous bernoulli logits", "categorical", "multinomial"}
 SELDOM = 0.1  # share of numbers that are pushed up while the others are pushed down
 
 
@@ -67,7 +68,7 @@ class OutputRange(Probe):
         low, high = output.low, output.high
         if low == -math.inf and high <= 0:
             raise CannotMeasure("does not apply: what meets the data is a logarithm, which belongs to the loss")
-        if likelihood is not None and likelihood.family in {"bernoulli logits", "continuous bernoulli logits"}:
+        if likelihood is not None and likelihood.family in LOGITS:
             low, high = 0.0, 1.0  # what the likelihood itself makes of the output
         targets = target_rows(subject)
         miss = (low - targets).clamp_min(0) + (targets - high).clamp_min(0)

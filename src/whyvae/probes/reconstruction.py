@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from whyvae.audit.cut import noise_like
-from whyvae.audit.likelihood import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example, feeds_looked_at, target_rows
 from whyvae.probes.objective import audited_likelihood
@@ -73,8 +72,7 @@ def reconstructions(
             got = subject.replay.run(
                 [lineage.output, lineage.target], feed=fed, training=False, batch_statistics=batch_statistics
             )
-        output, target = got[lineage.output], got[lineage.target].double()
-        output = in_data_space(likelihood.family, output)
+        output, target = likelihood.points(got[lineage.output]), likelihood.numbers(got[lineage.target])
         if output.numel() != target.numel():
             if output.numel() % target.numel():
                 raise CannotMeasure("output and target have different sizes")

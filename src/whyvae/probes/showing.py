@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from whyvae.audit.likelihood import in_data_space
+from whyvae.audit.links import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import target_rows
 from whyvae.probes.layout import scrambled
@@ -164,17 +164,20 @@ def _tail(subject: Any) -> list[str]:
 
 def _perfect(subject: Any, way: Way) -> tuple[Tensor, Tensor]:
     """(what to put out, what that means in the data's space), both in the shape of the output."""
-    family = getattr(audited_likelihood(subject), "family", "")
+    likelihood = audited_likelihood(subject)
+    family = likelihood.family if likelihood is not None else ""
+    of_classes = likelihood is not None and likelihood.of_classes
     tape, replay = way.call.tape, Replay(way.call.tape)
     shape = tape.slots[way.start].shape
-    logits = family.endswith("logits") or family.startswith("poisson")
+    logits = family.endswith("logits") or family.startswith("poisson") or of_classes
     rows = None if logits or way.missing else target_rows(subject)
     if rows is not None and shape and shape[0] and rows.shape[1] == tape.slots[way.start].numel // shape[0]:
         picked = rows[torch.arange(shape[0]) % rows.shape[0]].reshape(shape)
         return picked, picked
     with torch.no_grad():
         own = replay.run([way.start], feed={way.call.slot: _entered(way.call)}, training=False)[way.start]
-    meant = in_data_space(family, own)
+    whole = likelihood is not None and own.dim() == likelihood.output.dim()
+    meant = own if of_classes and not whole else in_data_space(family, own, likelihood.axis if likelihood else -1)
     for name in way.missing:
         meant = getattr(torch, name.rstrip("_"))(meant) if name.startswith(("sigmoid", "tanh")) else meant
     return own, meant

@@ -45,7 +45,7 @@ class Sight(Probe):
     @classmethod
     def measure(cls, subject: Any) -> Self:
         likelihood = audited_likelihood(subject)
-        if likelihood is None or likelihood.family != "unknown" or likelihood.meeting.features:
+        if likelihood is None or likelihood.family not in {"unknown", "density"} or likelihood.meeting.features:
             return cls()
         if likelihood.target is None or likelihood.target.numel() != likelihood.output.numel():
             return cls()

@@ -76,6 +76,8 @@ def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
         target = likelihood.own_target
     if target.numel() != data.numel() or target.numel() % subject.batch:
         return None, None
+    missing = ~torch.isfinite(data)  # the script fills such gaps in, or leaves them out of the loss: nothing to compare
+    data = torch.where(missing, target.reshape(data.shape), data)
     return _by_example(target, subject.batch), _by_example(data, subject.batch)
 
 

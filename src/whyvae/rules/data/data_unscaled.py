@@ -39,11 +39,16 @@ class DataUnscaled(Rule):
 
     @staticmethod
     def check(data: Data, objective: Objective) -> Verdict:
+        own = objective.own_variance  # then each feature is weighed by a variance of its own, and counts are in no unit
+        compared = math.nan if own else data.target_rms
         evidence = (
-            Evidence("root mean square of the encoder's input", data.input_rms, LARGE),
+            Evidence("root mean square of what enters the encoder's first layer", data.input_rms, LARGE),
+            Evidence("root mean square of what the loss compares with", compared, LARGE),
             Evidence("largest feature over the median one, by how far they reach", data.spread_ratio, MIXED),
         )
-        guilty = tuple(e for e in evidence if e.incriminating and not math.isnan(e.measured))
+        guilty = tuple(
+            e for e in evidence if e.incriminating and not math.isnan(e.measured) and not (own and e.limit is MIXED)
+        )
         if not guilty:
             return Healthy(evidence)
         mixed = guilty[0].limit is MIXED

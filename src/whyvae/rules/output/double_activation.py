@@ -51,7 +51,9 @@ class DoubleActivation(Rule):
         squashed_logits = (
             objective.family == "bernoulli logits" and count > 0 and output.low >= -1.001 and output.high <= 1.001
         )
-        squashed_classes = objective.family == "categorical" and "softmax" in applied
+        squashed_classes = (
+            objective.family in {"categorical", "multinomial"} and "softmax" in applied and output.low >= 0
+        )
         inside = squashed_logits or squashed_classes
         total = count + 1 if inside else (count if narrowed else min(count, 1))
         evidence = (Evidence("activations between the last layer and the likelihood", total, TWICE),)

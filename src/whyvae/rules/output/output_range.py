@@ -33,7 +33,7 @@ class OutputRange(Rule):
 
     @staticmethod
     def check(output: outputs.OutputRange, objective: Objective) -> Verdict:
-        if objective.bernoulli or objective.family.startswith("categorical"):
+        if objective.bernoulli or objective.of_classes:
             return Skipped("does not apply: the likelihood sets the output's range (see OUT02)")
         share = output.unreachable / output.variance if output.variance > 0 else 0.0
         evidence = (
