@@ -884,6 +884,13 @@ def token_zero_is_ignored(m, x):
     return rec + kl_sum(mu, lv)
 
 
+@spelling(1.0, data=lambda: torch.randint(1, 5, (B, D)).float())
+def poisson_rates_times_a_total(m, x):
+    y, mu, lv = m(x.log1p())
+    rates = x.sum(1, keepdim=True) * y.softmax(1)
+    return (rates - x * rates.log()).sum() + kl_sum(mu, lv)
+
+
 @spelling(1.0, data=lambda: torch.randint(0, 5, (B, D)).float())
 def multinomial_counts(m, x):
     y, mu, lv = m(x.log1p())

@@ -86,12 +86,12 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
     """
     deps, tape, slot = subject.deps, subject.tape, subject.lineage.output
     chain: list[tuple[str, Where | None]] = []
-    steps = []
+    steps, decoded = [], deps.descendants([subject.lineage.z])
     while (position := deps.producer.get(slot)) is not None:
         op = tape.ops[position]
         if deps.is_mixing(op) or op.name in {"batch_norm", "layer_norm", "group_norm"}:
             break
-        sources = [r for r in op.reads if r not in deps.parametric]
+        sources = [r for r in op.reads if r in decoded] or [r for r in op.reads if r not in deps.parametric]
         if not sources:
             break
         steps.append(op)

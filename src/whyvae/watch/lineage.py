@@ -583,6 +583,7 @@ def _beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Mee
     best = meetings[0]
     shown = {s for s in (data, best.target) if s is not None and s >= 0}
     masks = {s for op in tape.ops if op.name in _COMPARING for s in op.outs}
+    masks |= _sizes(deps, data)
     shown |= {origin(deps, s) for s in shown}
     outputs = {m.output for m in meetings if m == best or tape.ops[deps.position[m.op]].name in LOSSES}
     if shown & deps.ancestors(outputs, stop=latent | masks):
@@ -600,6 +601,18 @@ def _beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Mee
             "the latent also reaches the loss by a further parametrised function (a second output, a critic, "
             "a learned prior): only the output that meets the data is audited"
         )
+
+
+def _sizes(deps: Dependencies, data: int) -> set[int]:
+    """What the data give as one number an example: a total (library size), a norm, no copy of them."""
+    slots = deps.tape.slots
+    if data < 0 or not slots[data].shape or slots[data].numel < 2 * slots[data].shape[0]:
+        return set()
+    return {
+        s
+        for s in deps.descendants([data])
+        if slots[s].numel == slots[data].shape[0] and slots[s].shape[:1] == slots[data].shape[:1]
+    }
 
 
 def _joins(deps: Dependencies, slots: Iterable[int], output: int) -> bool:
