@@ -63,7 +63,8 @@ def _by_command(spec: Spec, script: Script, path: Path, data: Path) -> dict[str,
 
 def _in_process(spec: Spec, script: Script, path: Path, data: Path) -> dict[str, Any]:
     from whyvae.api import examine_subject
-    from whyvae.watch.subject import NothingSeen, Subject
+    from whyvae.watch.subject import Subject
+    from whyvae.watch.trainings import NothingSeen
     from whyvae.watch.watcher import Watcher
 
     names: dict[str, Any] = {"__name__": MAIN, "__file__": str(path)}

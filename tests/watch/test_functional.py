@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 
-from whyvae.watch.subject import NothingSeen, Subject
+from whyvae.watch.subject import Subject
+from whyvae.watch.trainings import NothingSeen
 from whyvae.watch.watcher import Watcher
 
 WIDE, HIDDEN, UNITS, STEPS, RATE = 12, 16, 3, 24, 1e-2

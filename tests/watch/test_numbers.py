@@ -8,7 +8,8 @@ from torch import nn
 
 from whyvae.probes.finite import Finiteness
 from whyvae.watch.numbers import first_break
-from whyvae.watch.subject import NothingSeen, Subject
+from whyvae.watch.subject import Subject
+from whyvae.watch.trainings import NothingSeen
 from whyvae.watch.watcher import Watcher
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from whyvae.watch.names import Registry
 from whyvae.watch.step import Log, Step
-from whyvae.watch.subject import NothingSeen, Subject, main_step
+from whyvae.watch.subject import Subject
 from whyvae.watch.tape import Recorder, Tape, tensors_in
+from whyvae.watch.trainings import NothingSeen, main_step
 
 BATCH = 128
 BATCHES = 12

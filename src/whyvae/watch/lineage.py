@@ -734,6 +734,7 @@ def _meetings_of(
         r for op in tape.ops if deps.is_mixing(op) and any(p in deps.parametric for p in op.reads) for r in op.reads
     ])  # fmt: skip
     found: list[tuple[tuple[int, ...], Meeting]] = []
+    scored = False  # is there a loss function of an output and something of the data?
     for op in tape.ops:
         outputs = [r for r in _uses(op) if r in decoded]
         if not outputs or deps.is_mixing(op) or op.name in _GATHERING | _COMPARING | _NORMS:
@@ -748,10 +749,13 @@ def _meetings_of(
         same = tape.slots[target].numel == tape.slots[outputs[0]].numel
         features = above is not None and target in deps.encoded and target not in above
         kin = (features, not related)
+        scored |= op.name in LOSSES and related and not features
         meeting = Meeting(op.index, outputs[0], target, op.place, features)
         found.append(((*kin, 0, not fresh, op.name not in LOSSES and not same, op.index), meeting))
         # after those of their kin, before what meets tensors that are not the data's: a hierarchy has many of these
         found += [((*kin, 1, i, 0, op.index), e) for i, e in enumerate(_earlier(deps, meeting, decoded))]
+    if scored:  # what else meets an output is no data: a critic's verdict on it, a label
+        found = [(rank, meeting) for rank, meeting in found if not rank[1]]
     return tuple(m for _, m in sorted(found, key=lambda pair: pair[0]))
 
 

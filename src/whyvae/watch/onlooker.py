@@ -82,10 +82,14 @@ class Onlooker(TorchFunctionMode):
         self.begin(0)
 
     def meet(self, tape: Tape) -> None:
-        """Learns from a training step through which weights examples are encoded, and latents decoded."""
-        self.encoder, self.decoder = entries(tape)
+        """Learns from a training step through which weights examples are encoded, and latents decoded.
+
+        Those of models met before are kept: the one that is sampled in the end need not be the last.
+        """
+        encoder, decoder = entries(tape)
         shapes = {id(s.value): s.shape for s in tape.slots if s.trainable}
-        self._shapes = frozenset(shapes[key] for key in self.decoder if len(shapes[key]) > 1)
+        self.encoder, self.decoder = self.encoder | encoder, self.decoder | decoder
+        self._shapes |= frozenset(shapes[key] for key in decoder if len(shapes[key]) > 1)
 
     # ------------------------------------------------------------------ windows
     def begin(self, step: int) -> None:

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from whyvae.watch.neutral import neutral
-from whyvae.watch.subject import NothingSeen, Subject
+from whyvae.watch.subject import Subject
+from whyvae.watch.trainings import NothingSeen
 from whyvae.watch.watcher import StopTraining, Watcher
 
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep

@@ -47,6 +47,7 @@ class Optimizer:
     settings: dict[str, Any] = field(default_factory=dict)
     largest_lr: float = 0.0
     steps: int = 0
+    begun: int = 0  # steps of others, of an earlier training, that were done before its first
     stepped_at: Place | None = None
 
 
@@ -66,6 +67,14 @@ class Log:
                 self._kept = self._kept[::2]
                 self.stride *= 2
         self.seen += 1
+
+    def part(self, start: int, end: int | None) -> Log:
+        """The entries of the steps from `start` to before `end` (None: the last), counted from `start`."""
+        found = Log(self.most)
+        found.stride = self.stride
+        found._kept = [(s - start, loss) for s, loss in self._kept if s >= start and (end is None or s < end)]
+        found.seen = len(found._kept) * self.stride
+        return found
 
     def losses(self) -> list[tuple[int, float]]:
         return [(step, float(loss)) for step, loss in self._kept]

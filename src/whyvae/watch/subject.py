@@ -19,13 +19,10 @@ from whyvae.watch.onlooker import entries
 from whyvae.watch.replay import Replay
 from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Tape
+from whyvae.watch.trainings import NothingSeen, chosen_training, entered, trainings_of
 
 Feed = dict[int, Tensor]
 UNSEEN = 0.95  # of what is evaluated: held-out data may share an example or two with what was trained on
-
-
-class NothingSeen(Exception):
-    """No VAE was seen; the message is one line for the user."""
 
 
 @dataclass
@@ -63,10 +60,15 @@ class Subject:
             raise NothingSeen(_nothing(watcher.backwards, watcher.error, watcher.functional.unseen) + told)
         trees, seen = watcher.functional.trees, watcher.outside.onlooker
         names = {**trees.settle(steps), **watcher.names}
-        main, found = main_step(steps)
+        optimizers, decoded = list(watcher.optimizers.values()), seen.decoded
+        trainings = trainings_of(steps, optimizers)
+        chosen, main, found = chosen_training(trainings, decoded)
+        if len(trainings) > 1:  # of several models one is looked at, as if the others had not been
+            optimizers = chosen.optimizers or optimizers
+            decoded = [call for call in decoded if entered(call, chosen)] or decoded
         return cls(
-            steps, main, found, watcher.log, list(watcher.optimizers.values()), trees.settled(seen.held_out),
-            seen.decoded, watcher.outside.pictures.shown, watcher.count, names, script,
+            chosen.steps, main, found, chosen.log(watcher.log), optimizers, trees.settled(seen.held_out),
+            decoded, watcher.outside.pictures.shown, chosen.count(watcher.count), names, script,
             {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent}, watcher.examples,
         )  # fmt: skip
 
@@ -196,51 +198,6 @@ def _nothing(backwards: int, error: Exception | None, inside: int) -> str:
     if backwards == 0:
         return "no training was seen: the script called no `backward`"
     return "no training step could be recorded" + (f" ({error!r})" if error else "")
-
-
-def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
-    """The last finite step of the most common program that is a VAE's; of a program that draws no noise where none does,
-    or where the noise stopped in the first half of the run (a model left in evaluation mode).
-    """
-    order = Counter(step.tape.shape_key() for step in steps)
-    reason: Exception = lineages.NoVAE("")
-    silent: tuple[Step, Lineage] | None = None
-    for key, _ in order.most_common(4):
-        same = [s for s in steps if s.tape.shape_key() == key]
-        step = next((s for s in reversed(same) if s.finite), same[-1])
-        try:
-            found = step, lineages.find(step.tape)
-        except lineages.ReplayFailed as failed:
-            reason = reason if str(reason) else failed
-        except lineages.NoVAE as no:
-            reason = no
-            silent = silent or _deterministic(step)
-        else:
-            return _silent_later(steps[-1], step, same[-1].index) or found
-    if silent is not None:
-        return silent
-    raise NothingSeen(f"no VAE was seen: {reason}")
-
-
-def _silent_later(last: Step, vae: Step, until: int) -> tuple[Step, Lineage] | None:
-    """The last step, if it trains the same parameters without noise, and noise was last seen in the run's first half."""
-    ids = [{id(s.value) for s in step.tape.slots if s.trainable} for step in (last, vae)]
-    if ids[0] != ids[1] or not last.finite or until >= last.index / 2:
-        return None
-    try:
-        lineages.find(last.tape)  # batches of other lengths make other programs, and each of them draws noise
-    except lineages.NoVAE:
-        return _deterministic(last)
-    except lineages.ReplayFailed:
-        pass
-    return None
-
-
-def _deterministic(step: Step) -> tuple[Step, Lineage] | None:
-    try:
-        return step, lineages.find_deterministic(step.tape)
-    except (lineages.NoVAE, lineages.ReplayFailed):
-        return None
 
 
 def _row_key(row: Tensor) -> int:

@@ -104,6 +104,12 @@ class Watcher:
         self._undo: list[Callable[[], Any]] = []
         self._idle: frozenset[int] = frozenset()
         self._registry = Registry()
+        self._met: set[int] = set()  # ids of the parameters of the models met so far
+        self._parted = 0  # ops when a step was taken that this window's model has no part in; 0: none was
+        self._parted_by = 0  # id of the optimiser that took it
+        self._midway: set[int] = (
+            set()
+        )  # of those after whose step the step of another follows from the same forward pass
         self.functional = Functional(
             Event(
                 self.outside.close,
@@ -159,7 +165,7 @@ class Watcher:
     # ------------------------------------------------------------------ recording
     def _open(self, *, standby: bool = False) -> None:
         self._recorder = Recorder(self.count, standby=standby)
-        self._marks, self._stale = [], float("nan")
+        self._marks, self._stale, self._parted = [], float("nan"), 0
         see_custom_functions(self._recorder)
         self.compiled = put_on(self._recorder) or self.compiled
 
@@ -178,6 +184,8 @@ class Watcher:
         take_off(recorder)
         see_custom_functions(None)
         self.spent += recorder.spent
+        if self._parted and len(self._marks) == 1:  # no further loss of this step came: what follows is the next one's
+            del recorder.tape.ops[self._parted :]
         if keep and recorder.tape.roots and not recorder.overflow:
             self._keep(recorder)
         self.spent += time.perf_counter() - begin
@@ -190,11 +198,14 @@ class Watcher:
         step.parameters = {s: v for s, v in self._before.items() if tape.slots[s].value is not None}
         step.without_gradient = self._idle
         step.backward_at = self._backward_at
-        step.lr = next((o.lr for o in self.optimizers.values()), float("nan"))
+        mine = {id(s.value) for s in tape.slots if s.trainable and s.value is not None}
+        own = [o for o in self.optimizers.values() if not mine.isdisjoint(o.parameters)]
+        step.lr = next((o.lr for o in own or self.optimizers.values()), float("nan"))
         self.steps.append(step)
-        if not self.outside.onlooker.encoder:
+        if not self.outside.onlooker.encoder or (own and self._met.isdisjoint(mine)):  # the first, or another model
             self.outside.meet(tape)
-            self.names = self._registry.names({id(s.value) for s in tape.slots if s.trainable and s.value is not None})
+            self.names |= self._registry.names(mine)
+            self._met |= mine
         self._thin()
 
     def _thin(self) -> None:
@@ -286,6 +297,10 @@ class Watcher:
             self._root_value = float(roots[0].detach().sum())
             self._stale = self._gradient_norm()
             self._before = self._snapshot(recorder)
+        if self._parted:  # the loss so far was another network's, and no step begins where that one's ends
+            self._midway.add(self._parted_by)
+            recorder.tape.roots.clear()
+            self._root_value, self._backward_at = float(roots[0].detach().sum()), calling_place()
         recorder.tape.roots.extend(slots)
         recorder.count_anew()
         self._marks.append(len(recorder.tape.ops))
@@ -345,8 +360,11 @@ class Watcher:
             )
 
     def _gradient_norm(self) -> float:
-        """Norm of all gradients of the optimised parameters; of the step's own where they are stepped by hand."""
-        parameters = [p for o in self.optimizers.values() for p in o.alive]
+        """Norm of the gradients of the optimised parameters in this step (not of another model's, trained before); of the
+        step's own where they are stepped by hand.
+        """
+        used = set() if self._recorder is None else {id(s.value) for s in self._recorder.tape.slots if s.trainable}
+        parameters = [p for o in self.optimizers.values() if not used.isdisjoint(o.parameters) for p in o.alive]
         root = self.functional.trees.root
         if not parameters and root is not None:  # those of this step: what the last one made them from keeps its own
             parameters = variables(root)
@@ -366,26 +384,54 @@ class Watcher:
         self.outside.in_step += 1
         if id(optimizer) not in self.optimizers:
             self._meet(optimizer)
-        if self._recorder is not None and self._recorder.tape.roots:
-            self._close(keep=True)
+        recorder = self._recorder
+        if recorder is not None and recorder.tape.roots:
+            if self._parted or not self._apart(recorder):
+                self._close(keep=True)
+            else:  # what gradients the rest still holds is for its own optimiser to clear
+                self._parted, self._stale = len(recorder.tape.ops), float("nan")
+                self._parted_by = id(optimizer)
+
+    def _apart(self, recorder: Recorder) -> bool:
+        """Does the loss reach only a part of what was computed with parameters, by them alone (a critic shown detached
+        samples)? The loss of the rest may follow from the same forward pass, after this step.
+        """
+        tape, deps = recorder.tape, Dependencies(recorder.tape)
+        reached, todo = set(tape.roots), list(tape.roots)
+        while todo:
+            position = deps.producer.get(todo.pop())
+            reads = () if position is None else tape.ops[position].reads
+            new = [r for r in reads if r not in reached and tape.slots[r].requires_grad]
+            reached.update(new)
+            todo.extend(new)
+        used = {r for op in tape.ops for r in op.reads}
+        trained = [s.index for s in tape.slots if s.trainable and s.requires_grad and s.index in used]
+        return not reached.issuperset(trained)
+
+    def _begun(self, optimizer: Any) -> int:
+        """Steps done before the first of `optimizer`: those of an earlier training, not of one it takes turns with."""
+        others = [o.steps for key, o in self.optimizers.items() if key != id(optimizer)]
+        return self.count if max(others, default=0) > 1 else 0
 
     @_guarded
     def _after_step(self, optimizer: Any, *_: object) -> None:
         self.outside.in_step = max(0, self.outside.in_step - 1)
         self.outside.before_step = False
-        if self._recorder is not None and self._recorder.tape.roots:  # an LBFGS closure ran inside
+        if self._recorder is not None and self._recorder.tape.roots and not self._parted:  # an LBFGS closure ran inside
             self._close(keep=True)
         known = self.optimizers[id(optimizer)]
         known.steps += 1
+        if known.steps == 1:
+            known.begun = self._begun(optimizer)
         if known.stepped_at is None:
             known.stepped_at = calling_place()
         known.lr = _rate(optimizer)
         known.largest_lr = max(known.largest_lr, known.lr)
-        self.count = self.outside.count = max(self.count, known.steps)
+        self.count = self.outside.count = max(self.count, known.begun + known.steps)
         self.outside.pictures.look()
         if self.stop_after is not None and self.count >= self.stop_after:
             raise StopTraining
-        if self._recorder is None and self._due():
+        if self._recorder is None and id(optimizer) not in self._midway and self._due():
             self._open()
 
     def _meet(self, optimizer: Any) -> None:
