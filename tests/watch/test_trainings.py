@@ -89,6 +89,25 @@ def test_a_second_optimiser_of_one_model_goes_on():
     assert {step.index < STEPS for step in subject.steps} == {True, False}
 
 
+def test_a_classifier_trained_on_the_codes_afterwards_is_no_part_of_it():
+    torch.manual_seed(0)
+    model, probe, data = Net(), nn.Linear(3, 2), torch.randn(64, 12)
+    with watch(budget=100.0) as watcher:
+        trained(model, data)
+        optimizer = torch.optim.Adam(probe.parameters())
+        for _ in range(3 * STEPS):
+            x = data[torch.randperm(64)[:16]]
+            with torch.no_grad():
+                codes = model.encoder(x)[:, :3]
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(probe(codes), (x[:, 0] > 0).long()).backward()
+            optimizer.step()
+    subject = Subject.of(watcher)
+    assert subject.count == STEPS
+    assert [s for s, _ in subject.log.losses()] == list(range(STEPS))
+    assert Bench(subject).get(Objective).noise_variance == pytest.approx(1 / 2, rel=1e-6)
+
+
 @pytest.mark.parametrize("critic_first", [True, False])
 def test_a_critic_in_turn_does_not_hide_the_loss_of_the_vae(critic_first):
     """The critic is shown detached outputs and steps before the VAE's loss is taken, of the same forward pass."""

@@ -66,9 +66,11 @@ class Subject:
         if len(trainings) > 1:  # of several models one is looked at, as if the others had not been
             optimizers = chosen.optimizers or optimizers
             decoded = [call for call in decoded if entered(call, chosen)] or decoded
+        end = chosen.end(main)
+        count = watcher.count if end is None else end - chosen.start
         return cls(
-            chosen.steps, main, found, chosen.log(watcher.log), optimizers, trees.settled(seen.held_out),
-            decoded, watcher.outside.pictures.shown, chosen.count(watcher.count), names, script,
+            chosen.steps, main, found, watcher.log.part(chosen.start, end), optimizers, trees.settled(seen.held_out),
+            decoded, watcher.outside.pictures.shown, count, names, script,
             {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent}, watcher.examples,
         )  # fmt: skip
 

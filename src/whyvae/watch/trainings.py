@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from whyvae.watch import lineage as lineages
 from whyvae.watch.lineage import Lineage
-from whyvae.watch.step import Decoded, Log, Optimizer, Step
+from whyvae.watch.step import Decoded, Optimizer, Step
 from whyvae.watch.tape import Tape
 
 
@@ -28,14 +28,11 @@ class Training:
     optimizers: list[Optimizer] = field(default_factory=list)
     start: int = 0  # optimiser steps of others done before
 
-    def count(self, whole: int) -> int:
-        """Optimiser steps of this training, out of `whole` of the script."""
-        ends = [o.begun + o.steps for o in self.optimizers]
-        return max(ends) - self.start if ends else whole
-
-    def log(self, whole: Log) -> Log:
-        """The part of the script's log that is this training's."""
-        return whole.part(self.start, max((o.begun + o.steps for o in self.optimizers), default=None))
+    def end(self, main: Step) -> int | None:
+        """Optimiser steps of the script when the parameters of `main` were last stepped; None if nothing steps them."""
+        mine = _parameters(main.tape)
+        own = [o for o in self.optimizers if not mine.isdisjoint(o.parameters)]
+        return max((o.begun + o.steps for o in own), default=None)
 
 
 def trainings_of(steps: list[Step], optimizers: Sequence[Optimizer]) -> list[Training]:
@@ -55,7 +52,7 @@ def trainings_of(steps: list[Step], optimizers: Sequence[Optimizer]) -> list[Tra
         group.optimizers = [o for o in optimizers if not group.ids.isdisjoint(o.parameters)]
         groups.append(group)
     if len(groups) < 2:
-        return [Training(steps)]
+        return [Training(steps, optimizers=list(optimizers))]
     for group in groups:
         group.start = min((o.begun for o in group.optimizers), default=0)
         group.steps = [replace(s, index=max(0, s.index - group.start)) for s in group.steps]
