@@ -4,6 +4,8 @@ import pytest
 import torch
 from steps import VAE, B, audit, kl_sum
 
+from whyvae.probes.target import TargetMatch
+
 ERRORS = {
     "student": lambda r: torch.log1p(r**2 / 3).sum(),
     "charbonnier": lambda r: (r**2 + 0.01).sqrt().sum(),
@@ -37,3 +39,16 @@ def test_pulls_that_differ_at_the_same_residual_are_no_error_of_the_residual():
     torch.manual_seed(1)
     weights = torch.rand(B, 12) + 0.1
     assert audited(lambda r: (weights * (r**2 + 0.01).sqrt()).sum()).likelihood.family == "density"
+
+
+def test_numbers_that_a_mask_leaves_out_are_no_other_target():
+    torch.manual_seed(2)
+    model, x = VAE(), torch.randn(B, 12)
+    x[torch.rand(B, 12) < 0.3] = -9.0  # missing
+
+    def step():
+        known = x != -9
+        y, mu, lv = model(torch.where(known, x, 0.0))
+        return ((y - x) ** 2 * known).sum() + kl_sum(mu, lv)
+
+    assert audit(step).measure(TargetMatch).exact

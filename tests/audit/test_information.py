@@ -43,3 +43,34 @@ def test_the_effective_beta_of_a_density(density, times, weight):
     found = audit(step, data)
     assert found.likelihood.family == "density"
     assert found.s == pytest.approx(weight / times, rel=1e-6 if times == 1 else 0.5)
+
+
+def test_a_rate_falls_as_its_mean_rises_and_pulls_towards_the_data_all_the_same():
+    torch.manual_seed(5)
+    model, means = VAE(), torch.linspace(1, 20, D)
+    with torch.no_grad():
+        model.decoder[-2].bias.copy_(-means.log())
+        model.decoder[-2].weight.mul_(0.1)
+    data = drawn(gamma, means.expand(B, D))
+
+    def step(x):
+        y, mu, lv = model(x)
+        return -td.Gamma(COUNTS, COUNTS * y.exp()).log_prob(x).sum() + kl_sum(mu, lv)
+
+    found = audit(step, data)
+    assert found.likelihood.falls
+    assert found.objective().pull > 0.5
+
+
+def test_what_a_where_asks_is_not_what_an_output_is_compared_with():
+    """A discretised logistic density: a function of the difference but for the ends of the range."""
+    torch.manual_seed(6)
+    model, data = VAE(sigmoid=True), torch.randint(0, 3, (B, D)) / 2
+
+    def step(x):
+        y, mu, lv = model(x)
+        up, low = ((x - y + 0.25) / 0.1).sigmoid(), ((x - y - 0.25) / 0.1).sigmoid()
+        p = torch.where(x > 0.999, 1 - low, torch.where(x < 0.001, up, up - low))
+        return -p.clamp_min(1e-7).log().sum() + kl_sum(mu, lv)
+
+    assert audit(step, data).likelihood.family == "error"

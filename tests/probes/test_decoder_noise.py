@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributions import Normal
+from torch.distributions import Normal, StudentT
 
 from whyvae.probe import Bench
 from whyvae.probes.decoder_noise import DecoderNoise
@@ -58,6 +58,17 @@ def test_a_fixed_scale_is_read(name):
     assert (found.stated, found.learned, found.per_element) == (True, False, False)
     assert found.variance == pytest.approx(variance, rel=1e-5)
     assert found.ratio == pytest.approx(MEAN_SQUARE / variance, rel=1e-5)
+
+
+def test_a_student_density_is_fitted_where_its_slope_in_the_scale_vanishes():
+    found = measured(lambda m, y, x: -StudentT(4.0, y, 0.5).log_prob(x))
+    squares = (X[B:] / 0.5) ** 2
+    assert (found.stated, found.learned) == (True, False)
+    assert found.ratio == pytest.approx(float((5 * squares / (4 + squares)).mean()), rel=0.1)  # one batch of the two
+
+
+def test_an_error_without_a_normaliser_states_no_scale():
+    assert not measured(lambda m, y, x: 2.5 * torch.log1p((x - y) ** 2)).stated
 
 
 def test_a_learned_scale():

@@ -102,6 +102,11 @@ class Likelihood:
     def of_classes(self) -> bool:
         return self.family in CLASSES
 
+    @property
+    def falls(self) -> bool:
+        """Does the mean of x fall as the output rises (a rate)?"""
+        return self.link is not None and bool(self.link[1][0] > self.link[1][-1])
+
     def points(self, output: Tensor) -> Tensor:
         """An output of this shape as a point in data space, classes last."""
         if self.link is not None:
@@ -179,12 +184,14 @@ def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
     flat = g.detach().flatten()
     live = g[g != 0].detach()
     summed = bool((g == live[0]).all())  # a term of a sum, as lgamma(x + 1) meets one in a Poisson density
+    found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
     psis = [] if summed else candidates(output, target, g.detach())
     fits = [least_squares(psi.values.flatten()[:, None], flat) for psi in psis]
     if psis and min(fit[1] for fit in fits) > EXACT and not bool((live == live[0]).all()):
         looked_at = mask(g.detach())
+        if _asks(target, looked_at):
+            return replace(found, gradient=g.detach())
         fits = [least_squares((psi.values * looked_at).flatten()[:, None], flat) for psi in psis]
-    found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
     if fits:
         best = min(range(len(fits)), key=lambda i: (round(fits[i][1], 9), i))
         scale, residual = float(fits[best][0][0]), fits[best][1]
@@ -192,6 +199,14 @@ def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
         if residual < EXACT:
             return replace(_of(psis[best], found), gradient=g.detach())
     return replace(_by_curvature(step, g, found, psis), gradient=g.detach())
+
+
+def _asks(target: Tensor | None, looked_at: Tensor | float) -> bool:
+    """Is the target what a `where` asks (one answer wherever the loss looks at the output, another where it does not)?"""
+    if target is None or not isinstance(looked_at, Tensor) or target.numel() != looked_at.numel():
+        return False
+    here, answers = looked_at.flatten() != 0, target.flatten()
+    return bool((answers[here] == answers[here][0]).all()) and bool((answers[~here] != answers[here][0]).all())
 
 
 def _of(psi: Psi, found: Likelihood) -> Likelihood:

@@ -24,10 +24,11 @@ STILL = 1e-3  # of log s: a clamp holds it to the last digit
 
 @dataclass(frozen=True)
 class DecoderNoise(Probe):
-    """`stated`: the loss is -log of a Gaussian density with a scale of its own, plus the KL once: s is that scale's square.
+    """`stated`: the loss is -log of a density with a scale of its own, plus the KL once: s is that scale's square (Gaussian).
 
     `ratio`: mean squared residual over the variance assumed for it (per number of the output, where each has its own);
-    1 at the optimum of the scale (Rybkin et al. 2021). `learned`: the scale depends on parameters, or on the residual.
+    1 at the optimum of the scale (Rybkin et al. 2021). Of another function of the residual r alone s is the mean of r^2
+    over that of r times its pull, so that the ratio is the latter mean: 1 at the optimum of the scale, whatever the density. `learned`: the scale depends on parameters, or on the residual.
     """
 
     stated: bool
@@ -48,7 +49,7 @@ class DecoderNoise(Probe):
     @classmethod
     def measure(cls, subject: Any, objective: Objective, reconstruction: Reconstruction) -> Self:
         likelihood = audited_likelihood(subject)
-        if objective.family not in {"gaussian", "gaussian per element"} or likelihood is None:
+        if objective.family not in {"gaussian", "gaussian per element", "error"} or likelihood is None:
             raise CannotMeasure(f"does not apply: the likelihood has no scale of its own ({objective.likelihood_name})")
         if not objective.weight_known:
             raise CannotMeasure(objective.not_auditable or "the weight of the KL is not known")
@@ -96,11 +97,14 @@ def _moved(subject: Any, s: float) -> bool:
 
 
 def _density(subject: Any) -> bool:
-    """Is a normaliser of a Gaussian density added on the way from the output to the loss?"""
-    deps = subject.deps
-    after = deps.descendants([subject.lineage.output]) & deps.ancestors(subject.tape.roots)
+    """Is a normaliser of a Gaussian or Student density added on the way from the output to the loss?"""
+    deps, lineage = subject.deps, subject.lineage
+    after = deps.descendants([lineage.output]) & deps.ancestors(subject.tape.roots)
+    beside = deps.ancestors(subject.tape.roots, stop={lineage.output, *lineage.heads}) - deps.descendants([lineage.data])
     for op in subject.tape.ops:
         if after.isdisjoint(op.outs):
+            if op.name == "lgamma" and not beside.isdisjoint(op.outs):
+                return True
             continue
         if op.name == "gaussian_nll_loss":
             return True

@@ -164,6 +164,7 @@ def _pull(likelihood: Likelihood | None) -> float:
     points = likelihood.points(likelihood.output)
     way = likelihood.numbers(target).reshape(points.shape) - points
     gradient = gradient.movedim(likelihood.axis, -1) if likelihood.of_classes else gradient
+    gradient = -gradient if likelihood.falls else gradient
     size = float(way.norm() * gradient.norm())
     return -float((way * gradient).sum()) / size if size > 0 else math.nan
 
@@ -306,13 +307,16 @@ def _learned(subject: Any, likelihood: Likelihood | None) -> bool:
     deps, lineage = subject.deps, subject.lineage
     after = deps.descendants([lineage.output]) & deps.ancestors(subject.tape.roots)
     before = deps.ancestors([lineage.output])
+    slots = subject.tape.slots
     for op in subject.tape.ops:
         if after.isdisjoint(op.outs):
             continue
-        if op.name in {"log", "log_", "log1p"} and any(r in after for r in op.reads):
+        # of a mean or a sum of residuals: of each by itself it is what bends the error (Student, Cauchy)
+        reduced = any(r in after and slots[r].numel < slots[lineage.output].numel for r in op.reads)
+        if op.name in {"log", "log_", "log1p"} and reduced:
             return True
         for read in op.reads:
-            trainable = {a for a in deps.ancestors([read]) if subject.tape.slots[a].trainable}
+            trainable = {a for a in deps.ancestors([read]) if slots[a].trainable}
             if read not in after and read not in before and trainable and trainable.isdisjoint(_kl_parameters(subject)):
                 return True
     return False

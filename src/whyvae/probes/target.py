@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from whyvae.audit.elements import mask
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
 from whyvae.probes.objective import audited_likelihood
@@ -68,7 +69,9 @@ def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
     lineage = subject.lineage
     if lineage.data < 0 or not likelihood.target.dtype.is_floating_point:
         return None, None
-    feed = subject.train[-1] if subject.train else {}
+    seen = mask(likelihood.gradient) if likelihood.gradient is not None else 1.0
+    left_out = seen == 0 if isinstance(seen, Tensor) and seen.numel() == likelihood.target.numel() else None
+    feed = subject.train[-1] if subject.train and left_out is None else {}  # what is left out is known of one step
     with torch.no_grad():
         got = subject.replay.run([lineage.data, likelihood.meeting.target], feed=feed)
     target, data = got[likelihood.meeting.target].double(), got[lineage.data].double()
@@ -77,6 +80,8 @@ def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
     if target.numel() != data.numel() or target.numel() % subject.batch:
         return None, None
     missing = ~torch.isfinite(data)  # the script fills such gaps in, or leaves them out of the loss: nothing to compare
+    if left_out is not None:
+        missing |= left_out.reshape(data.shape)
     data = torch.where(missing, target.reshape(data.shape), data)
     return _by_example(target, subject.batch), _by_example(data, subject.batch)
 
