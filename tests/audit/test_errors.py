@@ -4,7 +4,12 @@ import pytest
 import torch
 from steps import VAE, B, audit, kl_sum
 
+from whyvae.probe import CannotMeasure
+from whyvae.probes.course import Course
+from whyvae.probes.court import Court
+from whyvae.probes.reconstruction import reconstructions
 from whyvae.probes.target import TargetMatch
+from whyvae.probes.wider import WiderBlocks
 
 ERRORS = {
     "student": lambda r: torch.log1p(r**2 / 3).sum(),
@@ -51,4 +56,14 @@ def test_numbers_that_a_mask_leaves_out_are_no_other_target():
         y, mu, lv = model(torch.where(known, x, 0.0))
         return ((y - x) ** 2 * known).sum() + kl_sum(mu, lv)
 
-    assert audit(step).measure(TargetMatch).exact
+    found = audit(step)
+    assert found.measure(TargetMatch).exact
+    outputs, targets = reconstructions(found.subject())
+    known = x != -9
+    assert torch.equal(outputs[~known], targets[~known])
+    assert torch.allclose(targets[known], x[known].double())
+    subject = found.subject()
+    court = Court(Course(subject), found.objective(), [{}], 1)
+    assert float(court._start[1]) < 40  # squared error of an example, to which one number left out would add 81
+    with pytest.raises(CannotMeasure, match="leaves some numbers"):
+        found.measure(WiderBlocks)

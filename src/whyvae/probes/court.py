@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from whyvae.probes.course import Course, Feed
+from whyvae.probes.gaps import left_out
 from whyvae.probes.objective import Objective, audited_likelihood
 
 OVERSAMPLED = 8  # directions beyond those wanted: the last ones of a randomised SVD are inexact
@@ -31,6 +32,7 @@ class Court:
         self.scale = 1 / (objective.regulariser.weight * self.batch) if known else 1.0
         self.variance = objective.noise_variance if known and objective.family.startswith("gaussian") else math.nan
         self.likelihood = audited_likelihood(course.subject)
+        self.gaps = [left_out(course.subject, feed) for feed in self.feeds] if self.variance > 0 else []
         self._start = self._asked({})
         self.kl_weight = self._kl_weight()
 
@@ -102,7 +104,8 @@ class Court:
 
     def _nats(self, sse: Tensor) -> Tensor:
         """min over v >= s of D/2 log v + SSE / 2v, up to a constant."""
-        d = max(1, self.objective.features)
+        known = [1 - float(gaps.double().mean()) for gaps in self.gaps if gaps is not None]
+        d = max(1, self.objective.features) * (sum(known) / len(known) if known else 1.0)
         ratio = sse / d / self.variance
         return d / 2 * torch.where(ratio > 1, 1 + ratio.clamp_min(1e-300).log(), ratio)
 
@@ -111,13 +114,13 @@ class Court:
         extra = [also] * len(self.feeds) if isinstance(also, dict) else also
         with torch.no_grad():
             rows = [
-                [self._one({**feed, **extra[i]}, FIRST_NOISE + self.noises * i + n) for n in range(self.noises)]
+                [self._one({**feed, **extra[i]}, FIRST_NOISE + self.noises * i + n, i) for n in range(self.noises)]
                 for i, feed in enumerate(self.feeds)
             ]
         table = torch.tensor(rows, dtype=torch.float64).mean(1)
         return table[:, 0], table[:, 1]
 
-    def _one(self, feed: Feed, noise: int) -> tuple[float, float]:
+    def _one(self, feed: Feed, noise: int, position: int) -> tuple[float, float]:
         lineage = self.course.subject.lineage
         wanted = [] if math.isnan(self.variance) else [lineage.output, lineage.target]
         loss, values = self.course.run(feed, noise, wanted)
@@ -125,6 +128,8 @@ class Court:
             return float(loss), math.nan
         output, target = (values[s] for s in wanted)
         target = target.reshape(output.shape) if target.numel() == output.numel() else target
+        gaps = self.gaps[position] if self.gaps else None
+        target = target if gaps is None else torch.where(gaps, output, target)
         error = torch.broadcast_tensors(output, target)  # several samples of one example: of each
         repeated = error[0].numel() / target.numel()
         return float(loss), float((error[0] - error[1]).square().sum()) / repeated / self.batch

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.gaps import left_out
 from whyvae.probes.objective import Objective
 from whyvae.probes.sides import Parts, Score, Trials
 
@@ -71,6 +72,8 @@ def _judgeable(subject: Any, objective: Objective) -> None:
         raise CannotMeasure("does not apply: trials know the KL to N(0, I), and this model's prior is its own")
     if not (objective.gaussian or objective.bernoulli):
         raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
+    if left_out(subject, {}) is not None:
+        raise CannotMeasure("does not apply: the loss leaves some numbers of each example out, and trials know none that do")
 
 
 def _affordable(trials: Trials) -> int:
