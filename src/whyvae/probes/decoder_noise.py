@@ -100,7 +100,9 @@ def _density(subject: Any) -> bool:
     """Is a normaliser of a Gaussian or Student density added on the way from the output to the loss?"""
     deps, lineage = subject.deps, subject.lineage
     after = deps.descendants([lineage.output]) & deps.ancestors(subject.tape.roots)
-    beside = deps.ancestors(subject.tape.roots, stop={lineage.output, *lineage.heads}) - deps.descendants([lineage.data])
+    beside = deps.ancestors(subject.tape.roots, stop={lineage.output, *lineage.heads}) - deps.descendants(
+        [lineage.data]
+    )
     for op in subject.tape.ops:
         if after.isdisjoint(op.outs):
             if op.name == "lgamma" and not beside.isdisjoint(op.outs):

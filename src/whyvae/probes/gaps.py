@@ -29,4 +29,5 @@ def left_out(subject: Any, feed: Mapping[int, Tensor]) -> Tensor | None:
         made = subject.replay.run(roots, feed={**feed, lineage.output: output})
         loss = torch.stack([made[root].sum() for root in roots]).sum()
     (slope,) = torch.autograd.grad(loss, output)
-    return (slope == 0) & (output.detach() != target.reshape(output.shape))
+    gaps: Tensor = (slope == 0) & (output.detach() != target.reshape(output.shape))
+    return gaps

@@ -73,7 +73,9 @@ def _judgeable(subject: Any, objective: Objective) -> None:
     if not (objective.gaussian or objective.bernoulli):
         raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
     if left_out(subject, {}) is not None:
-        raise CannotMeasure("does not apply: the loss leaves some numbers of each example out, and trials know none that do")
+        raise CannotMeasure(
+            "does not apply: the loss leaves some numbers of each example out, and trials know none that do"
+        )
 
 
 def _affordable(trials: Trials) -> int:
