@@ -26,6 +26,12 @@ def test_a_variance_taken_from_the_residual_differs_from_half_to_half_by_chance(
     assert (not isinstance(check(factor, learned_scale=True), Healthy)) is ill
 
 
+@pytest.mark.parametrize("family", ["error", "density"])
+@pytest.mark.parametrize(("factor", "ill"), [(2**-0.27, False), (2**0.49, False), (0.5, True)])
+def test_so_does_the_scale_of_a_likelihood_of_no_name(factor, ill, family):
+    assert (not isinstance(check(factor, family=family), Healthy)) is ill
+
+
 @pytest.mark.parametrize(("factor", "words"), [(0.5, "the KL half as heavy"), (2.0, "the KL twice as heavy")])
 def test_says_which_way(factor, words):
     finding = found(check(factor), words, at=KL_AT, severity="warning")

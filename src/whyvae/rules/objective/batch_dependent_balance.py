@@ -21,7 +21,7 @@ SAME = Limit(
 ESTIMATED = Limit(
     ">",
     0.5,
-    "the noise variance is the residual of this very batch, and halves of a batch differ by chance; a reduction that was forgotten moves it by 1",
+    "the noise variance is read off the residuals of this very batch, and halves of a batch differ by chance; a reduction that was forgotten moves it by 1",
 )
 
 
@@ -48,7 +48,7 @@ class BatchDependentBalance(Rule):
             Evidence(
                 "change of the implied noise variance when the batch is halved (factor, in powers of two)",
                 abs(math.log2(ratio)),
-                ESTIMATED if objective.learned_scale else SAME,
+                ESTIMATED if objective.learned_scale or objective.family in {"error", "density"} else SAME,
             ),
         )
         if not evidence[0].incriminating:
