@@ -317,6 +317,23 @@ def test_a_function_of_the_users_is_one_op_with_its_own_backward():
     assert torch.autograd.Function.apply.__func__.__module__ == "torch.autograd.function"
 
 
+def test_a_name_given_to_apply_leads_to_the_recorder_of_its_time():
+    """`bent = Bent.apply` once, at the top of a script: every recorded step sees the function, and it is put back."""
+    with Watcher(budget=100.0) as watcher:
+        named = Bent.apply
+
+        class Named(nn.Module):
+            def forward(self, a):
+                return named(a, 0.1)
+
+        model = VAE()
+        model.decoder[1] = Named()
+        trained(model, plain_step, [torch.optim.Adam(model.parameters(), 1e-2)])
+    assert len(watcher.steps) > 2
+    assert all([op.name for op in step.tape.ops].count("apply") == 1 for step in watcher.steps)
+    assert torch.autograd.Function.apply.__func__.__module__ == "torch.autograd.function"
+
+
 def test_gradients_inside_the_step_are_no_training_step():
     model = VAE()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)

@@ -30,6 +30,11 @@ def plain(error, divergence, n):
     return error / (2 * SIGMA2) + divergence
 
 
+def by_a_variance(error, divergence, n):
+    """2 * 0.1 ** 2 is 1 / 50: nobody divides by that to multiply by a batch of 50."""
+    return error / (2 * 0.1**2) / n.shape[0] + divergence / n.shape[0]
+
+
 def trained(loss, sizes):
     torch.manual_seed(0)
     data = factors()
@@ -58,6 +63,11 @@ def test_steps_of_two_sizes_give_the_power_of_the_batch_size(loss, power):
 def test_one_size_is_rewritten(loss, power):
     objective = Objective.measure(trained(loss, [64] * 4))
     assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
+
+
+def test_a_variance_is_no_share_of_a_batch():
+    objective = Objective.measure(trained(by_a_variance, [50] * 4))
+    assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(1, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", [halved, summed_kl])

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -62,7 +63,7 @@ def test_encodings_shifted_away_from_the_prior(length):
         model.decoder.bias.copy_(-linear.W @ shift)
 
     ladder = ladder_of(linear, change)
-    off = (linear.W @ shift) / rows_of(linear.C).std(0)
+    off = (linear.W @ shift) / rows_of(linear.C).var(0).mean().sqrt()  # a squared error knows one unit
     assert ladder.prior_excess == pytest.approx(float(off.square().sum()) / D, rel=0.3)
     assert abs(ladder.fitted.sliced.worse) < 4
     expected = scipy.stats.ncx2.sf(scipy.stats.chi2.ppf(0.99, LATENTS), LATENTS, length**2)
@@ -178,6 +179,30 @@ def test_one_column_of_a_table_is_scored_as_a_table_of_one():
     ladder = Bench(trained(Columns(), normal(256, 4).float())).get(Ladder)
     assert ladder.rows >= 16
     assert 0 <= ladder.hole <= 1
+
+
+@pytest.mark.parametrize(("draw", "expected"), [("encodings", True), ("prior", False)])
+def test_draws_from_where_encodings_lie_are_told_from_draws_of_the_prior(draw, expected):
+    torch.manual_seed(0)
+    encoder, decoder, x = nn.Linear(4, 4), nn.Linear(2, 4), normal(256, 4).float()
+    with torch.no_grad():
+        encoder.bias[:2] += 6.0  # encodings lie far from 0, whatever a few steps do
+    with Watcher() as watcher:
+        optimizer = torch.optim.SGD([*encoder.parameters(), *decoder.parameters()], lr=1e-6)
+        for _ in range(8):
+            rows = x[torch.randperm(256)[:64]]
+            mu, logvar = encoder(rows).chunk(2, 1)
+            y = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+            optimizer.zero_grad()
+            ((y - rows).square().sum() - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()).backward()
+            optimizer.step()
+        with torch.no_grad():
+            mu, logvar = encoder(x).chunk(2, 1)
+            spread = (mu.var(0) + logvar.exp().mean(0)).sqrt().numpy()
+            z = np.random.default_rng(0).normal(size=(200, 2))
+            z = mu.mean(0).numpy() + spread * z if draw == "encodings" else z
+            decoder(torch.from_numpy(z).float()).numpy()
+    assert Bench(Subject.of(watcher)).get(LatentUse).from_encodings is expected
 
 
 def use_of(model, *, draws=False):

@@ -17,6 +17,7 @@ from whyvae.verdict import Finding, Healthy, Skipped
 check = PriorHole.check
 VECTOR = LatentUse((10,), places=1, share=0.16, drawn=0)
 MAP = LatentUse((4, 8, 8), places=64, share=1 / 48, drawn=0)
+FROM_ENCODINGS = LatentUse((10,), places=1, share=0.16, drawn=3, from_encodings=True)
 PLAIN = SimpleNamespace(
     posterior="diagonal Gaussian", regulariser=SimpleNamespace(own_prior=False), not_auditable=""
 )  # fmt: skip
@@ -81,6 +82,7 @@ def test_limits(change, found):
     ("objective", "use"),
     [
         (PLAIN, MAP),
+        (PLAIN, FROM_ENCODINGS),
         (SimpleNamespace(posterior="full covariance", regulariser=SimpleNamespace(own_prior=False)), VECTOR),
         (SimpleNamespace(posterior="diagonal Gaussian", regulariser=SimpleNamespace(own_prior=True)), VECTOR),
     ],

@@ -225,6 +225,36 @@ def test_data_of_a_conditional_encoder_is_not_the_label(m, x):
     assert lineage.notes == []
 
 
+def test_data_of_a_conditional_encoder_is_not_a_wider_condition(m, x):
+    torch.manual_seed(0)
+    wide = 2 * D
+    first, last = nn.Linear(D + wide, D), nn.Linear(d + wide, d)
+
+    def step(x, c):
+        mu, lv = m.enc(first(torch.cat([x, c], 1)))
+        z = last(torch.cat([reparameterise(mu, lv), c], 1))
+        see(data=x)
+        return sse(m.decoder(z), x) + kl_sum(mu, lv)
+
+    lineage, slot = found(step, x, torch.rand(B, wide))
+    assert lineage.data == slot["data"]
+    assert lineage.notes == []
+
+
+def test_a_further_column_that_the_encoder_is_shown_is_part_of_the_table(m, x):
+    torch.manual_seed(0)
+    first, flag = nn.Linear(D + 1, D), nn.Linear(d, 1)
+
+    def step(x, c):
+        mu, lv = m.enc(first(torch.cat([x, c], 1)))
+        z = reparameterise(mu, lv)
+        other = F.binary_cross_entropy_with_logits(flag(z), c, reduction="sum")
+        return sse(m.decoder(z), x) + other + kl_sum(mu, lv)
+
+    lineage, _ = found(step, x, (torch.rand(B, 1) > 0.5).float())
+    assert lineage.notes == []
+
+
 def test_target_may_be_indices():
     torch.manual_seed(0)
     bag, tokens = Bag(), torch.randint(0, 7, (B, 5))

@@ -106,6 +106,11 @@ def _written(tape: Tape, batch: int) -> bool:
     return any(batch in [a for a in _flat(op.args) if isinstance(a, (int, float))] for op in tape.ops)
 
 
+def _divides_by_share(op: Op, value: Any) -> bool:
+    """Is it a division by a number below 1? Nobody divides by 1 / batch: it is a variance, as 2 * 0.1 ** 2 is."""
+    return "div" in op.name and isinstance(value, float) and abs(value) < 1
+
+
 def _flat(args: Any) -> list[Any]:
     if isinstance(args, (list, tuple)):
         return [b for a in args for b in _flat(a)]
@@ -129,7 +134,9 @@ def replace_args(op: Op, batch: int, small: int, others: set[int]) -> Op:
         kwargs = {k: _first_size(v, batch, small) if k in {"size", "shape"} else v for k, v in op.kwargs.items()}
         return replace(op, args=args, kwargs=kwargs)
     if op.name in _SCALED:
-        return replace(op, args=tuple(_scaled(a, batch, small, others) for a in op.args))
+        return replace(
+            op, args=tuple(a if _divides_by_share(op, a) else _scaled(a, batch, small, others) for a in op.args)
+        )
     return op
 
 

@@ -76,7 +76,8 @@ class Ladder(Probe):
         generator = torch.Generator().manual_seed(SEED)
         feeds, held_out = _examples(subject)
         real, reconstructed = _reconstructed(subject, feeds, generator)
-        reference = Reference(real)
+        likelihood = audited_likelihood(subject)
+        reference = Reference(real, one_unit=likelihood is not None and likelihood.family == "gaussian")
         n = reference.rows
         fit, unseen = _encoded(subject, generator, held_out=held_out)
         near = density(fit, unseen)

@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from whyvae.probe import Probe
+from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.objective import Objective
+from whyvae.probes.sampling import TASTE, Sampling
+from whyvae.watch.replay import ReplayFailed
 
 FEWEST_PLACES = 16  # 4 x 4: smaller maps are drawn from N(0, I) by people
 SMALLEST_SHARE = 1 / 64  # latent diffusion compresses 12 to 48 times (f4 to f8, c3 to c4)
@@ -22,15 +25,18 @@ class LatentUse(Probe):
     places: int
     share: float
     drawn: int
+    from_encodings: bool = (
+        False  # the last draws that the script decoded are spread as the encodings are, and not as N(0, I)
+    )
 
     @classmethod
-    def measure(cls, subject: Any) -> Self:
+    def measure(cls, subject: Any, objective: Objective) -> Self:
         slots, lineage = subject.tape.slots, subject.lineage
         shape = tuple(slots[lineage.z].shape[1:])
         read_by_convolution = any("conv" in op.name for op in subject.tape.ops if lineage.z in op.reads)
         places = math.prod(shape[1:]) if len(shape) > 2 or (len(shape) == 2 and read_by_convolution) else 1
         share = slots[lineage.z].numel / slots[lineage.data].numel if lineage.data >= 0 else math.nan
-        return cls(shape, places, share, len(subject.decoded))
+        return cls(shape, places, share, len(subject.decoded), _from_encodings(subject, objective))
 
     @property
     def for_another_model(self) -> bool:
@@ -39,3 +45,11 @@ class LatentUse(Probe):
         Independent draws at every place could not make a picture, whatever the weight of the KL.
         """
         return self.places >= FEWEST_PLACES and self.share >= SMALLEST_SHARE and self.drawn == 0
+
+
+def _from_encodings(subject: Any, objective: Objective) -> bool:
+    try:
+        last = Sampling.measure(subject, objective).places[-1]
+    except (CannotMeasure, ReplayFailed, IndexError):
+        return False
+    return last.nats > TASTE and last.nats_encodings <= TASTE

@@ -594,13 +594,24 @@ def _beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Mee
     beside = deps.ancestors(tape.roots, stop={best.output}) - deps.ancestors([best.output])
     behind = deps.descendants(latent)
     part = deps.descendants([best.output])
+    above = deps.ancestors(latent)
     further = [op for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
                and not behind.isdisjoint(op.reads) and not beside.isdisjoint(op.outs) and part.isdisjoint(op.reads)]  # fmt: skip
-    if any(not _joins(deps, op.outs, best.output) for op in further):
+    if any(not _joins(deps, op.outs, best.output) and not _meets_data(deps, op.outs, above) for op in further):
         yield (
             "the latent also reaches the loss by a further parametrised function (a second output, a critic, "
             "a learned prior): only the output that meets the data is audited"
         )
+
+
+def _meets_data(deps: Dependencies, slots: Iterable[int], above: set[int]) -> bool:
+    """Is what `slots` make scored against what the encoder was shown (a further column of a table)? `above`: all z is made of."""
+    mine = deps.descendants(slots)
+    return any(
+        not {r, origin(deps, r)}.isdisjoint(above)
+        for op in deps.tape.ops if not mine.isdisjoint(op.reads) and not deps.is_mixing(op)
+        for r in op.reads if r not in mine and r not in deps.encoded and r not in deps.parametric
+    )  # fmt: skip
 
 
 def _sizes(deps: Dependencies, data: int) -> set[int]:
@@ -681,8 +692,37 @@ def data_of(deps: Dependencies, z: int) -> int:
         for r in op.reads
         if r not in deps.parametric and r not in deps.encoded and not _blank(deps, r)
     ]  # fmt: skip
-    roots = [origin(deps, r) for r in inputs]
-    return max(dict.fromkeys(roots), key=lambda s: tape.slots[s].numel, default=-1)
+    roots = list(dict.fromkeys(origin(deps, r) for r in inputs))
+    parts = list(dict.fromkeys(origin(deps, p) for r in inputs for p in _gathered(deps, r)))
+    return max(_without_conditions(deps, parts, z) or roots, key=lambda s: tape.slots[s].numel, default=-1)
+
+
+def _gathered(deps: Dependencies, slot: int) -> list[int]:
+    """What was put side by side to make `slot`; itself where nothing was."""
+    position = deps.producer.get(slot)
+    if position is None or deps.tape.ops[position].name not in _GATHERING:
+        return [slot]
+    reads = [r for r in deps.tape.ops[position].reads if r not in deps.parametric]
+    return [p for r in reads for p in _gathered(deps, r)] or [slot]
+
+
+def _without_conditions(deps: Dependencies, roots: list[int], z: int) -> list[int]:
+    """Those of `roots` that the output is compared with, and that the decoder is not shown beside z, where it is shown others."""
+    if len(roots) < 2:
+        return []
+    tape, behind = deps.tape, deps.descendants([z])
+    entering = [op for op in tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads)]
+    shown = deps.ancestors([r for op in entering for r in op.reads], stop={z})
+    decoded = deps.descendants([o for op in entering for o in op.outs])
+
+    def met(root: int) -> bool:
+        mine = deps.descendants([root]) - deps.encoded
+        return any(
+            not deps.is_mixing(op) and not decoded.isdisjoint(op.reads) and not mine.isdisjoint(op.reads)
+            for op in tape.ops
+        )
+
+    return [r for r in roots if r not in shown and met(r)] if not shown.isdisjoint(roots) else []
 
 
 def origin(deps: Dependencies, slot: int) -> int:

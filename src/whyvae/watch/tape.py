@@ -583,19 +583,35 @@ class Recorder(TorchFunctionMode):
 _APPLY = torch.autograd.Function.__dict__["apply"]
 
 
+_SEEING: list[Recorder] = []  # the recorder that sees custom functions now, if there is one
+_HOLDING: list[object] = []  # watchers for whose life the way there stays in place
+
+
 def see_custom_functions(recorder: Recorder | None) -> None:
-    """Autograd functions escape torch function modes: what they do inside is seen, but not what they are."""
-    if recorder is None:
-        torch.autograd.Function.apply = _APPLY  # type: ignore[method-assign]
-        return
+    """Autograd functions escape torch function modes: what they do inside is seen, but not what they are.
 
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        original = _APPLY.__get__(None, cls)
-        if cls.__module__.partition(".")[0] == "torch":  # checkpoints and the like
-            return original(*args, **kwargs)
-        return recorder.custom(original, args, kwargs)
+    The name `act = Square.apply` keeps what `apply` was when it was made: it leads to the recorder of the call's own time.
+    """
+    _SEEING[:] = [] if recorder is None else [recorder]
+    wanted = _APPLY if not _SEEING and not _HOLDING else _LED
+    if torch.autograd.Function.__dict__.get("apply") is not wanted:
+        torch.autograd.Function.apply = wanted  # type: ignore[method-assign, assignment]
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign, assignment]
+
+def hold_custom_functions(watcher: object, *, held: bool) -> None:
+    """For the life of `watcher`, between its recorded steps too, names given to `apply` lead to its recorders."""
+    _HOLDING[:] = [w for w in _HOLDING if w is not watcher] + [watcher] * held
+    see_custom_functions(_SEEING[0] if _SEEING else None)
+
+
+def _led(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    original = _APPLY.__get__(None, cls)
+    if not _SEEING or cls.__module__.partition(".")[0] == "torch":  # checkpoints and the like
+        return original(*args, **kwargs)
+    return _SEEING[0].custom(original, args, kwargs)
+
+
+_LED = classmethod(_led)
 
 
 def transformed() -> bool:

@@ -29,7 +29,7 @@ from whyvae.watch.names import Named, Registry
 from whyvae.watch.outside import Outside
 from whyvae.watch.renewed import variables
 from whyvae.watch.step import Log, Optimizer, Step
-from whyvae.watch.tape import Recorder, calling_place, see_custom_functions, tensors_in
+from whyvae.watch.tape import Recorder, calling_place, hold_custom_functions, see_custom_functions, tensors_in
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
 AGAIN = (
@@ -136,6 +136,7 @@ class Watcher:
             *self.functional.listen(),
         ]
         self.outside.listen()
+        hold_custom_functions(self, held=True)
         mine = weakref.ref(self)  # the registration outlives us
         os.register_at_fork(after_in_child=lambda: _in_child(mine()))
         self._open(standby=True)
@@ -149,6 +150,7 @@ class Watcher:
         for undo in self._undo:
             undo()
         self._undo.clear()
+        hold_custom_functions(self, held=False)
         self.seconds = time.perf_counter() - self._begin
 
     def examine(self) -> Any:

@@ -55,6 +55,8 @@ class PriorHole(Rule):
             return Skipped(f"it is not known whether N(0, I) is the prior: {objective.not_auditable}")
         if use.for_another_model:
             return Skipped("does not apply: a latent map this large is drawn by another model, not from N(0, I)")
+        if use.from_encodings:
+            return Skipped("does not apply: the script draws z from where its encodings lie, not from N(0, I)")
         hole = Evidence(
             "share of N(0, I) where no encoding lies (lower end of its 95 % interval)", ladder.hole_low, NONE
         )
