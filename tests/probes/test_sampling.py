@@ -9,7 +9,8 @@ from torch import nn
 
 from whyvae.probe import Bench, CannotMeasure
 from whyvae.probes.sampling import Sampling
-from whyvae.probes.sampling_mode import SamplingMode
+from whyvae.probes.sampling_mode import SamplingMode, moved_statistics
+from whyvae.probes.wider import WiderBlocks
 from whyvae.testing import Patient
 
 D = 4
@@ -141,6 +142,22 @@ def test_what_dropout_does_is_its_variance():
     mode = seen(generate, decoder_hidden=D).get(SamplingMode).places[-1]
     assert mode.layers == ("dropout",)
     assert mode.changed == pytest.approx(0.25, rel=0.1)
+
+
+@pytest.mark.parametrize(("evaluated", "moved"), [(False, True), (True, False)])
+def test_samples_in_training_mode_move_the_running_statistics(evaluated, moved):
+    """Two at a time, each as far from the other as can be; what is measured at those statistics is put down to it."""
+
+    def generate(model):
+        model.train(not evaluated)
+        for _ in range(40):
+            model.decoder(torch.randn(2, D))
+
+    subject = Patient(steps=60, generate=generate, norm=nn.BatchNorm1d).train()
+    assert moved_statistics(subject) is moved
+    if moved:
+        with pytest.raises(CannotMeasure, match="explained by GEN03"):
+            Bench(subject).get(WiderBlocks)
 
 
 def test_evaluation_mode_changes_nothing():

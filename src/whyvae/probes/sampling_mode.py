@@ -21,6 +21,7 @@ MODED = {  # layers that behave differently in training: position of their flag,
     "alpha_dropout": (2, False), "feature_alpha_dropout": (2, False), "batch_norm": (5, False), "instance_norm": (5, True),
 }  # fmt: skip
 REPEATS = 8
+SEEN = 0.05  # a twentieth of the variance between samples
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class SamplingMode(Probe):
     @classmethod
     def measure(cls, subject: Any) -> Self:
         return cls(tuple(_mode(calls[-1]) for calls in by_place(sound_calls(subject))))
+
+
+def moved_statistics(subject: Any) -> bool:
+    """Was batch norm in training mode when samples were made after the training, and do these depend on it? Each such call
+    moves the running statistics towards its own few rows, and with them the model that the run ended with.
+    """
+    try:
+        last = SamplingMode.measure(subject).places[-1]
+    except (CannotMeasure, ReplayFailed):
+        return False
+    return "batch_norm" in last.layers and last.changed > SEEN and last.step >= subject.count
 
 
 def _mode(call: Decoded) -> Mode:

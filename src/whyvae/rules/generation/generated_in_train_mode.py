@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from whyvae.probes.sampling_mode import Mode, SamplingMode
+from whyvae.probes.sampling_mode import SEEN, Mode, SamplingMode
 from whyvae.rule import Rule
 from whyvae.testing import Model, Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
@@ -13,7 +13,7 @@ from whyvae.watch.subject import Subject
 
 NOISE = Limit(">", 0.01, "dropout's noise is a tenth of the spread between samples, in standard deviations")
 BATCH = Limit(
-    ">", 0.05, "a twentieth of the variance between samples: what a batch's own statistics do to many samples at once"
+    ">", SEEN, "a twentieth of the variance between samples: what a batch's own statistics do to many samples at once"
 )
 BROKEN = 0.2  # as much as would be seen as noise on every sample
 NAMES = {"batch_norm": "batch norm"}
