@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # bench is a folder of commands, not installed
 
+from bench.bank import page
 from bench.bank.faults import FAULTS
 from bench.bank.fit import fit
 from bench.bank.healthy import TWISTS, bases
@@ -96,3 +97,11 @@ def test_fit_learns_that_a_code_is_often_wrong_and_that_margins_help():
     table = fit(often + never)
     assert table["slope"] > 0
     assert table["offset"]["CAP01"] > table["offset"].get("TRN04", -9)
+
+
+def test_a_renewed_second_exam_leaves_the_rest_of_the_page():
+    text = "# Calibration\n\n## Main numbers\n\nall\n\n## By code, on the exam\n\nrest\n"
+    once = page.renewed(text, [])
+    assert page.renewed(once, []) == once
+    assert once.startswith("# Calibration\n\n## Main numbers\n\nall")
+    assert once.endswith("## By code, on the exam\n\nrest\n")

@@ -1,8 +1,9 @@
 """Writes docs/calibration.md from the results of the bank; with --status, a short table to a file of your choice.
 
-python -m bench.bank.page --out FOLDER [--again FOLDER] [--status FILE] [--traincheck FILE]
+python -m bench.bank.page [--out FOLDER] [--again FOLDER] [--status FILE] [--traincheck FILE]
 
-FOLDER of --again holds a second exam: `python -m bench.bank --draw 1 --exam`, other patients than the plan's.
+FOLDER of --again holds a second exam: `python -m bench.bank --draw 1 --exam`, other patients than the plan's. Without --out it alone
+is renewed, and the rest of the page is left as it was measured.
 """
 
 from __future__ import annotations
@@ -45,16 +46,22 @@ from whyvae.confidence import probability
 from whyvae.rule import all_rules
 
 ENOUGH = 400  # patients: about ten a code
+SECOND, BY_CODE = "## A second exam", "## By code, on the exam"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "calibration.md"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--status", type=Path, help="write development numbers here, and leave the page alone")
     parser.add_argument("--traincheck", type=Path, help="JSON of what TrainCheck said, by patient")
     parser.add_argument("--again", type=Path, help="results of a second exam")
     options = parser.parse_args()
+    if options.out is None:
+        if options.again is None:
+            parser.error("give --out, or --again to renew the second exam alone")
+        DOCS.write_text(renewed(DOCS.read_text(), load(options.again)))
+        return
     rows = load(options.out)
     if options.status:
         options.status.write_text(status(rows))
@@ -63,10 +70,17 @@ def main() -> None:
     DOCS.write_text(page(rows, json.loads(options.traincheck.read_text()) if options.traincheck else None, again))
 
 
+def renewed(text: str, again: list[Row]) -> str:
+    """The page with another second exam; all else on it stays what was measured at the commits it names."""
+    start, end = text.find(SECOND), text.index(BY_CODE)
+    second = _again(again)
+    return text[: start if start >= 0 else end] + (f"{second}\n\n" if second else "") + text[end:]
+
+
 def page(rows: list[Row], traincheck: dict[str, Any] | None = None, again: list[Row] | None = None) -> str:
     exam, known = [r for r in rows if r["exam"]], [r for r in rows if not r["exam"]]
     parts = [
-        _head(rows, exam), "## Main numbers", _main(exam, known), _again(again or []), "## By code, on the exam", _by_code(exam, known),
+        _head(rows, exam), "## Main numbers", _main(exam, known), _again(again or []), BY_CODE, _by_code(exam, known),
         "## What each is mistaken for, on the exam", _confusion(exam), "## Confidence", _confidence(exam, known),
         "## By form, severity, family and kind of model (all patients)", _by_kind(rows), "## What the faults cost", _cost(rows),
         "## Baselines (all patients trained in process)", _baselines(rows), _traincheck(rows, traincheck), _time(rows),
@@ -137,13 +151,18 @@ def _again(rows: list[Row]) -> str:
     if not rows:
         return ""
     commits = ", ".join(sorted({row["commit"] for row in rows}))
+    alarms = Counter((named(r) or [r["verdict"]])[0] for r in well(rows) if r["verdict"] != "healthy")
     missed = Counter(f"{r['codes'][0]} led by {(named(r) or [r['verdict']])[0]}" for r in sick(rows) if not right(r))
     return (
-        f"## A second exam\n\n{len(rows)} patients ({len(sick(rows))} ill, {len(well(rows))} healthy; "
+        f"{SECOND}\n\n{len(rows)} patients ({len(sick(rows))} ill, {len(well(rows))} healthy; "
         f"{sum(r['form'] == 'script' for r in rows)} as scripts) of another draw of the plan, of the exam's families and seeds, "
-        f"at commit {commits}: none was seen before, by a person or by a limit.\n\n{_main(rows, [])}\n\n"
-        f"Missed: {', '.join(f'{k} ({n})' if n > 1 else k for k, n in missed.most_common()) or 'none'}."
+        f"at commit {commits}: none was seen before, by a person or by a limit. All else on this page is of the commits at its top.\n\n"
+        f"{_main(rows, [])}\n\nMissed: {_counted(missed)}.\n\nFalse alarms: {_counted(alarms)}."
     )
+
+
+def _counted(found: Counter[str]) -> str:
+    return ", ".join(f"{k} ({n})" if n > 1 else k for k, n in found.most_common()) or "none"
 
 
 def _by_code(exam: list[Row], known: list[Row]) -> str:
