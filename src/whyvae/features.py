@@ -108,33 +108,25 @@ def _noise_floor(x: Tensor) -> Tensor:
 class Scaled:
     """Features centred on the mean of `real` and in units of their spread over it, [n, F] float64.
 
-    Pixels, flat or not, share one unit: their distances are those of pictures. All other columns have their own, unless
-    it is known that they share one (`one_unit`): what hardly varies would outvote all others there, by the least noise.
+    Pixels, flat or not, share one unit: their distances are those of pictures. All other columns have their own.
     """
 
-    def __init__(self, real: Tensor, features: Features, *, one_unit: bool = False) -> None:
+    def __init__(self, real: Tensor, features: Features) -> None:
         self._features = features
         raw = self._raw(real)
         self._mean = raw.mean(0)
         away = (raw - self._mean).abs().amax(0)
         own = torch.maximum(raw.std(0), away / REACH)
         moving = own > 1e-9 * own.max()
-        pictures = features is pixels or (
+        one_unit = features is pixels or (
             raw.shape[1] >= IMAGE and bool(away.max() <= ONE_UNIT * away[moving].median())
         )
-        if pictures or (one_unit and features is flat):
+        if one_unit:
             self._scale = raw.var(0).mean().sqrt().clamp_min(1e-300)
         else:
             usual = own[moving].median() if bool(moving.any()) else torch.ones(())
             self._scale = own.where(moving, usual)
-            if one_unit and features is sequences:
-                self._share_units(real.shape[1] * real.shape[2], min(real.shape[1:]))
         self.real = self(real)
-
-    def _share_units(self, values: int, channels: int) -> None:
-        """The values of a sequence have one scale, and so have their differences; of powers the logarithm is taken."""
-        for part in (slice(0, values), slice(values, 2 * values - channels)):
-            self._scale[part] = self._scale[part].square().mean().sqrt()
 
     def _raw(self, rows: Tensor) -> Tensor:
         with torch.no_grad():

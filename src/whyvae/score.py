@@ -123,15 +123,12 @@ def score(real: Tensor, fake: Tensor, features: Features | None = None, seed: in
 class Reference:
     """The real side of scores, prepared once: generators scored with one Reference are compared on the same rows."""
 
-    def __init__(
-        self, real: Tensor, features: Features | None = None, seed: int = 0, *, one_unit: bool = False
-    ) -> None:
-        """`one_unit`: a deviation counts by its size, in whatever number of a row it is, as it does in a squared error."""
+    def __init__(self, real: Tensor, features: Features | None = None, seed: int = 0) -> None:
         _check("real", real, 2 * FEWEST)
         self._shape, self._seed = real.shape[1:], seed
         rows = _shuffled(real, 2 * MOST, seed)
         space, texture = (features, features) if features is not None else features_for(real, seed)
-        self._space = Scaled(rows, space, one_unit=one_unit)
+        self._space = Scaled(rows, space)
         self._texture = self._space if texture is space else Scaled(rows, texture)
         generator = torch.Generator().manual_seed(seed)
         raw = torch.randn(self._space.real.shape[1], PROJECTIONS, generator=generator, dtype=torch.float64)

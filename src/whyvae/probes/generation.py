@@ -76,8 +76,7 @@ class Ladder(Probe):
         generator = torch.Generator().manual_seed(SEED)
         feeds, held_out = _examples(subject)
         real, reconstructed = _reconstructed(subject, feeds, generator)
-        likelihood = audited_likelihood(subject)
-        reference = Reference(real, one_unit=likelihood is not None and likelihood.family == "gaussian")
+        reference = Reference(real)
         n = reference.rows
         fit, unseen = _encoded(subject, generator, held_out=held_out)
         near = density(fit, unseen)
