@@ -78,6 +78,17 @@ def test_steps_and_log_are_counted_from_its_own_first():
     assert subject.main.index > STEPS / 2
 
 
+def test_an_optimiser_in_the_place_of_one_that_is_gone_is_another():
+    """Each is freed when its training ends, and the next often lies at its address."""
+    torch.manual_seed(0)
+    data = torch.randn(64, 12)
+    with watch(budget=100.0) as watcher:
+        for _ in range(8):
+            trained(Net(), data, steps=4)
+    assert [o.steps for o in watcher.optimizers.values()] == [4] * 8
+    assert watcher.count == 32
+
+
 def test_a_second_optimiser_of_one_model_goes_on():
     torch.manual_seed(0)
     model, data = Net(), torch.randn(64, 12)

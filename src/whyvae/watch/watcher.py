@@ -106,7 +106,11 @@ class Watcher:
         self._registry = Registry()
         self._met: set[int] = set()  # ids of the parameters of the models met so far
         self._parted = 0  # ops when a step was taken that this window's model has no part in; 0: none was
-        self._parted_by = 0  # id of the optimiser that took it
+        self._keys: dict[
+            int, tuple[weakref.ref[Any], int]
+        ] = {}  # id of an optimiser -> itself, its key in `optimizers`
+        self._known = 0  # optimisers met
+        self._parted_by = 0  # key of the optimiser that took it
         self._midway: set[int] = (
             set()
         )  # of those after whose step the step of another follows from the same forward pass
@@ -384,7 +388,7 @@ class Watcher:
     @_guarded
     def _before_step(self, optimizer: Any, *_: object) -> None:
         self.outside.in_step += 1
-        if id(optimizer) not in self.optimizers:
+        if self._key(optimizer) not in self.optimizers:
             self._meet(optimizer)
         recorder = self._recorder
         if recorder is not None and recorder.tape.roots:
@@ -392,7 +396,7 @@ class Watcher:
                 self._close(keep=True)
             else:  # what gradients the rest still holds is for its own optimiser to clear
                 self._parted, self._stale = len(recorder.tape.ops), float("nan")
-                self._parted_by = id(optimizer)
+                self._parted_by = self._key(optimizer)
 
     def _apart(self, recorder: Recorder) -> bool:
         """Does the loss reach only a part of what was computed with parameters, by them alone (a critic shown detached
@@ -410,9 +414,17 @@ class Watcher:
         trained = [s.index for s in tape.slots if s.trainable and s.requires_grad and s.index in used]
         return not reached.issuperset(trained)
 
+    def _key(self, optimizer: Any) -> int:
+        """A number of its own for each optimiser: the id of one that is gone may be another's."""
+        held = self._keys.get(id(optimizer))
+        if held is None or held[0]() is not optimizer:
+            self._known += 1
+            held = self._keys[id(optimizer)] = (weakref.ref(optimizer), self._known)
+        return held[1]
+
     def _begun(self, optimizer: Any) -> int:
         """Steps done before the first of `optimizer`: those of an earlier training, not of one it takes turns with."""
-        others = [o.steps for key, o in self.optimizers.items() if key != id(optimizer)]
+        others = [o.steps for key, o in self.optimizers.items() if key != self._key(optimizer)]
         return self.count if max(others, default=0) > 1 else 0
 
     @_guarded
@@ -421,7 +433,7 @@ class Watcher:
         self.outside.before_step = False
         if self._recorder is not None and self._recorder.tape.roots and not self._parted:  # an LBFGS closure ran inside
             self._close(keep=True)
-        known = self.optimizers[id(optimizer)]
+        known = self.optimizers[self._key(optimizer)]
         known.steps += 1
         if known.steps == 1:
             known.begun = self._begun(optimizer)
@@ -433,12 +445,12 @@ class Watcher:
         self.outside.pictures.look()
         if self.stop_after is not None and self.count >= self.stop_after:
             raise StopTraining
-        if self._recorder is None and id(optimizer) not in self._midway and self._due():
+        if self._recorder is None and self._key(optimizer) not in self._midway and self._due():
             self._open()
 
     def _meet(self, optimizer: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.optimizers[id(optimizer)] = Optimizer(
+        self.optimizers[self._key(optimizer)] = Optimizer(
             type(optimizer).__name__, frozenset(id(p) for p in parameters), parameters,
             _rate(optimizer),
             {k: v for k, v in optimizer.param_groups[0].items() if isinstance(v, int | float | tuple) and k != "lr"},
