@@ -67,10 +67,15 @@ def _by_number(made: Tensor, heads: list[Tensor], direct: Tensor, way: Tensor) -
     return torch.zeros(made.numel(), dtype=torch.float64).index_add(0, owner, direct[used] / way[used])
 
 
+def _apart(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(`b` of length 1, what of `a` is not along it), number by number."""
+    first = b / b.norm(dim=0).clamp_min(1e-300)
+    return first, a - first * (first * a).sum(0)
+
+
 def _without(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """`y` [equations, numbers] less its projection on `a` and `b`, number by number."""
-    first = b / b.norm(dim=0).clamp_min(1e-300)
-    second = a - first * (first * a).sum(0)
+    first, second = _apart(a, b)
     second = second / second.norm(dim=0).clamp_min(1e-300)
     left: Tensor = y - first * (first * y).sum(0) - second * (second * y).sum(0)
     return left
@@ -78,7 +83,6 @@ def _without(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _slopes(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The coefficient of `a`, beside that of `b`, number by number."""
-    first = b / b.norm(dim=0).clamp_min(1e-300)
-    second = a - first * (first * a).sum(0)
+    _, second = _apart(a, b)
     slope: Tensor = (second * y).sum(0) / second.square().sum(0).clamp_min(1e-300)
     return slope

@@ -11,8 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from whyvae.audit.cut import Cut, gradient, head_values
-from whyvae.audit.cut import cut as cut_at
+from whyvae.audit.cut import Cut, cut, gradient
 from whyvae.watch.lineage import Dependencies, Lineage
 from whyvae.watch.replay import Replay
 
@@ -28,12 +27,12 @@ def flows_to_normal(lineage: Lineage, replay: Replay, weight: float, loss: int |
     places = _carried(lineage)
     if not places or lineage.latents > MOST:
         return False
-    step, values = _at(lineage, replay, places, loss)
+    step = cut(lineage, replay, loss=loss, also=places)
     beside = _beside_output(step)
     size = float(beside.norm())
     return size > 0 and any(
         float((beside - weight * pull).norm()) <= EXACT * size
-        for value in values
+        for value in step.others
         if (pull := _pull(value, step.z)) is not None
     )
 
@@ -49,12 +48,6 @@ def _carried(lineage: Lineage) -> list[int]:
         and lineage.z not in deps.ancestors([lineage.output], stop={o})
     ]  # fmt: skip
     return found[::-1]
-
-
-def _at(lineage: Lineage, replay: Replay, places: list[int], loss: int | None) -> tuple[Cut, list[Tensor]]:
-    """The step cut at z, and the tensors of `places` as functions of the leaf."""
-    step = cut_at(lineage, replay, heads=head_values(lineage, replay), loss=loss, also=places)
-    return step, step.others
 
 
 def _beside_output(step: Cut) -> Tensor:

@@ -157,6 +157,10 @@ class Tape:
         roots = [same.get(s, s) for s in self.roots]
         return Tape(ops, self.slots, roots, self.step, self.autocast, self.compiled)
 
+    def parameter_ids(self) -> set[int]:
+        """ids of the parameters that the program was run with."""
+        return {id(s.value) for s in self.slots if s.trainable and s.value is not None}
+
     def shape_key(self) -> int:
         """Equal for two tapes of the same program (so that data of one can be fed to the other)."""
         return hash(tuple((op.name, len(op.reads), tuple(self.slots[o].shape for o in op.outs)) for op in self.ops))

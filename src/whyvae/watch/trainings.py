@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from whyvae.watch import lineage as lineages
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.step import Decoded, Optimizer, Step
-from whyvae.watch.tape import Tape
 
 
 class NothingSeen(Exception):
@@ -30,7 +29,7 @@ class Training:
 
     def end(self, main: Step) -> int | None:
         """Optimiser steps of the script when the parameters of `main` were last stepped; None if nothing steps them."""
-        mine = _parameters(main.tape)
+        mine = main.tape.parameter_ids()
         own = [o for o in self.optimizers if not mine.isdisjoint(o.parameters)]
         return max((o.begun + o.steps for o in own), default=None)
 
@@ -39,7 +38,7 @@ def trainings_of(steps: list[Step], optimizers: Sequence[Optimizer]) -> list[Tra
     """`steps` by model, in the order in which they were last trained; one training where no optimiser tells them apart."""
     groups: list[Training] = []
     for step in steps:
-        mine = _parameters(step.tape)
+        mine = step.tape.parameter_ids()
         own = [o for o in optimizers if not mine.isdisjoint(o.parameters)]
         ids = mine.union(*(o.parameters for o in own))
         same = [g for g in groups if not own or not g.optimizers or not ids.isdisjoint(g.ids)]
@@ -78,11 +77,7 @@ def chosen_training(trainings: list[Training], decoded: list[Decoded]) -> tuple[
 
 def entered(call: Decoded, training: Training) -> bool:
     """Was it this training's decoder?"""
-    return not _parameters(call.tape).isdisjoint(training.ids)
-
-
-def _parameters(tape: Tape) -> set[int]:
-    return {id(s.value) for s in tape.slots if s.trainable and s.value is not None}
+    return not call.tape.parameter_ids().isdisjoint(training.ids)
 
 
 def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
@@ -111,7 +106,7 @@ def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
 
 def _silent_later(last: Step, vae: Step, until: int) -> tuple[Step, Lineage] | None:
     """The last step, if it trains the same parameters without noise, and noise was last seen in the run's first half."""
-    if _parameters(last.tape) != _parameters(vae.tape) or not last.finite or until >= last.index / 2:
+    if last.tape.parameter_ids() != vae.tape.parameter_ids() or not last.finite or until >= last.index / 2:
         return None
     try:
         lineages.find(last.tape)  # a VAE's too: a batch of another size

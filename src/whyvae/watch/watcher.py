@@ -106,14 +106,12 @@ class Watcher:
         self._registry = Registry()
         self._met: set[int] = set()  # ids of the parameters of the models met so far
         self._parted = 0  # ops when a step was taken that this window's model has no part in; 0: none was
-        self._keys: dict[
-            int, tuple[weakref.ref[Any], int]
-        ] = {}  # id of an optimiser -> itself, its key in `optimizers`
+        # id of an optimiser -> itself, its key in `optimizers`
+        self._keys: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._known = 0  # optimisers met
         self._parted_by = 0  # key of the optimiser that took it
-        self._midway: set[int] = (
-            set()
-        )  # of those after whose step the step of another follows from the same forward pass
+        # keys of those after whose step the step of another follows from the same forward pass
+        self._midway: set[int] = set()
         self.functional = Functional(
             Event(
                 self.outside.close,
@@ -204,7 +202,7 @@ class Watcher:
         step.parameters = {s: v for s, v in self._before.items() if tape.slots[s].value is not None}
         step.without_gradient = self._idle
         step.backward_at = self._backward_at
-        mine = {id(s.value) for s in tape.slots if s.trainable and s.value is not None}
+        mine = tape.parameter_ids()
         own = [o for o in self.optimizers.values() if not mine.isdisjoint(o.parameters)]
         step.lr = next((o.lr for o in own or self.optimizers.values()), float("nan"))
         self.steps.append(step)
