@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from whyvae.probe import Bench, CannotMeasure, Probe
+from whyvae.probe import Bench, CannotMeasure, OnDemand, Probe
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,14 @@ def check(length: Length, twice: Twice) -> tuple[int, int]:
     return length.value, twice.value
 
 
+def may_ask(twice: OnDemand[Twice], nothing: OnDemand[Nothing]) -> tuple[Twice | None, Nothing | None]:
+    return (twice(), nothing())
+
+
+def asks_not(nothing: OnDemand[Nothing]) -> str:
+    return "content"
+
+
 def wants_a_number(length: int) -> int:
     return length
 
@@ -88,6 +96,14 @@ def test_injects_by_type_and_measures_once():
     assert bench.get(Length) is bench.get(Length)
     assert subject == ["measured"]
     assert set(bench.seconds) == {"Length", "Twice"}
+
+
+def test_on_demand_is_measured_when_called_and_none_where_it_cannot_be():
+    subject = []
+    assert Bench(subject).call(asks_not) == "content"
+    assert subject == []
+    assert Bench(subject).call(may_ask) == (Twice(2), None)
+    assert subject == ["measured", "tried"]
 
 
 def test_remembers_what_cannot_be_measured():

@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar, cast, get_type_hints
+from typing import Any, Generic, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 P = TypeVar("P", bound="Probe")
@@ -31,6 +31,22 @@ class Probe(ABC):
     @abstractmethod
     def measure(cls, subject: Any, *probes: Any) -> Self:
         """Parameters after `subject` are other probes, injected by their annotated type."""
+
+
+class OnDemand(Generic[P]):
+    """A probe that is measured only when it is called for, as it costs much or may have no number.
+
+    A check that names `OnDemand[Probe]` gets this; called, it gives the measurement, or None where there is none.
+    """
+
+    def __init__(self, measured: Callable[[], P]) -> None:
+        self._measured = measured
+
+    def __call__(self) -> P | None:
+        try:
+            return self._measured()
+        except CannotMeasure:
+            return None
 
 
 class Bench:
@@ -54,14 +70,20 @@ class Bench:
             raise result
         return cast("P", result)
 
-    def _arguments(self, function: Callable[..., object], skip: int) -> dict[str, Probe]:
+    def _arguments(self, function: Callable[..., object], skip: int) -> dict[str, Probe | OnDemand[Any]]:
         hints = get_type_hints(function)
         names = list(inspect.signature(function).parameters)[skip:]
         for name in names:
             hint = hints.get(name)
-            if not (isinstance(hint, type) and issubclass(hint, Probe)):
+            asked = get_args(hint)[0] if get_origin(hint) is OnDemand else hint
+            if not (isinstance(asked, type) and issubclass(asked, Probe)):
                 raise TypeError(f"{function.__qualname__}: parameter {name!r} is {hint}, not a Probe")
-        return {name: self.get(hints[name]) for name in names}
+        return {name: self._argument(hints[name]) for name in names}
+
+    def _argument(self, hint: Any) -> Probe | OnDemand[Any]:
+        if get_origin(hint) is OnDemand:
+            return OnDemand(lambda: self.get(get_args(hint)[0]))
+        return self.get(cast("type[Probe]", hint))
 
     def _attempt(self, probe: type[Probe]) -> Probe | CannotMeasure:
         try:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from whyvae.probes.units import Layer, UnitsIfAny
+from whyvae.probes.units import HiddenUnits, Layer
 from whyvae.probes.wider import Gains, WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rules.capacity.decoder_too_small import DecoderTooSmall
@@ -13,7 +13,6 @@ from whyvae.verdict import Finding, Healthy, Skipped, Where
 LINE = Where("train.py", 42)
 NARROW = Widths(256, Where("train.py", 33), 16, LINE, 16)
 RATE = 40.0
-ALIVE = UnitsIfAny((), 0)
 
 
 def wider(own, calibrated=None, continued=0.5, encoder=0.0, error=0.3):
@@ -24,8 +23,9 @@ def wider(own, calibrated=None, continued=0.5, encoder=0.0, error=0.3):
     )  # fmt: skip
 
 
-def check(*args, widths=NARROW, units=ALIVE, **kwargs):
-    return DecoderTooSmall.check(wider(*args, **kwargs), widths, units)
+def check(*args, widths=NARROW, dead=0, part="decoder", **kwargs):
+    units = HiddenUnits((Layer(part, "relu", 256, dead, 1, None),), 1000, 4)
+    return DecoderTooSmall.check(wider(*args, **kwargs), widths, lambda: units)
 
 
 def test_a_fifth_of_the_code_is_the_limit():
@@ -37,9 +37,13 @@ def test_a_fifth_of_the_code_is_the_limit():
 
 
 @pytest.mark.parametrize(("dead", "verdict"), [(250, Skipped), (179, Finding)])
-def test_of_dead_units_the_width_says_nothing(dead, verdict):
-    layer = Layer("encoder", "relu", 256, dead, 1, None)
-    assert isinstance(check(0.5 * RATE, units=UnitsIfAny((layer,), 4)), verdict)
+def test_where_dead_units_are_missed_the_width_says_nothing(dead, verdict):
+    assert isinstance(check(0.5 * RATE, dead=dead), verdict)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.3 * RATE, Skipped), (0.0, Finding)])
+def test_dead_units_of_the_other_part_matter_if_they_are_missed(gain, verdict):
+    assert isinstance(check(0.5 * RATE, dead=250, part="encoder", encoder=gain), verdict)
 
 
 def test_half_of_the_code_is_an_error():
@@ -77,5 +81,5 @@ def test_no_hidden_layer_is_said_so():
 
 def test_an_empty_code_does_not_divide_by_zero():
     empty = WiderBlocks(Gains(0.0, 0.0, 0.0, 0.0), Gains(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, 64, 200)
-    assert isinstance(DecoderTooSmall.check(empty, NARROW, ALIVE), Healthy)
-    assert math.isfinite(DecoderTooSmall.check(empty, NARROW, ALIVE).evidence[1].measured)
+    assert isinstance(DecoderTooSmall.check(empty, NARROW, lambda: None), Healthy)
+    assert math.isfinite(DecoderTooSmall.check(empty, NARROW, lambda: None).evidence[1].measured)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from whyvae.probes.units import UnitsIfAny
 from whyvae.probes.wider import Gains, WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rules.capacity.encoder_too_small import EncoderTooSmall
@@ -16,7 +15,7 @@ def check(own, calibrated=None, continued=0.5, decoder=0.0):
     total = own + decoder
     gains = Gains(continued, own, decoder, total)
     best = Gains(continued, own if calibrated is None else calibrated, decoder, total)
-    return EncoderTooSmall.check(WiderBlocks(gains, best, 0.3, RATE, 256, 200), WIDTHS, UnitsIfAny((), 0))
+    return EncoderTooSmall.check(WiderBlocks(gains, best, 0.3, RATE, 256, 200), WIDTHS, lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ FEWEST = 30  # examples: below, a unit that fires for one in ten may be missed
 FLAT = 1e-3  # slope of an activation below which a unit passes nothing on, neither values nor gradients
 
 
+Part = Literal["encoder", "decoder"]
 Slope = Callable[[Tensor], Tensor]
-Hidden = tuple[Op, str, Slope]  # an activation, the part it stands in, its slope from what it gave
+Hidden = tuple[Op, Part, Slope]  # an activation, the part it stands in, its slope from what it gave
 
 
 def _positive(y: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ CUTS = {
 class Layer:
     """The units (channels) that one hidden activation gives, over all examples and positions."""
 
-    part: str  # "encoder" or "decoder"
+    part: Part
     activation: str
     units: int
     dead: int  # slope below FLAT for every example
@@ -101,23 +102,7 @@ class HiddenUnits(Probe):
         return cls(layers, examples, subject.lineage.latents)
 
 
-@dataclass(frozen=True)
-class UnitsIfAny(Probe):
-    """The layers of `HiddenUnits`; none where there are no activations that could die, or they could not be looked at."""
-
-    layers: tuple[Layer, ...]
-    latents: int
-
-    @classmethod
-    def measure(cls, subject: Any) -> Self:
-        try:
-            hidden = HiddenUnits.measure(subject)
-        except CannotMeasure:
-            return cls((), 0)
-        return cls(hidden.layers, hidden.latents)
-
-
-def _layer(subject: Any, op: Op, part: str, alive: Tensor) -> Layer:
+def _layer(subject: Any, op: Op, part: Part, alive: Tensor) -> Layer:
     size = subject.tape.slots[(op.outs or op.writes)[0]].numel
     units, at = alive.numel(), Where(*op.place) if op.place else None
     positions = max(1, size // max(1, subject.batch) // units)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from whyvae.probes.units import UnitsIfAny
+from whyvae.probe import OnDemand
+from whyvae.probes.units import HiddenUnits
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rule import EARLIER, Rule
-from whyvae.rules.capacity.blocks import fitting, judged
-from whyvae.testing import Patient, digits
+from whyvae.rules.capacity.blocks import judged
+from whyvae.testing import Patient, digits, fitting
 from whyvae.verdict import Remedy, Verdict
 from whyvae.watch.subject import Subject
 
@@ -27,7 +28,7 @@ class EncoderTooSmall(Rule):
     explains = ("GEN01",)
 
     @staticmethod
-    def check(wider: WiderBlocks, widths: Widths, units: UnitsIfAny) -> Verdict:
+    def check(wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits]) -> Verdict:
         return judged("encoder", wider, widths, units, WIDEN)
 
     @staticmethod

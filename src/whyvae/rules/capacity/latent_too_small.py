@@ -6,7 +6,8 @@ from torch import Tensor
 
 from whyvae.probes.more_latents import MoreLatents
 from whyvae.rule import EARLIER, Rule
-from whyvae.rules.capacity.blocks import MATERIAL, SHARE, severity
+from whyvae.rules.capacity.blocks import severity
+from whyvae.rules.capacity.gains import MATERIAL, SHARE
 from whyvae.testing import Patient, factors, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject

@@ -5,37 +5,38 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from whyvae.probe import OnDemand
 from whyvae.probes.units import HiddenUnits, Layer
+from whyvae.probes.wider import WiderBlocks
 from whyvae.rule import Rule
-from whyvae.testing import Patient
+from whyvae.rules.capacity.gains import lacking, missed
+from whyvae.testing import Patient, digits, fitting
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
 
 MOST = Limit(
     ">",
-    0.9,
-    "healthy trainings with ReLU leave up to 70 % of a wide layer silent and do not miss it; with less than a tenth of its "
-    "width it is another, far smaller model",
+    0.7,
+    "healthy trainings with ReLU leave up to 70 % of a wide layer silent; above it, what is left is looked at",
 )
-USUAL = (
-    0.7  # share of a layer that healthy trainings leave silent at most: below it, the layer was made narrow, not killed
-)
+FEW = 0.9  # above this share a layer is looked at even if it is wider than the code
 
 
 def _narrow(latents: int) -> Limit:
     return Limit("<", latents, "the number of latents: what they carry does not fit through fewer numbers")
 
 
-def dead(layer: Layer, latents: int) -> bool:
-    """So many units are dead that the model is another one than was written."""
-    return layer.share > USUAL and (MOST.broken_by(layer.share) or layer.alive < latents)
+def nearly_dead(hidden: HiddenUnits) -> list[Layer]:
+    """Layers that may lack the units that are dead: healthy networks lose as many where they are wider than need be."""
+    silent = [layer for layer in hidden.layers if MOST.broken_by(layer.share)]
+    return [layer for layer in silent if layer.share > FEW or layer.alive < hidden.latents]
 
 
 def _drowned(width: int) -> nn.Module:
-    """Biases that keep all but six units below 0, as one step with too large a rate leaves them."""
+    """Biases that keep all but four units below 0, as one step with too large a rate leaves them."""
     layer = nn.LayerNorm(width)
     with torch.no_grad():
-        layer.bias[6:] = -60
+        layer.bias[4:] = -60
     return layer
 
 
@@ -48,17 +49,29 @@ class DeadUnits(Rule):
     requires = ("DAT01", "TRN01")
 
     @staticmethod
-    def check(hidden: HiddenUnits) -> Verdict:
+    def check(hidden: HiddenUnits, wider: OnDemand[WiderBlocks]) -> Verdict:
         worst = max(hidden.layers, key=lambda layer: layer.share)
-        share = Evidence(f"share of dead units in the {worst.part}'s worst hidden layer", worst.share, MOST)
-        alive = Evidence("numbers of that layer that can move for an example", worst.alive, _narrow(hidden.latents))
-        if not dead(worst, hidden.latents):
-            return Healthy((share,))
-        return _finding(hidden, worst, tuple(e for e in (share, alive) if e.incriminating))
+        suspects = sorted(nearly_dead(hidden), key=lambda layer: -layer.share)
+        harms = [(layer, _harm(layer, wider(), hidden.latents)) for layer in suspects]
+        for layer, harm in harms:
+            if lacking(harm):
+                return _finding(hidden, layer, (_share(layer), *harm))
+        return Healthy((_share(worst), *(e for _, harm in harms for e in harm)))
 
     @staticmethod
     def specimen() -> Subject:
-        return Patient(activation=nn.ReLU, norm=_drowned).train()
+        return Patient(data=digits(), latents=6, activation=nn.ReLU, norm=_drowned, loss=fitting, steps=3000).train()
+
+
+def _share(layer: Layer) -> Evidence:
+    return Evidence(f"share of dead units in the {layer.part}'s worst hidden layer", layer.share, MOST)
+
+
+def _harm(layer: Layer, wider: WiderBlocks | None, latents: int) -> tuple[Evidence, ...]:
+    """What the network gains with living units beside the layer; where no trial can say it, what is left of the layer."""
+    if wider is not None:
+        return missed(layer.part, wider)
+    return (Evidence("numbers of that layer that can move for an example", layer.alive, _narrow(latents)),)
 
 
 def _finding(hidden: HiddenUnits, worst: Layer, evidence: tuple[Evidence, ...]) -> Finding:
