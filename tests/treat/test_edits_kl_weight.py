@@ -43,3 +43,21 @@ def test_a_name_that_is_used_for_more_than_the_weight_keeps_its_value(tmp_path):
 def test_a_weight_that_is_right_is_left(tmp_path):
     with pytest.raises(NoEdit, match="already"):
         edited(tmp_path, FUNCTIONS, "kl_weight", factor=1.0)
+
+
+def test_of_two_names_the_one_with_the_number_is_the_weight(tmp_path):
+    text = broken(FUNCTIONS, "    fit = ((y", "    fit, kl = terms(x, y, m, s)\n    unused = ((y")
+    text = broken(text, "fit + KL_WEIGHT * divergence(m, s).sum(1)", "fit + KL_WEIGHT * kl")
+    text = broken(text, "for step in", TWO_TERMS + "for step in")
+    text = broken(text, "KL_WEIGHT = 1.0", "KL_WEIGHT = 80.0")
+    gone, came = difference(text, edited(tmp_path, text, "kl_weight", factor=1 / 80))
+    assert (gone, came) == (["KL_WEIGHT = 80.0"], ["KL_WEIGHT = 1.0"])
+
+
+TWO_TERMS = """\
+def terms(x, y, m, s):
+    error = ((y - x) ** 2).sum(1) / (2 * 0.1**2)
+    return error, divergence(m, s).sum(1)
+
+
+"""

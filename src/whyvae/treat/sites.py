@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,18 +131,28 @@ class Sites:
             names = found.setdefault(op.frames[0].code, {})
             for slot, name in (*_bound(op, spot), *self._passed(op)):
                 names.setdefault(slot, name)
-            for value, operand in self.operands(op):
-                if isinstance(value, Ref) and operand.simple:
-                    names.setdefault(value.slot, operand.code)
             if len(op.frames) > 1:
                 returned[op.frames[0].code, op.frames[1]] = op
-        for op in sorted(returned.values(), key=lambda op: -len(op.frames)):  # inner functions first
-            for slot, name in (*self._returned(op), *self._handed(op)):
-                found.setdefault(op.frames[1].code, {}).setdefault(slot, name)
+        inner_first = sorted(returned.values(), key=lambda op: -len(op.frames))
+        self._outwards(found, inner_first, self._returned)
+        for op in self.subject.tape.ops:  # which side of `weight * kl` is the tensor, is known by what was given a name
+            for value, operand in self.operands(op):
+                if isinstance(value, Ref) and operand.simple:
+                    found[op.frames[0].code].setdefault(value.slot, operand.code)
+        self._outwards(found, inner_first, self._returned, self._handed)
         for op in self.subject.tape.ops:  # what a caller knows by now, though the function may never read it
             for slot, name in self._passed(op):
                 found[op.frames[0].code].setdefault(slot, name)
         return found
+
+    @staticmethod
+    def _outwards(
+        found: dict[Any, dict[int, str]], ops: list[Op], *ways: Callable[[Op], Iterator[tuple[int, str]]]
+    ) -> None:
+        for op in ops:
+            for way in ways:
+                for slot, name in way(op):
+                    found.setdefault(op.frames[1].code, {}).setdefault(slot, name)
 
     @cached_property
     def _values(self) -> dict[int, int]:
