@@ -33,6 +33,39 @@ def test_clearing_once_per_epoch_is_not_enough(tmp_path):
     assert new.count("self.opt.zero_grad()") == 2
 
 
+ACCUMULATED = """\
+    for _ in range(2):
+        x = table[torch.randint(200, (50,))]
+        m, s = encode(x)
+        y = decode(m + torch.exp(s) * torch.randn(m.shape))
+        fit = ((y - x) ** 2).sum(1) / (2 * 0.1**2)
+        loss = (fit + KL_WEIGHT * divergence(m, s).sum(1)).mean()
+        (loss / 2).backward()
+    opt.step()
+"""
+
+
+def test_where_gradients_are_accumulated_they_are_cleared_behind_the_step(tmp_path):
+    start = FUNCTIONS.index("    x = table[")
+    text = FUNCTIONS[:start] + ACCUMULATED + FUNCTIONS[FUNCTIONS.index("new = decode") :]
+    new = edited(tmp_path, text, "zero_grad")
+    assert new == text.replace("    opt.step()\n", "    opt.step()\n    opt.zero_grad()\n")
+
+
+def test_where_the_step_is_taken_now_and_then_gradients_are_cleared_with_it(tmp_path):
+    text = broken(FUNCTIONS, "    opt.zero_grad()\n", "")
+    text = broken(text, "    opt.step()\n", "    if step % 2:\n        opt.step()\n")
+    new = edited(tmp_path, text, "zero_grad", steps=None)
+    assert new == text.replace("        opt.step()\n", "        opt.step()\n        opt.zero_grad()\n")
+
+
+def test_the_optimiser_is_cleared_not_its_scaler(tmp_path):
+    text = broken(FUNCTIONS, "    opt.zero_grad()\n", "")
+    text = broken(text, "loss.backward()\n    opt.step()", "scaler.scale(loss).backward()\n    scaler.step(opt)\n    scaler.update()")
+    text = broken(text, "for step in", 'scaler = torch.amp.GradScaler("cpu", enabled=False)\nfor step in')
+    assert mended(tmp_path, text, "zero_grad") == ([], ["opt.zero_grad()"])
+
+
 def test_gradients_cleared_by_hand(tmp_path):
     text = broken(FUNCTIONS, "    opt.zero_grad()\n    loss.backward()\n    opt.step()",
                   "    loss.backward()\n    with torch.no_grad():\n        for w in weights:\n            w -= 1e-3 * w.grad")  # fmt: skip
