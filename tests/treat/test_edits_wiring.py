@@ -226,6 +226,28 @@ def test_the_target_of_another_example(tmp_path):
     assert mended(tmp_path, text, "align_target", what="input")[1] == ["fit = ((y - x) ** 2).sum(1) / (2 * 0.1**2)"]
 
 
+NEVER = "        if self.training:\n            return mu\n        std = torch.exp"
+INVERTED = [
+    ("        std = torch.exp", NEVER, ["if not self.training:"]),
+    ("return mu + eps * std", "return mu if self.training else mu + eps * std",
+     ["return mu if not self.training else mu + eps * std"]),
+    ("return mu + eps * std", "return mu + eps * std if not self.training else mu", ["return mu + eps * std if self.training else mu"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "wrong", "expected"), INVERTED)
+def test_noise_in_evaluation_alone(tmp_path, right, wrong, expected):
+    text = broken(TRAINER, right, wrong)
+    text = broken(text, "        for _ in range(self.cfg.epochs):", "        for _ in range(self.cfg.epochs):\n            self.model.train()")
+    assert mended(tmp_path, text, "sample_in_training")[1] == expected
+
+
+def test_a_model_in_training_mode_is_not_put_into_it_again(tmp_path):
+    text = broken(TRAINER, "        return mu + eps * std", "        return mu + 0 * eps * std")
+    text = broken(text, "        for _ in range(self.cfg.epochs):", "        for _ in range(self.cfg.epochs):\n            self.model.train()")
+    assert edited(tmp_path, text, "sample_in_training").count(".train()") == 1
+
+
 @pytest.mark.parametrize(("patient", "right", "wrong", "mistake"), [
     (TRAINER, "input=recon, target=x", "input=x, target=recon", "exchanged"),
     (DISTRIBUTIONS, "-(log_px - weight", "-(-log_px - weight", "sign"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.literals import bindings
 from whyvae.treat.program import backward, calls, loops, receiver
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, dotted, elements
@@ -36,36 +37,66 @@ def _turned_round(source: Source) -> bool:
         mode = test.expression if negated and isinstance(test, cst.UnaryOperation) else test
         if not dotted(mode).endswith(".training"):
             continue
-        if _draws(source, branch.body) and negated:
-            source.replace(test, source.code(mode))
-            return True
-        if (
-            branch.orelse is not None
-            and _draws(source, branch.orelse)
-            and not negated
-            and not _draws(source, branch.body)
-        ):
+        if _draws(source, branch.body):
+            if negated:
+                source.replace(test, source.code(mode))
+                return True
+        elif not negated and (_draws(source, branch.orelse) if branch.orelse else _draws_behind(source, branch)):
             source.replace(test, f"not {source.code(mode)}")
             return True
-    return False
+    return any(_choice(source, choice) for choice in source.nodes(cst.IfExp))
+
+
+def _choice(source: Source, choice: cst.IfExp) -> bool:
+    """`mu if self.training else mu + noise`."""
+    negated = isinstance(choice.test, cst.UnaryOperation) and isinstance(choice.test.operator, cst.Not)
+    mode = choice.test.expression if negated and isinstance(choice.test, cst.UnaryOperation) else choice.test
+    trained, other = (choice.orelse, choice.body) if negated else (choice.body, choice.orelse)
+    if not dotted(mode).endswith(".training") or _draws(source, trained) or not _draws(source, other):
+        return False
+    source.replace(choice.test, source.code(mode) if negated else f"not {source.code(mode)}")
+    return True
+
+
+def _draws_behind(source: Source, branch: cst.If) -> bool:
+    """`if ...: return mu`, and noise drawn in what follows it."""
+    returns = any(source.enclosing(r, (cst.If, cst.FunctionDef)) is branch for r in source.nodes(cst.Return, branch))
+    block = getattr(source.parent(branch), "body", ())
+    return returns and branch in block and any(_draws(source, s) for s in block[block.index(branch) + 1 :])
 
 
 def _draws(source: Source, block: cst.CSTNode) -> bool:
-    return any(
-        c for name in ("randn_like", "randn", "normal", "rsample", "normal_") for c in calls(source, name, block)
-    )
+    """Is noise drawn there, or read by a name?"""
+    names = ("randn_like", "randn", "normal", "rsample", "normal_")
+    values = (v for n in source.nodes(cst.Name, block) for v in bindings(source, n))
+    return any(True for place in (block, *values) for name in names for _ in calls(source, name, place))
 
 
 def _mode(source: Source, node: cst.CSTNode) -> bool:
     """`model.train()` at the beginning of the loop's body, if something puts it into evaluation mode."""
-    if not any(True for _ in calls(source, "eval")) or not loops(source, node):
+    if not loops(source, node) or not _evaluating(source, node):
         return False
     module = next(_modules(source, node), None)
-    loop = loops(source, node)[0]
-    if module is None or any(loops(source, c)[:1] == [loop] for c in calls(source, "train")):
+    if module is None:
         return False
-    source.insert_first(loop, f"{module}.train()")
+    source.insert_first(loops(source, node)[0], f"{module}.train()")
     return True
+
+
+def _evaluating(source: Source, node: cst.CSTNode) -> bool:
+    """Is evaluation mode the last that was set when a statement in a loop runs (again)?"""
+    function, line = source.enclosing(node, cst.FunctionDef), source.line(node)
+    every = [(source.line(c), m) for m in ("train", "eval") for c in calls(source, m)
+             if source.enclosing(c, cst.FunctionDef) is function and isinstance(c.func, cst.Attribute)]  # fmt: skip
+    if function is not None and not every:  # set outside, before the function is called
+        called = [c for c in calls(source, function.name.value) if not source.inside(c, function)]
+        return any(_evaluating(source, c) for c in called)
+    for loop in loops(source, node):
+        inside = sorted(e for e in every if source.line(loop) <= e[0] <= source.end_line(loop))
+        last = [m for at, m in inside if at < line][-1:] or [m for _, m in inside][-1:]
+        if last:
+            return last == ["eval"]
+    return [m for at, m in sorted(every) if at < line][-1:] == ["eval"]
 
 
 def _modules(source: Source, node: cst.CSTNode) -> Iterator[str]:
