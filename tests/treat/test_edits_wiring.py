@@ -100,6 +100,21 @@ def test_a_list_with_a_name_is_what_is_changed(tmp_path):
     assert mended(tmp_path, text, "optimize_all")[1] == ["weights = [*self.model.parameters()]"]
 
 
+STACKED = "    h = torch.tanh(z @ w3 + b3)\n    h = torch.stack([h, 2 * h])\n"
+
+
+@pytest.mark.parametrize(("used", "expected"), [
+    ("    h = h.reshape(len(z), 2, H)\n    return h.sum(1) @ w4 + b4", "h = h.transpose(0, 1)"),
+    ("    h = torch.reshape(h, (len(z), 2, H))\n    return h.sum(1) @ w4 + b4", "h = h.transpose(0, 1)"),
+    ("    h = h.view(len(z), -1)\n    return h[:, :H] @ w4 + b4", "h = h.transpose(0, 1).reshape(len(z), -1)"),
+])  # fmt: skip
+def test_a_reshaping_that_should_be_a_transposition(tmp_path, used, expected):
+    text = broken(FUNCTIONS, "    return torch.tanh(z @ w3 + b3) @ w4 + b4", STACKED + used)
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "rows_apart", way="without")
+    assert mended(tmp_path, text, "rows_apart", way="axis")[1] == [expected]
+
+
 MIXING = "z = z.cumsum(0)"
 
 

@@ -10,13 +10,16 @@ from whyvae.probes.rows import RowMixing
 from whyvae.treat.program import built, called
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, dotted, number
+from whyvae.watch.tape import Op, Ref
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
     from whyvae.treat.source import Source
-    from whyvae.watch.tape import Op
 
-SNIPPET = "h = torch.softmax(h, dim=-1)  # along the features; recurrent and attention layers: batch_first=True\n"
+SNIPPET = """\
+h = torch.softmax(h, dim=-1)  # along the features; recurrent and attention layers: batch_first=True
+h = h.transpose(0, 1)  # [steps, batch, ...] to [batch, steps, ...]: reshape and view leave the order of the numbers
+"""
 BATCH_FIRST = {"RNN", "GRU", "LSTM", "MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer", "Transformer"}  # fmt: skip
 # Functions that keep the shape they are given: the axis alone can be another. Position of the axis behind the tensor.
 ALONG = {
@@ -43,7 +46,33 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _along(sites: Sites, op: Op) -> bool:
-    return _batch_first(sites, op) or _other_axis(sites, op)
+    return _batch_first(sites, op) or _other_axis(sites, op) or _transposed(sites, op)
+
+
+def _transposed(sites: Sites, op: Op) -> bool:
+    """`h.reshape(batch, steps, -1)` of [steps, batch, ...] -> `h.transpose(0, 1)`, and as many numbers of each as before."""
+    spot = sites.of(op)
+    call = spot.node if spot is not None else None
+    if spot is None or op.name not in {"reshape", "view"} or not isinstance(call, cst.Call):
+        return False
+    slots, batch = sites.subject.tape.slots, int(sites.subject.batch)
+    before, after = slots[op.reads[0]].shape, slots[op.outs[0]].shape
+    inner = next((s for value, s in sites.operands(op) if isinstance(value, Ref)), None)
+    if inner is None or len(before) < 2 or before[0] == before[1] or not _moves(before, after, batch):
+        return False  # which axis holds the examples must be plain
+    text = f"{inner.closed}.transpose(0, 1)"
+    if (before[1], before[0], *before[2:]) != tuple(after):
+        if not isinstance(call.func, cst.Attribute) or inner.node is not call.func.value:
+            return False
+        text += f".reshape({', '.join(spot.source.code(a) for a in call.args)})"
+    spot.source.replace(call, text)
+    return True
+
+
+def _moves(before: tuple[int, ...], after: tuple[int, ...], batch: int) -> bool:
+    """Are the examples on another of the first two axes after a change of shape that leaves the order of numbers?"""
+    to_front = before[1] == batch and after[0] == batch
+    return to_front or (before[0] == batch and after[:2] == (before[1], batch))
 
 
 def _batch_first(sites: Sites, op: Op) -> bool:
@@ -86,10 +115,21 @@ def _without(sites: Sites, op: Op) -> bool:
     for depth in range(len(op.frames)):
         spot = sites.of(op, depth)
         statement = spot.source.statement(spot.node) if spot is not None else None
+        if spot is not None and depth == 0 and _is_value(spot, statement) and _reshapes(sites, op):
+            return False  # what reads it needs its shape
         if spot is not None and statement is not None and _changes_its_own(spot.source, statement):
             spot.source.remove(statement)
             return True
     return False
+
+
+def _is_value(spot: Spot, statement: cst.CSTNode | None) -> bool:
+    return isinstance(statement, cst.Assign) and statement.value is spot.node
+
+
+def _reshapes(sites: Sites, op: Op) -> bool:
+    slots = sites.subject.tape.slots
+    return bool(op.reads and op.outs) and slots[op.reads[0]].shape != slots[op.outs[0]].shape
 
 
 def _changes_its_own(source: Source, statement: cst.CSTNode) -> bool:
