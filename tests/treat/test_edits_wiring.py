@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, difference, edited
+from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, case_of, difference, edited
 
+from whyvae.treat.remedies.reconstruction_formula import ReconstructionFormula
 from whyvae.treat.remedy import NoEdit
 
 
@@ -61,7 +62,11 @@ def test_where_the_step_is_taken_now_and_then_gradients_are_cleared_with_it(tmp_
 
 def test_the_optimiser_is_cleared_not_its_scaler(tmp_path):
     text = broken(FUNCTIONS, "    opt.zero_grad()\n", "")
-    text = broken(text, "loss.backward()\n    opt.step()", "scaler.scale(loss).backward()\n    scaler.step(opt)\n    scaler.update()")
+    text = broken(
+        text,
+        "loss.backward()\n    opt.step()",
+        "scaler.scale(loss).backward()\n    scaler.step(opt)\n    scaler.update()",
+    )
     text = broken(text, "for step in", 'scaler = torch.amp.GradScaler("cpu", enabled=False)\nfor step in')
     assert mended(tmp_path, text, "zero_grad") == ([], ["opt.zero_grad()"])
 
@@ -253,13 +258,21 @@ INVERTED = [
 @pytest.mark.parametrize(("right", "wrong", "expected"), INVERTED)
 def test_noise_in_evaluation_alone(tmp_path, right, wrong, expected):
     text = broken(TRAINER, right, wrong)
-    text = broken(text, "        for _ in range(self.cfg.epochs):", "        for _ in range(self.cfg.epochs):\n            self.model.train()")
+    text = broken(
+        text,
+        "        for _ in range(self.cfg.epochs):",
+        "        for _ in range(self.cfg.epochs):\n            self.model.train()",
+    )
     assert mended(tmp_path, text, "sample_in_training")[1] == expected
 
 
 def test_a_model_in_training_mode_is_not_put_into_it_again(tmp_path):
     text = broken(TRAINER, "        return mu + eps * std", "        return mu + 0 * eps * std")
-    text = broken(text, "        for _ in range(self.cfg.epochs):", "        for _ in range(self.cfg.epochs):\n            self.model.train()")
+    text = broken(
+        text,
+        "        for _ in range(self.cfg.epochs):",
+        "        for _ in range(self.cfg.epochs):\n            self.model.train()",
+    )
     assert edited(tmp_path, text, "sample_in_training").count(".train()") == 1
 
 
@@ -274,6 +287,33 @@ def test_the_reconstruction_term(tmp_path, patient, right, wrong, mistake):
     assert right in new or "--" in new
     with pytest.raises(NoEdit):
         edited(tmp_path, new, "reconstruction_formula", mistake=mistake)
+
+
+POISSON = "rec = F.poisson_nll_loss(recon, x, reduction='none').sum(dim=1).mean()"
+BERNOULLI = 'rec = F.binary_cross_entropy(input=recon, target=x, reduction="none").sum(dim=1).mean()'
+
+
+def mistakes(folder, loss):
+    text = broken(TRAINER, "            nn.Sigmoid(),\n", "")
+    case = case_of(folder, broken(text, BERNOULLI, loss))
+    return [t.settings["mistake"] for t in ReconstructionFormula.proposals(case, "OBJ08")]
+
+
+def test_counts_and_rates_in_each_others_place(tmp_path):
+    wrong = POISSON.replace("recon, x", "x, recon")
+    assert mistakes(tmp_path, wrong) == ["exchanged"]
+    text = broken(TRAINER, BERNOULLI, wrong)
+    assert mended(tmp_path, text, "reconstruction_formula", mistake="exchanged")[1] == [POISSON]
+
+
+@pytest.mark.parametrize(("loss", "found"), [
+    ("rec = (x.exp() - x * recon).sum(dim=1).mean()", []),  # turned, it falls without end: another mistake
+    ("rec = (x * recon - recon.exp()).sum(dim=1).mean()", ["sign"]),
+    ("rec = -((x - recon) ** 2).sum(dim=1).mean()", ["sign"]),
+    ("rec = -F.binary_cross_entropy_with_logits(recon, x, reduction='none').sum(dim=1).mean()", ["sign"]),
+])  # fmt: skip
+def test_a_sign_is_turned_where_that_gives_a_smallest_value(tmp_path, loss, found):
+    assert mistakes(tmp_path, loss) == found
 
 
 def test_logarithms_of_the_output_are_guarded(tmp_path):

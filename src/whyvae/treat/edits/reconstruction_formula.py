@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.probes.exchange import CROSS_ENTROPIES, exchanged
+from whyvae.probes.exchange import CROSS_ENTROPIES
 from whyvae.probes.objective import Objective
+from whyvae.treat.places import ONE_WAY, misplaced
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.terms import Terms
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 SNIPPETS = {
     "sign": "loss = -log_likelihood + kl\n",
-    "exchanged": "F.binary_cross_entropy(output, target)  # the prediction comes first\n",
+    "exchanged": "rec = F.binary_cross_entropy(output, target)  # the prediction comes first: F.poisson_nll_loss(log_rate, counts)\n",
 }
 
 
@@ -49,11 +50,11 @@ def _turn(sites: Sites) -> None:
 
 
 def _exchange(sites: Sites) -> None:
-    """The two arguments of the cross-entropy, or of the function of the user's that computes it."""
-    op = exchanged(sites.subject)
+    """The two arguments of the loss function, or of the function of the user's that computes it."""
+    op = misplaced(sites.subject)
     if op is None:
         raise NoEdit("output and target stand in their places")
-    first = 0 if op.name in CROSS_ENTROPIES else 1
+    first = 0 if op.name in CROSS_ENTROPIES | ONE_WAY else 1
     for depth in range(first, len(op.frames)):
         spot = sites.of(op, depth)
         if spot is not None and _pair(spot):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from whyvae.probes.exchange import exchanged
+from whyvae.treat.places import misplaced
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.treat.stepping import clip_gradients
 from whyvae.verdict import Safety
@@ -25,7 +25,7 @@ class ClipGradients(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
-        if code == "TRN01" and exchanged(case.subject) is not None:
+        if code == "TRN01" and misplaced(case.subject) is not None:
             return  # no rate helps a loss of the wrong arguments
         yield cls.treatment(code, f"limits the norm of the gradient to {NORM:g}", norm=NORM)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from whyvae.probes.exchange import exchanged
 from whyvae.treat.logs import of_output
+from whyvae.treat.places import misplaced
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -21,5 +21,5 @@ class GuardedLog(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
-        if of_output(case.subject) and exchanged(case.subject) is None:
+        if of_output(case.subject) and misplaced(case.subject) is None:
             yield cls.treatment(code, "keeps what a logarithm is taken of above 0")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from whyvae.probes.exchange import exchanged
 from whyvae.probes.objective import Objective
 from whyvae.probes.sight import Sight
+from whyvae.treat.places import has_bottom_when_turned, misplaced
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -23,9 +23,13 @@ class ReconstructionFormula(Remedy):
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
         objective, sight = case.get(Objective), case.get(Sight)
-        if exchanged(case.subject) is not None:
-            yield cls.treatment(code, "exchanges output and target in the cross-entropy", mistake="exchanged")
+        if misplaced(case.subject) is not None:
+            yield cls.treatment(code, "exchanges output and target in the reconstruction term", mistake="exchanged")
         elif sight is not None and sight.blind:
             return  # errors added before they are squared: which sum was meant, the user knows
-        elif code == "OBJ08" and objective is not None and (objective.sign < 0 or objective.pull < 0):
+        elif code == "OBJ08" and _turned(objective) and has_bottom_when_turned(case.subject):
             yield cls.treatment(code, "turns the sign of the reconstruction term", mistake="sign")
+
+
+def _turned(objective: Objective | None) -> bool:
+    return objective is not None and (objective.sign < 0 or objective.pull < 0)
