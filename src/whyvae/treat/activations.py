@@ -7,8 +7,8 @@ import libcst as cst
 from whyvae.probes.output import ACTIVATIONS
 from whyvae.treat.program import built
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted
-from whyvae.treat.source import Source
+from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import Source, dotted
 from whyvae.watch.tape import Op, Ref
 
 FENCES = {*ACTIVATIONS, "clamp", "clamp_", "clip", "clamp_min", "clamp_max", "prelu", "log_sigmoid", "logsigmoid"}

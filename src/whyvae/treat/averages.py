@@ -7,7 +7,8 @@ from contextlib import suppress
 import libcst as cst
 
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted, imported
+from whyvae.treat.sites import Sites, Spot, imported
+from whyvae.treat.source import dotted
 from whyvae.treat.terms import REDUCING, Term, Terms, constant, plain
 from whyvae.watch.lineage import LOSSES
 from whyvae.watch.tape import Op

@@ -9,7 +9,8 @@ import libcst as cst
 from whyvae.treat.literals import literals, written
 from whyvae.treat.program import built
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted, elements, number
+from whyvae.treat.sites import Sites, Spot, elements, number
+from whyvae.treat.source import dotted
 from whyvae.watch.tape import Op
 
 NORMS = {"batch_norm": 0, "layer_norm": 0, "instance_norm": 0, "group_norm": 1}

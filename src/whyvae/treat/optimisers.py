@@ -8,8 +8,8 @@ import libcst as cst
 
 from whyvae.treat.literals import literals, written
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted
-from whyvae.treat.source import Source
+from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import Source, dotted
 
 KNOWN = {"Adam", "AdamW", "SGD", "RMSprop", "Adamax", "NAdam", "RAdam", "Adagrad", "LBFGS", "Adadelta"}
 

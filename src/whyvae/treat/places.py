@@ -24,7 +24,8 @@ def misplaced(subject: Any) -> Op | None:
     if found is not None:
         return found
     made = subject.deps.descendants([subject.lineage.z])
-    for op in subject.tape.ops:
+    ops: list[Op] = subject.tape.ops
+    for op in ops:
         given = [*op.args[:2], *(op.kwargs[k] for k in ("input", "target") if k in op.kwargs)]
         slots = [a.slot for a in given if isinstance(a, Ref)]
         if op.name in ONE_WAY and len(slots) == 2 and slots[0] not in made and slots[1] in made:

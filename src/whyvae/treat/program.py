@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from whyvae.treat.literals import bindings
+from whyvae.treat.bindings import bindings
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, arguments, dotted, elements
-from whyvae.treat.source import Source
+from whyvae.treat.sites import Sites, Spot, arguments, elements
+from whyvae.treat.source import Source, dotted
 from whyvae.watch.tape import Op, Place
 
 FIRST = {"DataLoader", "TensorDataset", "Subset", "iter", "next", "tqdm", "split", "list", "cycle", "random_split",
@@ -58,14 +58,14 @@ def loops(source: Source, node: cst.CSTNode) -> list[cst.CSTNode]:
 # ---------------------------------------------------------------------------------------- objects
 def built(spot: Spot) -> Spot | None:
     """The expression that made the object an expression names: `nn.Sequential(...)` of `self.decoder`."""
-    node = spot.node
     for _ in range(DEEPEST):
-        found = list(bindings(spot.source, node))
+        found = list(bindings(spot))
         if len(found) != 1:
             return None
-        node = found[0].value if isinstance(found[0], cst.NamedExpr) else found[0]
-        if isinstance(node, cst.Call):
-            return Spot(spot.source, node)
+        node = found[0].node
+        spot = Spot(found[0].source, node.value if isinstance(node, cst.NamedExpr) else node)
+        if isinstance(spot.node, cst.Call):
+            return spot
     return None
 
 
@@ -109,7 +109,8 @@ def _last_named(source: Source, node: cst.CSTNode, depth: int) -> tuple[cst.CSTN
         return None if inner is None else _last_named(source, inner, depth + 1)
     if not isinstance(node, cst.Name):
         return None
-    for value in (*reversed(list(bindings(source, node))), *_iterated(source, node)):
+    here = [s.node for s in bindings(Spot(source, node)) if s.source is source]
+    for value in (*reversed(here), *_iterated(source, node)):
         statement = source.statement(value)
         inside = isinstance(value, cst.Call) and (_passed_on(value) is not None or _is_class(value))
         if isinstance(statement, cst.Assign) and not loops(source, statement) and not inside:
@@ -152,8 +153,9 @@ def _followed(source: Source, node: cst.CSTNode, name: str, depth: int) -> tuple
     if depth > DEEPEST:
         return None
     if isinstance(node, cst.Name | cst.Attribute):
-        for value in (*reversed(list(bindings(source, node))), *_iterated(source, node)):  # the last one counts
-            found = _followed(source, value, dotted(node), depth + 1)
+        iterated = [Spot(source, n) for n in _iterated(source, node)]
+        for value in (*reversed(list(bindings(Spot(source, node)))), *iterated):  # the last one counts
+            found = _followed(value.source, value.node, dotted(node) if value.source is source else "", depth + 1)
             if found is not None:
                 return found
         return None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import libcst as cst
 
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted
+from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import dotted
 from whyvae.watch.step import Decoded
 from whyvae.watch.tape import Op, Place
 

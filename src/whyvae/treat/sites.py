@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.files import imports
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.source import ATOM, Source, tightness
+from whyvae.treat.source import ATOM, Source, dotted, tightness
 from whyvae.watch.lineage import LOSSES, MIXING
 from whyvae.watch.tape import Frame, Op, Ref
 
@@ -71,7 +73,21 @@ class Sites:
             except (OSError, UnicodeDecodeError) as error:
                 raise NoEdit(f"{file} could not be read as UTF-8") from error
             self._sources[file] = Source(file, text)
+            self._sources[file].family = lambda: self.family
         return self._sources[file]
+
+    @cached_property
+    def family(self) -> list[Source]:
+        """The files of the user's that the script and the recorded step are made of, those that could be read."""
+        steps = {f.code.co_filename for op in self.subject.tape.ops for f in op.frames}
+        todo, found = [str(Path(self.case.script).resolve()), *sorted(steps)], dict[str, Source]()
+        while todo:
+            file = todo.pop(0)
+            if file not in found:
+                with suppress(NoEdit):
+                    found[file] = self.source(file)
+                    todo += [i.file for i in imports(found[file])]
+        return list(found.values())
 
     def script(self) -> Source:
         return self.source(str(Path(self.case.script).resolve()))
@@ -234,16 +250,6 @@ def simple(node: cst.CSTNode) -> bool:
     while isinstance(node, cst.Attribute):
         node = node.value
     return isinstance(node, cst.Name)
-
-
-def dotted(node: cst.CSTNode) -> str:
-    """`a.b.c` of a name or an attribute; "" for anything else."""
-    if isinstance(node, cst.Name):
-        return str(node.value)
-    if isinstance(node, cst.Attribute):
-        left = dotted(node.value)
-        return f"{left}.{node.attr.value}" if left else ""
-    return ""
 
 
 def imported(source: Source) -> set[str]:

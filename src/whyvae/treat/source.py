@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +35,7 @@ class Source:
         self._parents = wrapper.resolve(ParentNodeProvider)
         self.newline = "\r\n" if "\r\n" in text else "\n"
         self._edits: list[tuple[int, int, int, str]] = []  # start, end, order, new text
+        self.family: Callable[[], list[Source]] = lambda: [self]  # the files of the program it is one of
 
     # ------------------------------------------------------------------ finding
     @cached_property
@@ -289,6 +290,16 @@ def tightness(node: cst.CSTNode) -> int:
             return SUM
         return POWER if isinstance(node.operator, cst.Power) else PRODUCT
     return ATOM
+
+
+def dotted(node: cst.CSTNode) -> str:
+    """`a.b.c` of a name or an attribute; "" for anything else."""
+    if isinstance(node, cst.Name):
+        return str(node.value)
+    if isinstance(node, cst.Attribute):
+        left = dotted(node.value)
+        return f"{left}.{node.attr.value}" if left else ""
+    return ""
 
 
 def read(path: str) -> str:

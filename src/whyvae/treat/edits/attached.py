@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.bindings import bindings
 from whyvae.treat.edits.kl_weight import found_weight
-from whyvae.treat.literals import bindings, literal
+from whyvae.treat.literals import literal
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted
+from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import dotted
 from whyvae.treat.terms import Terms, plain
 
 if TYPE_CHECKING:
@@ -141,8 +143,8 @@ def _weight(sites: Sites) -> bool:
         if at is not None:
             at.source.replace(at.node, "1.0")
             return True
-        for value in (spot.node, *bindings(spot.source, spot.node)):
-            for division in spot.source.nodes(cst.FloorDivide, value):
-                spot.source.replace_token(division, "/")
+        for value in (spot, *bindings(spot)):
+            for division in value.source.nodes(cst.FloorDivide, value.node):
+                value.source.replace_token(division, "/")
                 return True
     return False

@@ -8,7 +8,8 @@ import libcst as cst
 
 from whyvae.probes.normalisation import normalising
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted
+from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

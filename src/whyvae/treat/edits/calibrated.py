@@ -13,11 +13,12 @@ import libcst as cst
 import torch
 
 from whyvae.treat.averages import Averages, size_of_example
+from whyvae.treat.bindings import bindings
 from whyvae.treat.edits.sum_over_features import weigh_one
-from whyvae.treat.literals import bindings, literals
+from whyvae.treat.literals import literals
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted, imported, number
-from whyvae.treat.source import Source
+from whyvae.treat.sites import Sites, Spot, imported, number
+from whyvae.treat.source import Source, dotted
 from whyvae.treat.terms import Term, Terms
 from whyvae.watch.replay import ReplayFailed
 
@@ -79,7 +80,7 @@ def _own_spread(sites: Sites) -> bool:
 
 def _normal(source: Source, node: cst.CSTNode) -> cst.Call | None:
     """The `Normal(mean, scale)` that an expression is, wraps, or is a name of."""
-    for candidate in (node, *bindings(source, node)):
+    for candidate in (node, *(s.node for s in bindings(Spot(source, node)) if s.source is source)):
         for call in source.nodes(cst.Call, candidate):
             if dotted(call.func).split(".")[-1] == "Normal" and len(call.args) > 1:
                 return cast("cst.Call", call)
@@ -88,7 +89,7 @@ def _normal(source: Source, node: cst.CSTNode) -> cst.Call | None:
 
 def _value(spot: Spot) -> float:
     """The number an expression stands for, NaN where it is none."""
-    values = [number(n) for n in (spot.node, *bindings(spot.source, spot.node))]
+    values = [number(n) for n in (spot.node, *(s.node for s in bindings(spot)))]
     return next((v for v in values if v is not None), math.nan)
 
 

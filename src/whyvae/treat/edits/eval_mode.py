@@ -9,7 +9,8 @@ import libcst as cst
 from whyvae.treat.program import calls, receiver
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import Decoding, decodings, module_of
-from whyvae.treat.sites import Sites, dotted
+from whyvae.treat.sites import Sites
+from whyvae.treat.source import dotted
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case

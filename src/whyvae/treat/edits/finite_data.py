@@ -8,8 +8,8 @@ import libcst as cst
 
 from whyvae.treat.program import backward, data_names, data_root
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, dotted
-from whyvae.treat.source import Source
+from whyvae.treat.sites import Sites
+from whyvae.treat.source import Source, dotted
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case

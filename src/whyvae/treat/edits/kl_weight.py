@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import libcst as cst
-
-from whyvae.treat.literals import literal, uses, written
+from whyvae.treat.literals import literal, written
+from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted, elements, number
+from whyvae.treat.sites import Sites, Spot, number
 from whyvae.treat.terms import Term, Terms, constant, plain
 from whyvae.watch.tape import Op, Ref
 
@@ -39,7 +38,7 @@ def reweigh(sites: Sites, terms: Terms, term: Term, factor: float) -> None:
     spot, op, value = weight
     new = value * (factor if plain(op.name) == "mul" else 1 / factor)
     at = literal(spot, value)
-    if at is not None and _is_weight_alone(at, spot):
+    if at is not None and (at.node is spot.node or read_once(at)):
         at.source.replace(at.node, written(new, at.code))
     elif plain(op.name) == "mul":
         spot.source.scale(spot.node, f"{written(factor)} * ")
@@ -59,7 +58,7 @@ def found_weight(sites: Sites, terms: Terms, term: Term) -> tuple[Spot, Op, floa
         if (
             spot is not None
             and not (number(spot.node) is not None and abs(value) in {0.5, 1.0, 2.0})
-            and not _size(spot)
+            and not is_size(spot)
         ):
             candidates.append((spot, op, value))
     named = [c for c in candidates if number(c[0].node) is None]
@@ -76,26 +75,7 @@ def _factor(sites: Sites, op: Op) -> float | None:
     return float(single[0].value) if len(single) == 1 and single[0].value is not None else None
 
 
-def _size(spot: Spot) -> bool:
+def is_size(spot: Spot) -> bool:
     """`len(x)`, `x.size(0)`, `x.shape[0]`: what averages, and is no weight."""
     text = spot.code
     return "len(" in text or ".shape" in text or ".size(" in text or ".numel(" in text
-
-
-def _is_weight_alone(at: Spot, usage: Spot) -> bool:
-    """Is the literal the weight itself, or the value of a name that is read as the weight alone (or printed)?"""
-    if at.node is usage.node:
-        return True
-    statement = at.source.statement(at.node)
-    direct = isinstance(statement, cst.Assign) and any(at.node is n for n in elements(statement.value))
-    names = {dotted(t.target) for t in statement.targets} if direct and isinstance(statement, cst.Assign) else set()
-    return all(len([u for u in uses(at.source, name) if not _told(at.source, u)]) <= 1 for name in names)
-
-
-def _told(source: Any, node: cst.CSTNode) -> bool:
-    """Is it printed only?"""
-    return any(
-        isinstance(n, cst.FormattedString)
-        or (isinstance(n, cst.Call) and dotted(n.func).split(".")[-1] in {"print", "info", "log"})
-        for n in source.above(node)
-    )

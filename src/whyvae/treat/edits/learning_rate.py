@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.literals import bindings, literals, written
+from whyvae.treat.bindings import bindings
+from whyvae.treat.literals import literals, written
 from whyvae.treat.optimisers import add_setting, change, maker_of, setting
 from whyvae.treat.program import backward
 from whyvae.treat.remedy import NoEdit
@@ -59,5 +60,5 @@ def _values(spot: Spot) -> list[float]:
     value = number(spot.node)
     if value is not None:
         return [value]
-    found = [number(b) for b in bindings(spot.source, spot.node)]
+    found = [number(b.node) for b in bindings(spot)]
     return [f for f in found if f is not None] if len(found) == 1 else []

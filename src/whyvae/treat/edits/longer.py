@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.literals import bindings, written
+from whyvae.treat.literals import the_number, written
 from whyvae.treat.program import backward, calls, loops
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted, number
+from whyvae.treat.sites import Sites, Spot
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -23,7 +23,6 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     """`settings["times"]`: how many times as many."""
     sites, times = Sites(case), float(settings["times"])
     at = backward(sites)
-    around = list(_around(at.source, at.node, 0))
     around = list(_around(at.source, at.node, 0))
     counts = [c for loop in around if (c := _count(at.source, loop)) is not None]
     computed = [e for loop in around if (e := _counted(at.source, loop)) is not None]
@@ -53,7 +52,8 @@ def _around(source: Source, node: cst.CSTNode, depth: int) -> Iterator[cst.CSTNo
 def _count(source: Source, loop: cst.CSTNode) -> tuple[Spot, float] | None:
     """The literal that sets how often a loop runs."""
     end = _counted(source, loop)
-    return None if end is None else _literal(source, end.node)
+    found = None if end is None else the_number(end)
+    return found if found is not None and found[1] > 1 else None
 
 
 def _counted(source: Source, loop: cst.CSTNode) -> Spot | None:
@@ -65,20 +65,4 @@ def _counted(source: Source, loop: cst.CSTNode) -> Spot | None:
     if isinstance(loop, cst.While) and isinstance(loop.test, cst.Comparison):
         test = loop.test.comparisons[0]
         return Spot(source, test.comparator) if isinstance(test.operator, cst.LessThan | cst.LessThanEqual) else None
-    return None
-
-
-def _literal(source: Source, node: cst.CSTNode, depth: int = 0) -> tuple[Spot, float] | None:
-    value = number(node)
-    if value is not None:
-        return (Spot(source, node), value) if value > 1 else None
-    if isinstance(node, cst.BinaryOperation):  # `EPOCHS + 1`
-        found = [f for side in (node.left, node.right) if (f := _literal(source, side, depth + 1)) is not None]
-        return found[0] if len(found) == 1 else None
-    if isinstance(node, cst.Name | cst.Attribute | cst.Subscript) and depth < 6:
-        ways = list(bindings(source, node))
-        found = [f for way in ways if (f := _literal(source, way, depth + 1)) is not None]
-        return found[0] if len(found) == 1 else None
-    if isinstance(node, cst.Call) and dotted(node.func) == "int" and node.args:
-        return _literal(source, node.args[0].value, depth + 1)
     return None

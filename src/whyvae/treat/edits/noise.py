@@ -9,7 +9,8 @@ import torch
 
 from whyvae.probes.objective import Objective
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted
+from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import dotted
 from whyvae.treat.terms import Terms, plain
 from whyvae.watch.tape import Op, Ref, Tape
 

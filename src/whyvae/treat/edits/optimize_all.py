@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.literals import bindings
+from whyvae.treat.bindings import bindings
 from whyvae.treat.optimisers import is_maker, makers
 from whyvae.treat.program import called_at, calls, receiver
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, dotted, elements
-from whyvae.treat.source import Source
+from whyvae.treat.sites import Sites, Spot, elements
+from whyvae.treat.source import Source, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,11 @@ def _listed(sites: Sites) -> bool:
 
 def _written(source: Source, given: cst.CSTNode) -> cst.CSTNode:
     """The list itself, where the optimiser is given a name for it."""
-    found = list(bindings(source, given)) if isinstance(given, cst.Name | cst.Attribute) else []
+    found = (
+        [s.node for s in bindings(Spot(source, given)) if s.source is source]
+        if isinstance(given, cst.Name | cst.Attribute)
+        else []
+    )
     return found[0] if len(found) == 1 else given
 
 

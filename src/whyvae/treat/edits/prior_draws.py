@@ -10,7 +10,8 @@ from whyvae.treat.edits.noise import standard
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import Decoding, decodings, drawn, way
-from whyvae.treat.sites import Sites, Spot, dotted, number
+from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.source import dotted
 from whyvae.watch.tape import Op
 
 if TYPE_CHECKING:

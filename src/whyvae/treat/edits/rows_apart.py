@@ -9,7 +9,8 @@ import libcst as cst
 from whyvae.probes.rows import RowMixing
 from whyvae.treat.program import built, called
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted, number
+from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.source import dotted
 from whyvae.watch.tape import Op, Ref
 
 if TYPE_CHECKING:

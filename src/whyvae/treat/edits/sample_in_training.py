@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.literals import bindings
+from whyvae.treat.bindings import bindings
 from whyvae.treat.program import backward, calls, loops, receiver
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, dotted, elements
-from whyvae.treat.source import Source
+from whyvae.treat.sites import Sites, Spot, elements
+from whyvae.treat.source import Source, dotted
 from whyvae.treat.terms import constant, plain
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def _draws_behind(source: Source, branch: cst.If) -> bool:
 def _draws(source: Source, block: cst.CSTNode) -> bool:
     """Is noise drawn there, or read by a name?"""
     names = ("randn_like", "randn", "normal", "rsample", "normal_")
-    values = (v for n in source.nodes(cst.Name, block) for v in bindings(source, n))
-    return any(True for place in (block, *values) for name in names for _ in calls(source, name, place))
+    values = (v for n in source.nodes(cst.Name, block) for v in bindings(Spot(source, n)))
+    places = ((source, block), *((v.source, v.node) for v in values))
+    return any(True for file, place in places for name in names for _ in calls(file, name, place))
 
 
 def _mode(source: Source, node: cst.CSTNode) -> bool:

@@ -14,7 +14,8 @@ from whyvae.treat.edits.kl_weight import reweigh
 from whyvae.treat.literals import written
 from whyvae.treat.program import data_root, loops, siblings
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, dotted
+from whyvae.treat.sites import Sites
+from whyvae.treat.source import dotted
 from whyvae.treat.terms import Terms
 
 if TYPE_CHECKING:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.edits.kl_weight import found_weight
-from whyvae.treat.literals import bindings, written
+from whyvae.treat.bindings import bindings, key_of_item
+from whyvae.treat.edits.kl_weight import found_weight, is_size
+from whyvae.treat.literals import the_number, written
+from whyvae.treat.program import built
+from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, dotted, number
+from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.source import dotted
 from whyvae.treat.terms import Terms
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 SNIPPET = "beta = min(1.0, step / (total_steps / 2))  # reaches 1 at half of the training\n"
 DEEPEST = 4
+BOUNDING = {"min", "max", "float", "minimum", "maximum", "clamp", "clip", "tensor", "as_tensor"}
 
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
@@ -27,31 +32,84 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     terms = Terms(sites)
     weights = [w for term in terms.kl if (w := found_weight(sites, terms, term)) is not None]
     where = weights[0][0].where if weights else ""
-    lengths = [s for spot, _, _ in weights for s in _lengths(spot.source, spot.node, 0)]
-    if len({id(s.node) for s in lengths}) != 1:
+    found = {id(s.node): s for spot, _, _ in weights for s in lengths(spot)}
+    spot = _longest(list(found.values()))
+    if spot is None:
         raise NoEdit("the length of the schedule is not written down", SNIPPET, where)
-    spot = lengths[0]
-    value = number(spot.node)
-    if value is not None:
-        spot.source.replace(spot.node, written(value * factor, spot.code))
+    at = the_number(spot)
+    if at is not None and (at[0].node is spot.node or (_whole(spot) and read_once(at[0]))):
+        literal, value = at
+        literal.source.replace(literal.node, written(value * factor, literal.code))
     else:
         spot.source.scale(spot.node, f"{written(factor)} * ")
     return sites.result()
 
 
-def _lengths(source: Source, node: cst.CSTNode, depth: int) -> Iterator[Spot]:
-    """What is divided by in an expression, in those its names stand for, and in what its functions return."""
+def _whole(spot: Spot) -> bool:
+    """Is the number the length itself: no sum that it is a part of?"""
+    return not isinstance(spot.node, cst.BinaryOperation)
+
+
+def _longest(found: list[Spot]) -> Spot | None:
+    """The one; of several the only one that is a number written down, in steps or epochs."""
+    if len(found) > 1:
+        known = [(s, n[1]) for s in found if (n := the_number(s)) is not None and n[1] > 1]
+        found = [s for s, _ in known] if len(known) == 1 else []
+    return found[0] if found else None
+
+
+def lengths(spot: Spot, depth: int = 0) -> Iterator[Spot]:
+    """What a schedule's steps are divided by: in an expression, in those its names stand for, in what its functions return."""
+    source, node = spot.source, spot.node
+    if depth > DEEPEST:
+        return
     divisions = [n for n in source.nodes(cst.BinaryOperation, node) if isinstance(n.operator, cst.Divide)]
+    divisions = [d for d in divisions if number(d.left) is None and not is_size(Spot(source, d.right))]
     if divisions:
         yield from (Spot(source, d.right) for d in divisions)
         return
-    if depth > DEEPEST:
-        return
+    for ramp in source.nodes(cst.Call, node):
+        if dotted(ramp.func).split(".")[-1] == "linspace" and len(ramp.args) > 2:  # one weight for each step
+            yield Spot(source, ramp.args[2].value)
+            return
+    for inner in _parts(source, node):
+        if isinstance(inner, cst.Call):
+            yield from (s for made in _returned(Spot(source, inner)) for s in lengths(made, depth + 1))
+        else:
+            yield from (s for value in bindings(Spot(source, inner)) for s in lengths(value, depth + 1))
+
+
+def _parts(source: Source, node: cst.CSTNode) -> list[cst.CSTNode]:
+    """The names, items and calls that an expression is made of, what calls are made with left out (but for `min` and the like)."""
     if isinstance(node, cst.Name | cst.Attribute):
-        for value in bindings(source, node):
-            yield from _lengths(source, value, depth + 1)
-    for call in source.nodes(cst.Call, node):
-        name = dotted(call.func).split(".")[-1]
-        for function in (f for f in source.nodes(cst.FunctionDef) if f.name.value == name):
-            for statement in source.nodes(cst.Return, function):
-                yield from _lengths(source, statement.value, depth + 1)
+        return [node]
+    if isinstance(node, cst.Subscript):
+        return [node] if key_of_item(node) is not None else [node.value]
+    if isinstance(node, cst.Call):
+        if dotted(node.func).split(".")[-1] in BOUNDING:
+            return [p for a in node.args for p in _parts(source, a.value)]
+        return [node]
+    if isinstance(node, cst.BinaryOperation):
+        return [*_parts(source, node.left), *_parts(source, node.right)]
+    if isinstance(node, cst.IfExp):
+        return [*_parts(source, node.body), *_parts(source, node.orelse)]
+    return []
+
+
+def _returned(call: Spot) -> Iterator[Spot]:
+    """What a function of the user's gives back, or an object that is called: `beta(step)`, `self.schedule(step)`."""
+    assert isinstance(call.node, cst.Call)  # noqa: S101 - see lengths
+    name = dotted(call.node.func).split(".")[-1]
+    kind = built(Spot(call.source, call.node.func))
+    made = dotted(kind.node.func).split(".")[-1] if kind is not None and isinstance(kind.node, cst.Call) else ""
+    for file in call.source.family():
+        for function in file.nodes((cst.FunctionDef, cst.Assign)):
+            if isinstance(function, cst.Assign):
+                of_name = any(dotted(t.target).split(".")[-1] == name for t in function.targets)
+                if of_name and isinstance(function.value, cst.Lambda):
+                    yield Spot(file, function.value.body)
+                continue
+            owner = file.enclosing(function, cst.ClassDef)
+            called = function.name.value == "__call__" and owner is not None and owner.name.value == made
+            if function.name.value == name or called:
+                yield from (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)

@@ -11,8 +11,8 @@ import libcst as cst
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import decodings
-from whyvae.treat.sites import Sites, dotted, number
-from whyvae.treat.source import PRODUCT, Source, tightness
+from whyvae.treat.sites import Sites, number
+from whyvae.treat.source import PRODUCT, Source, dotted, tightness
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
