@@ -71,6 +71,11 @@ def test_a_hole_that_spoils_samples():
         ({"prior": scored(0.0, 5.0)}, True),
         ({"prior": blurred(0.73)}, False),  # recall is lost, but no sample is misplaced and no example left out
         ({"prior": blurred(0.71)}, True),  # below nine tenths of 0.8: examples are left out
+        (
+            {"fitted": scored(0.4), "prior": scored(0.15, 0.5)},
+            True,
+        ),  # the place leaves three eighths, all else two fifths
+        ({"fitted": scored(0.4), "prior": scored(0.17, 0.5)}, False),
         ({"fitted": scored(0.0), "prior": scored(0.0, 5.0)}, False),  # where encodings lie it is as bad
     ],
 )
