@@ -220,6 +220,21 @@ def gumbel_softmax(m, x):
     return sse(m.decoder(z), x) + (p * (p.clamp_min(1e-9) * d).log()).sum()
 
 
+@unauditable(posterior("not Gaussian, drawn by `gumbel_softmax`"))
+def gumbel_softmax_of_torch(m, x):
+    logits = m.head(m.body(x))[:, :d]
+    z = F.gumbel_softmax(logits, 0.5)
+    p = logits.softmax(-1)
+    return sse(m.decoder(z), x) + (p * (p.clamp_min(1e-9) * d).log()).sum()
+
+
+@unauditable(posterior("not Gaussian, drawn by `bernoulli`"))
+def straight_through_bernoulli(m, x):
+    p = torch.sigmoid(m.head(m.body(x))[:, :d])
+    z = torch.bernoulli(p) + p - p.detach()
+    return sse(m.decoder(z), x) + (p * (2 * p).log() + (1 - p) * (2 - 2 * p).log()).sum()
+
+
 # ---------------------------------------------------------------- bounds and priors
 class LearnedPrior(VAE):
     def __init__(self):

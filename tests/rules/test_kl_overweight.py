@@ -48,6 +48,12 @@ def test_reconstructions_that_lose_more_than_they_keep():
     assert finding.nats is None
 
 
+def test_a_rough_scale_convicts_beyond_its_factor():
+    """That of a likelihood without a name is read within a factor of 5."""
+    assert isinstance(check(**STARVED | {"rough": True, "fitting": 0.21}), Healthy)
+    found(check(**STARVED | {"rough": True, "fitting": 0.19}), "lose more of the data than they keep", at=KL_AT)
+
+
 def test_a_learned_scale_fits_itself():
     """Not at a weight that is written beside it: the scale then comes to the residual, and s to the weight times that."""
     assert isinstance(check(LEARNED, **HEAVY), Healthy)

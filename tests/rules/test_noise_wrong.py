@@ -56,3 +56,10 @@ def test_noise_of_another_scale_than_the_kls():
 
 def test_nothing_drawn_is_another_rules():
     assert check(replace(NOISE, count=0)).reason.startswith("does not apply")
+
+
+@pytest.mark.parametrize("posterior", ["not Gaussian", "not Gaussian, drawn by `bernoulli`"])
+def test_uniform_numbers_from_which_a_sample_is_made_are_not_its_noise(posterior):
+    """A Gumbel-softmax is made from them, a normal sample by its inverse distribution function."""
+    verdict = check(replace(NOISE, uniform=True, kolmogorov=0.5), objective=replace(OBJECTIVE, posterior=posterior))
+    assert verdict.reason.startswith("does not apply")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
+from whyvae.audit.information import NEAR
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import Spectrum
 from whyvae.probes.generation import PriorExcess
@@ -29,7 +30,7 @@ class Balance(Probe):
     fitting: float  # the s that fits this model: MSE (Gaussian), 1 (Bernoulli)
     threshold: float  # above it the collapsed model is the optimum
     kept: float  # share of the data's variance that reconstructions keep
-    useful_now: int  # directions of the data worth a latent at s
+    useful_now: int  # directions of the data worth a latent at s; at its lower end, where it is rough
     useful_fitting: int  # and at the fitting s
     prior_excess: float  # squared distance from the data that draws from the prior add, in the data's variances
     rate: float
@@ -37,7 +38,7 @@ class Balance(Probe):
     excess_unknown: str = ""  # why prior_excess is NaN
     gap: float = math.nan  # nats from the encodings' mean and covariance to N(0, I)
     reachable: float = math.nan  # `fitting`, or the residual of as many principal directions where that is smaller
-    rough: bool = False  # s is known up to a factor of a few, and so is the threshold: their quotient is exact
+    rough: bool = False  # s is known up to the factor NEAR, and so is the threshold: their quotient is exact
 
     @classmethod
     def measure(
@@ -66,12 +67,13 @@ class Balance(Probe):
         fitting = 1.0 if bernoulli else reconstruction.mse
         rho = s / max(fitting, 1e-300)
         lost = 0.0 if bernoulli else reconstruction.features / 2 * (1 / rho - 1 + math.log(rho))
+        rough = objective.family == "density"
         linear = (spectrum.total - sum(spectrum.eigenvalues[: usage.units])) / max(1, spectrum.features)
         reachable = fitting if bernoulli else min(fitting, max(linear, 0.0) or fitting)
         return cls(
             s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
-            spectrum.above(s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
-            excess.value, usage.rate, lost, excess.unknown, usage.gap, reachable, objective.family == "density",
+            spectrum.above(s / NEAR if rough else s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
+            excess.value, usage.rate, lost, excess.unknown, usage.gap, reachable, rough,
         )  # fmt: skip
 
     def scale_fits(self, objective: Objective) -> bool:
@@ -89,7 +91,8 @@ class Balance(Probe):
     @property
     def too_heavy(self) -> bool:
         """Collapse is the optimum; or more is lost than kept, although a fitting s would keep more directions."""
-        starved = not self.rough and self.kept < 0.5 and self.s > self.fitting and self.useful_now < self.useful_fitting
+        surely = NEAR * self.fitting if self.rough else self.fitting
+        starved = self.kept < 0.5 and self.s > surely and self.useful_now < self.useful_fitting
         return self.collapse_predicted or starved
 
     @property

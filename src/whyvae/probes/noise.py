@@ -22,7 +22,7 @@ class Noise(Probe):
     draw itself, so nothing of the user's is called).
     """
 
-    drawn_by: str  # "" when there is no draw
+    drawn_by: str  # "" when there is no draw; what draws z itself, where it is no noise that is scaled and shifted
     uniform: bool
     mean: float
     sd: float
@@ -36,7 +36,8 @@ class Noise(Probe):
     def measure(cls, subject: Any) -> Self:
         lineage, tape = subject.lineage, subject.tape
         if lineage.eps < 0:
-            return cls("", False, math.nan, math.nan, 0, math.nan, math.nan, "", _z_place(subject))
+            by = tape.ops[lineage.noise_op].name if lineage.noise_op >= 0 else ""
+            return cls(by, False, math.nan, math.nan, 0, math.nan, math.nan, "", _z_place(subject))
         draws = torch.cat([d.flatten().double() for d in _draws(subject)])
         op = tape.ops[lineage.noise_op] if lineage.noise_op >= 0 else None
         name = op.name if op else "code outside torch"

@@ -13,6 +13,7 @@ from torch import Tensor
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.verdict import Where
+from whyvae.watch.lineage import NOT_GAUSSIAN
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op
 
@@ -60,6 +61,8 @@ class RowMixing(Probe):
         lineage = subject.lineage
         if lineage.data < 0 or lineage.z < 0 or lineage.output < 0:
             raise CannotMeasure("does not apply: data, latent and output were not all found on the recorded step")
+        if lineage.posterior.startswith(NOT_GAUSSIAN):
+            raise CannotMeasure("does not apply: what draws z may use other random numbers where other examples stand")
         fixed = {lineage.eps: noise_like(lineage)} if lineage.eps >= 0 else {}
         try:
             first = _walk(subject, lineage.data, lineage.z, fixed, 0)

@@ -98,13 +98,16 @@ class Meeting:
     features: bool = False
 
 
+NOT_GAUSSIAN = "not Gaussian"  # the posterior of a sample that is no A * eps + B, begins so
+
+
 @dataclass(slots=True)
 class Lineage:
     """The roles of a tape's slots. Slots are -1 when the role was not found."""
 
     tape: Tape
     noise_op: int  # index in tape.ops of the draw, -1: noise from outside torch (numpy)
-    eps: int
+    eps: int  # the N(0, 1) noise of z = A * eps + B; -1: there is none, or z is drawn otherwise
     z: int
     heads: tuple[int, ...]  # outputs of the parametrised functions nearest to mu and sigma
     data: int  # what the encoder is shown
@@ -222,6 +225,7 @@ def find(tape: Tape) -> Lineage:
     draws = _drawn(deps, Replay(tape, sane_parameters(tape)))
     if not draws:  # a sigma that has come to 0 hides the noise it scales
         draws = _drawn(deps, Replay(tape, small_parameters(tape)))
+    draws = draws or _sampled(deps)
     if not draws:
         raise NoVAE("no random draw is scaled and shifted by an encoder and decoded")
     draw, notes = _choose(deps, draws)
@@ -231,6 +235,26 @@ def find(tape: Tape) -> Lineage:
 
 def _drawn(deps: Dependencies, replay: Replay) -> list[_Draw]:
     return _draws(deps, replay, _torch_noise(deps)) or _draws(deps, replay, _foreign_noise(deps))
+
+
+# samplers of other distributions than the normal, that are handed their parameters
+_SAMPLERS = {
+    "gumbel_softmax", "bernoulli", "bernoulli_", "multinomial", "_sample_dirichlet", "_standard_gamma", "poisson", "binomial",
+}  # fmt: skip
+
+
+def _sampled(deps: Dependencies) -> list[_Draw]:
+    """Latents that are drawn from a distribution whose parameters an encoder made (discrete ones, Dirichlets...)."""
+    found = []
+    for i, op in enumerate(deps.tape.ops):
+        if op.name not in _SAMPLERS or deps.encoded.isdisjoint(op.reads):
+            continue
+        for slot in op.outs or op.writes:
+            chain = _unmixed(deps, slot)
+            if _reaches_decoder(deps, chain):
+                z = _read_by_a_layer(deps, chain) or chain[-1:]
+                found.append(_Draw(i, -1, z[0], (), f"{NOT_GAUSSIAN}, drawn by `{op.name}`", both=True, shift=True))
+    return found
 
 
 def find_deterministic(tape: Tape) -> Lineage:
@@ -298,10 +322,14 @@ def _code_slot(deps: Dependencies, heads: tuple[int, ...], above: set[int]) -> i
     unmixed: list[int] = []
     for head in heads:
         unmixed += [s for s in _unmixed(deps, head) if s in above]
-    read = [s for s in unmixed if any(
+    read = _read_by_a_layer(deps, unmixed)
+    return read[0] if read else -1
+
+
+def _read_by_a_layer(deps: Dependencies, slots: list[int]) -> list[int]:
+    return [s for s in slots if any(
         deps.is_mixing(deps.tape.ops[p]) and any(r in deps.parametric for r in deps.tape.ops[p].reads)
         for p in deps.readers.get(s, []))]  # fmt: skip
-    return read[0] if read else -1
 
 
 HUGE = 1e4  # a weight above this is on its way to infinity
@@ -477,7 +505,7 @@ def _latent_of(
     if scaled:
         return _Draw(noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False)
     bent = [s for s in chain if kinds.get(s) == "other" and joined.get(s) and _reaches_decoder(deps, [s])]
-    return _Draw(noise_op, eps, bent[-1], (), "not Gaussian", both=True, shift=True) if bent else None
+    return _Draw(noise_op, eps, bent[-1], (), NOT_GAUSSIAN, both=True, shift=True) if bent else None
 
 
 _ADDING = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__", "rsub",
@@ -563,7 +591,7 @@ def _complete(deps: Dependencies, draw: _Draw, notes: list[str], candidates: tup
     if tape.autocast:
         notes.append("")
     return Lineage(
-        tape, draw.noise_op, draw.eps, draw.z, heads, data, meetings, decoder_ops, draw.kind, latents,
+        tape, draw.noise_op, -1 if draw.kind.startswith(NOT_GAUSSIAN) else draw.eps, draw.z, heads, data, meetings, decoder_ops, draw.kind, latents,
         [n for n in notes if n], draw.chain, candidates,
     )  # fmt: skip
 

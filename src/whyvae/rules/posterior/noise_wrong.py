@@ -11,6 +11,7 @@ from whyvae.probes.objective import Objective
 from whyvae.rule import Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
+from whyvae.watch.lineage import NOT_GAUSSIAN
 from whyvae.watch.subject import Subject
 
 NEGATIVE = Limit(">", 0, "a standard deviation is positive")
@@ -46,6 +47,8 @@ class NoiseWrong(Rule):
     def check(noise: Noise, usage: LatentUsage, objective: Objective) -> Verdict:
         if noise.count == 0:
             return Skipped("does not apply: no noise is drawn")
+        if objective.posterior.startswith(NOT_GAUSSIAN):
+            return Skipped(f"does not apply: z is no noise that is scaled and shifted ({objective.posterior})")
         normal = Evidence(
             "distance of the drawn noise from N(0, 1) (Kolmogorov-Smirnov)",
             noise.kolmogorov,
