@@ -174,6 +174,28 @@ def test_the_kl_is_attached(tmp_path, patient, right, wrong):
     assert all(word not in line for line in came for word in ("detach", "item", "data"))
 
 
+LOSSES = "                rec, kld = self.losses(batch)\n                loss = rec + self.cfg.beta * kld\n"
+NUMBERS = [
+    ([("return rec, kld", "return rec, kld.item()")], "return rec, kld"),
+    ([("return rec, kld", "return rec, float(kld.detach())")], "return rec, kld"),
+    ([("return rec, kld", 'return {"rec": rec, "kl": kld.item()}'),
+      (LOSSES, '                terms = self.losses(batch)\n                loss = terms["rec"] + float(self.cfg.beta) * terms["kl"]\n')],
+     'return {"rec": rec, "kl": kld}'),
+    ([(LOSSES, ('                log = {}\n                rec, kld = self.losses(batch)\n                log["kl"] = kld.item()\n'
+       '                loss = rec + self.cfg.beta * log["kl"]\n'))], 'log["kl"] = kld'),
+    ([(LOSSES, ("                rec, kld = self.losses(batch)\n                number = kld.item()\n"
+       "                weighed = self.cfg.beta * number\n                loss = rec + weighed\n"))], "number = kld"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mistakes", "expected"), NUMBERS)
+def test_a_kl_that_became_a_number_on_its_way_is_a_tensor_again(tmp_path, mistakes, expected):
+    text = TRAINER
+    for right, wrong in mistakes:
+        text = broken(text, right, wrong)
+    assert mended(tmp_path, text, "attached", what="kl")[1] == [expected]
+
+
 def test_a_kl_without_gradient_gets_one(tmp_path):
     text = broken(TRAINER, "        kld = (-0.5", "        with torch.no_grad():\n            kld = (-0.5")
     assert mended(tmp_path, text, "attached", what="kl")[1] == ["with torch.enable_grad():"]

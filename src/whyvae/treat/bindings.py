@@ -191,7 +191,11 @@ def _key(node: cst.CSTNode) -> str:
 def _attribute(source: Source, node: cst.Assign, key: str, full: str) -> Iterator[cst.CSTNode]:
     for target in node.targets:
         t = target.target
-        if _in_class_body(source, node, t, key) or (isinstance(t, cst.Attribute) and t.attr.value == key):
+        if (
+            _in_class_body(source, node, t, key)
+            or key_of_item(t) == key
+            or (isinstance(t, cst.Attribute) and t.attr.value == key)
+        ):
             yield node.value
         elif isinstance(t, cst.Tuple) and full:
             yield from _unpacked(t, node.value, full)

@@ -69,6 +69,40 @@ def built(spot: Spot) -> Spot | None:
     return None
 
 
+def returned(call: Spot) -> Iterator[Spot]:
+    """What a function of the user's gives back, or an object that is called: `beta(step)`, `self.schedule(step)`."""
+    if not isinstance(call.node, cst.Call):
+        return
+    name = dotted(call.node.func).split(".")[-1]
+    kind = built(Spot(call.source, call.node.func))
+    made = dotted(kind.node.func).split(".")[-1] if kind is not None and isinstance(kind.node, cst.Call) else ""
+    for file in call.source.family():
+        for function in file.nodes((cst.FunctionDef, cst.Assign)):
+            if isinstance(function, cst.Assign):
+                of_name = any(dotted(t.target).split(".")[-1] == name for t in function.targets)
+                if of_name and isinstance(function.value, cst.Lambda):
+                    yield Spot(file, function.value.body)
+                continue
+            owner = file.enclosing(function, cst.ClassDef)
+            called = function.name.value == "__call__" and owner is not None and owner.name.value == made
+            if function.name.value == name or called:
+                yield from (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)
+
+
+def unpacked(spot: Spot) -> Iterator[Spot]:
+    """What a name has from a function that gives back several things: the `kl` of `return rec, kl`."""
+    source, name = spot.source, spot.code
+    scope = source.enclosing(spot.node, cst.FunctionDef)
+    for assign in source.nodes(cst.Assign):
+        names = [dotted(e) for e in elements(assign.targets[0].target)]
+        if len(names) < 2 or name not in names or source.enclosing(assign, cst.FunctionDef) is not scope:
+            continue
+        for row in returned(Spot(source, assign.value)):
+            given = elements(row.node)
+            if len(given) == len(names):
+                yield Spot(row.source, given[names.index(name)])
+
+
 def called(sites: Sites, op: Op) -> Spot | None:
     """`self.decoder` of the expression `self.decoder(z)` that called `op`."""
     spot = sites.of(op)

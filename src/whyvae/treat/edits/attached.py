@@ -8,20 +8,24 @@ import libcst as cst
 
 from whyvae.treat.bindings import bindings
 from whyvae.treat.edits.kl_weight import found_weight
-from whyvae.treat.literals import literal
-from whyvae.treat.program import calls
+from whyvae.treat.literals import literal, the_number
+from whyvae.treat.program import calls, unpacked
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
 from whyvae.treat.terms import Terms, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from whyvae.treat.case import Case
     from whyvae.treat.source import Source
     from whyvae.watch.tape import Op
 
 CUTTING = {"detach", "detach_"}
 NUMBERS = {"item", "tolist", "numpy"}
+LEAVING = {*CUTTING, *NUMBERS, "cpu"}
+DEEPEST = 4
 SNIPPETS = {
     "kl": "loss = reconstruction + kl  # a tensor: no .item(), .detach(), .data or no_grad on its way\n",
     "z": "z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)  # or q.rsample(); not under no_grad\n",
@@ -110,25 +114,56 @@ def _with_gradient(source: Source, node: cst.CSTNode, sites: Sites) -> bool:
 
 
 def _numbers(sites: Sites) -> bool:
-    """`loss = reconstruction + kl.item()`: the number becomes the tensor again."""
+    """`loss = reconstruction + kl.item()`: the number becomes the tensor again, wherever it was made one."""
     terms, done = Terms(sites), False
     for op in sites.subject.tape.ops:
         if plain(op.name) not in {"add", "sub", "mul", "div", "rsub"} or terms.reconstruction_side.isdisjoint(op.outs):
             continue
         spot = sites.of(op)
-        for call, inner in _leaving(spot) if spot else ():
-            spot.source.replace(call, spot.source.code(inner))  # type: ignore[union-attr]
-            done = True
+        found = list(_leaving(spot)) if spot is not None else []
+        for value, operand in [] if found else sites.operands(op):
+            found += _left_before(operand, 0) if isinstance(value, float) else []
+        for source, call, inner in found:
+            source.replace(call, source.code(inner))
+        done |= bool(found)
     return done
 
 
-def _leaving(spot: Spot) -> list[tuple[cst.Call, cst.CSTNode]]:
-    """(call, what it makes a number of): `kl.item()`, `float(kl)`."""
-    methods = [c for name in sorted(NUMBERS) for c in calls(spot.source, name, spot.node)]
-    found: list[tuple[cst.Call, cst.CSTNode]] = [
-        (c, c.func.value) for c in methods if isinstance(c.func, cst.Attribute)
-    ]
-    return found + [(c, c.args[0].value) for c in calls(spot.source, "float", spot.node) if dotted(c.func) and c.args]
+def _leaving(spot: Spot) -> Iterator[tuple[Source, cst.Call, cst.CSTNode]]:
+    """(file, call, what it makes a number of): `kl.item()`, `float(kl)`."""
+    source = spot.source
+    for call in (c for name in sorted(NUMBERS) for c in calls(source, name, spot.node)):
+        if isinstance(call.func, cst.Attribute):
+            yield source, call, _tensor(call.func.value)
+    for call in calls(source, "float", spot.node):
+        if dotted(call.func) and call.args and the_number(Spot(source, call.args[0].value)) is None:
+            yield source, call, _tensor(call.args[0].value)
+
+
+def _tensor(node: cst.CSTNode) -> cst.CSTNode:
+    """`kl` of `kl.detach().cpu()`."""
+    while isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value in LEAVING:
+        node = node.func.value
+    return node
+
+
+def _left_before(spot: Spot, depth: int) -> list[tuple[Source, cst.Call, cst.CSTNode]]:
+    """The same in what the names and items of an expression stand for: `terms["kl"]`, made by `{"kl": kl.item()}`."""
+    if depth > DEEPEST:
+        return []
+    found = list(_leaving(spot))
+    if found:
+        return found
+    source = spot.source
+    for node in source.nodes((cst.Name, cst.Subscript), spot.node):
+        here = Spot(source, node)
+        scope, every = source.enclosing(node, cst.FunctionDef), list(bindings(here))
+        values = [v for v in every if v.source is source and source.enclosing(v.node, cst.FunctionDef) is scope]
+        if not values and isinstance(node, cst.Subscript) and len(every) == 1:  # the dictionary comes from a function
+            values = every
+        for value in (*values, *(unpacked(here) if isinstance(node, cst.Name) else ())):
+            found += [f for f in _left_before(value, depth + 1) if all(f[1] is not other[1] for other in found)]
+    return found
 
 
 def _weight(sites: Sites) -> bool:

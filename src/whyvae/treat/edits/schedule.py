@@ -10,7 +10,7 @@ import libcst as cst
 from whyvae.treat.bindings import bindings, key_of_item
 from whyvae.treat.edits.kl_weight import found_weight, is_size
 from whyvae.treat.literals import the_number, written
-from whyvae.treat.program import built
+from whyvae.treat.program import returned
 from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, number
@@ -74,7 +74,7 @@ def lengths(spot: Spot, depth: int = 0) -> Iterator[Spot]:
             return
     for inner in _parts(source, node):
         if isinstance(inner, cst.Call):
-            yield from (s for made in _returned(Spot(source, inner)) for s in lengths(made, depth + 1))
+            yield from (s for made in returned(Spot(source, inner)) for s in lengths(made, depth + 1))
         else:
             yield from (s for value in bindings(Spot(source, inner)) for s in lengths(value, depth + 1))
 
@@ -94,22 +94,3 @@ def _parts(source: Source, node: cst.CSTNode) -> list[cst.CSTNode]:
     if isinstance(node, cst.IfExp):
         return [*_parts(source, node.body), *_parts(source, node.orelse)]
     return []
-
-
-def _returned(call: Spot) -> Iterator[Spot]:
-    """What a function of the user's gives back, or an object that is called: `beta(step)`, `self.schedule(step)`."""
-    assert isinstance(call.node, cst.Call)  # noqa: S101 - see lengths
-    name = dotted(call.node.func).split(".")[-1]
-    kind = built(Spot(call.source, call.node.func))
-    made = dotted(kind.node.func).split(".")[-1] if kind is not None and isinstance(kind.node, cst.Call) else ""
-    for file in call.source.family():
-        for function in file.nodes((cst.FunctionDef, cst.Assign)):
-            if isinstance(function, cst.Assign):
-                of_name = any(dotted(t.target).split(".")[-1] == name for t in function.targets)
-                if of_name and isinstance(function.value, cst.Lambda):
-                    yield Spot(file, function.value.body)
-                continue
-            owner = file.enclosing(function, cst.ClassDef)
-            called = function.name.value == "__call__" and owner is not None and owner.name.value == made
-            if function.name.value == name or called:
-                yield from (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)
