@@ -125,6 +125,34 @@ def test_norms_between_layers_follow(tmp_path):
     assert came == ["nn.Linear(cfg.latents, 64),", "nn.BatchNorm1d(64),", "nn.Linear(64, 20),"]
 
 
+HELPER = """\
+def narrow():
+    return nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 30))
+
+
+if __name__"""
+
+
+def test_layers_that_a_function_makes_once_are_changed_there(tmp_path):
+    text = broken(DISTRIBUTIONS, "if __name__", HELPER)
+    text = broken(text, "nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30))", "narrow()")
+    text = broken(
+        text,
+        "    train(Encoder(), decoder := narrow(), data",
+        "    first, decoder = Encoder(), narrow()\n    train(first, decoder, data",
+    )
+    _, came = changed(tmp_path, text, "wider", part="decoder", width=64)
+    assert came == ["return nn.Sequential(nn.Linear(5, 64), nn.Tanh(), nn.Linear(64, 30))"]
+    with pytest.raises(NoEdit):
+        edited(
+            tmp_path,
+            broken(text, "    torch.manual_seed(2)", "    other = narrow()\n    torch.manual_seed(2)"),
+            "wider",
+            part="decoder",
+            width=64,
+        )
+
+
 def test_functions_without_layers_are_left(tmp_path):
     with pytest.raises(NoEdit, match="matmul"):
         edited(tmp_path, FUNCTIONS, "wider", part="decoder", width=64)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, difference, edited
+from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, case_of, difference, edited
 
+from whyvae.treat.remedies.clip_gradients import ClipGradients
+from whyvae.treat.remedies.epoch_schedule import EpochSchedule
 from whyvae.treat.remedy import NoEdit
 
 
@@ -164,3 +166,55 @@ def test_a_shorter_schedule(tmp_path, patient, right, wrong, expected):
         compile(no.value.snippet, "snippet", "exec")
         return
     assert came(tmp_path, text, "schedule", factor=0.02) == [expected]
+
+
+SCHEDULED = """\
+sched = torch.optim.lr_scheduler.ExponentialLR(opt, 0.9)
+for epoch in range(4):
+    for batch in table.split(50):
+        m, s = encode(batch)
+        y = decode(m + torch.exp(s) * torch.randn(m.shape))
+        loss = (((y - batch) ** 2).sum(1) / 0.02 + divergence(m, s).sum(1)).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        sched.step()
+"""
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_schedule_is_stepped_behind_the_loop_over_batches(tmp_path, last):
+    text = FUNCTIONS[: FUNCTIONS.index("for step in")] + SCHEDULED
+    wanted = text.replace("        sched.step()\n", "    sched.step()\n")
+    if not last:
+        text = text.replace(
+            "        sched.step()\n", "        sched.step()\n        print(loss)  # each\n    print(epoch)\n"
+        )
+        wanted = text.replace("        sched.step()\n", "").replace("# each\n", "# each\n    sched.step()\n")
+    assert edited(tmp_path, text, "epoch_schedule", way="epoch", steps=None) == wanted
+    text = text.replace("        sched.step()\n", "        if epoch:\n            sched.step()\n")
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "epoch_schedule", way="epoch", steps=None)
+
+
+def test_a_schedule_in_a_single_loop_is_left_out(tmp_path):
+    text = broken(FUNCTIONS, "    opt.step()\n", "    opt.step()\n    plan.step()\n")
+    text = broken(text, "for step in", "plan = torch.optim.lr_scheduler.StepLR(opt, 1)\nfor step in")
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "epoch_schedule", way="epoch")
+    assert edited(tmp_path, text, "epoch_schedule", way="without") == text.replace("    plan.step()\n", "")
+
+
+@pytest.mark.parametrize(("gamma", "ways"), [(0.05, ["epoch", "without"]), (0.7, ["epoch"]), (0.999, [])])
+def test_a_schedule_is_doubted_where_the_rate_came_to_nothing(tmp_path, gamma, ways):
+    text = FUNCTIONS[: FUNCTIONS.index("for step in")] + SCHEDULED.replace("0.9)", f"{gamma})")
+    case = case_of(tmp_path, text, steps=None)
+    assert [t.settings["way"] for t in EpochSchedule.proposals(case, "TRN03")] == ways
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "tried"), [("Adam(weights, lr=0.3)", 0), ("Adam(weights, lr=2e-3)", 1), ("SGD(weights, lr=0.3)", 1)]
+)
+def test_clipping_is_not_tried_where_the_step_has_the_length_of_the_rate(tmp_path, optimiser, tried):
+    case = case_of(tmp_path, broken(FUNCTIONS, "Adam(weights, lr=2e-3)", optimiser))
+    assert len(list(ClipGradients.proposals(case, "TRN02"))) == tried

@@ -7,7 +7,7 @@ import math
 import libcst as cst
 
 from whyvae.treat.literals import literals, written
-from whyvae.treat.program import built
+from whyvae.treat.program import written_out
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, elements, number
 from whyvae.treat.source import dotted
@@ -77,7 +77,7 @@ class Layers:
         name, spot = BUILDERS.get(op.name, ""), self.sites.of(op)
         if not name or spot is None or not isinstance(spot.node, cst.Call):
             raise NoEdit(f"a `{op.name}` is not built as a layer of its own")
-        made = built(Spot(spot.source, spot.node.func))
+        made = written_out(Spot(spot.source, spot.node.func))
         if made is None:
             raise NoEdit(f"where `{spot.source.code(spot.node.func)}` is built was not found")
         if _kind(made.node).startswith(name):

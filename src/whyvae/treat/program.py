@@ -89,6 +89,20 @@ def returned(call: Spot) -> Iterator[Spot]:
                 yield from (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)
 
 
+def written_out(spot: Spot) -> Spot | None:
+    """What `built` finds; of a function of the user's that is called but there, what it returns: its layers are its own."""
+    made = built(spot)
+    if made is None or not isinstance(made.node, cst.Call):
+        return made
+    name, rows = dotted(made.node.func), list(returned(made))
+    once = sum(
+        1 for file in made.source.family() for c in file.nodes(cst.Call) if dotted(c.func).split(".")[-1] == name
+    )
+    if len(rows) != 1 or once != 1:
+        return made
+    return rows[0] if isinstance(rows[0].node, cst.Call) else built(rows[0])
+
+
 def unpacked(spot: Spot) -> Iterator[Spot]:
     """What a name has from a function that gives back several things: the `kl` of `return rec, kl`."""
     source, name = spot.source, spot.code

@@ -96,6 +96,9 @@ class Source:
     def line(self, node: cst.CSTNode) -> int:
         return int(self._ranges[node].start.line)
 
+    def column(self, node: cst.CSTNode) -> int:
+        return int(self._ranges[node].start.column)
+
     def end_line(self, node: cst.CSTNode) -> int:
         return int(self._ranges[node].end.line)
 
@@ -157,12 +160,9 @@ class Source:
         if indent.strip():
             self._add(end, end, "; " + "; ".join(new.splitlines()))
             return
-        last = int(self._ranges[outer].end.line)
-        behind = (
-            self._starts[last]
-            if isinstance(outer, cst.SimpleStatementLine)
-            else self._starts[last - 1] + int(self._ranges[outer].end.column)
-        )
+        where = self._ranges[outer].end
+        block = isinstance(outer, cst.BaseCompoundStatement) and where.column == 0  # it ends where the next line begins
+        behind = self._starts[where.line - 1 if block else where.line]
         newline = "" if behind and self.text[behind - 1] == "\n" else self.newline
         self._add(behind, behind, newline + "".join(f"{indent}{line}{self.newline}" for line in new.splitlines()))
 

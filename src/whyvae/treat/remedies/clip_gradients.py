@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 NORM = 10.0  # of the gradient of a loss per example: above it steps are outliers
+OWN_LENGTH = {"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop"}  # divide a gradient by its own usual size
+LARGE = 0.01  # a rate of those, ten times the usual one: each weight moves by it, whatever the gradient's norm
 
 
 class ClipGradients(Remedy):
@@ -27,6 +29,9 @@ class ClipGradients(Remedy):
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
         if code == "TRN01" and misplaced(case.subject) is not None:
             return  # no rate helps a loss of the wrong arguments
+        optimizers = case.subject.optimizers
+        if optimizers and all(o.name in OWN_LENGTH and o.largest_lr > LARGE for o in optimizers):
+            return
         yield cls.treatment(code, f"limits the norm of the gradient to {NORM:g}", norm=NORM)
 
     @classmethod
