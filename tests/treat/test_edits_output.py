@@ -104,6 +104,69 @@ def test_each_feature_is_scaled_by_its_own_spread(tmp_path):
     assert came == ["table = (table - table.mean(0)) / (table.std(0) + 1e-6)"]
 
 
+MADE = """\
+class Table:
+    def make(self, n):
+        return 100 * (torch.randn(n, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(n, D))
+
+
+source = Table()
+"""
+
+
+@pytest.mark.parametrize(("made", "after"), [
+    ("table, test = source.make(200), source.make(50)\n", "table, test = source.make(200), source.make(50)\n"),
+    ("table = source.make(200)\ntest = source.make(50)\ntest = test[:40]\n", "test = test[:40]\n"),
+])  # fmt: skip
+def test_test_data_is_scaled_by_the_numbers_of_the_training_data(tmp_path, made, after):
+    text = broken(
+        FUNCTIONS, "table = torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)\n", MADE + made
+    )
+    new = edited(tmp_path, text, "scale_data", how="standardise")
+    added = "table_mean, table_std = table.mean(0), table.std(0) + 1e-6\ntable, test = (table - table_mean) / table_std, (test - table_mean) / table_std  # new examples come out on this scale\n"
+    assert new == text.replace(after, after + added)
+
+
+def test_data_that_is_used_before_all_of_it_is_made_is_left(tmp_path):
+    made = "table = source.make(200)\nrows = torch.utils.data.TensorDataset(table)\ntest = source.make(50)\n"
+    text = broken(
+        FUNCTIONS, "table = torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)\n", MADE + made
+    )
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "scale_data", how="standardise")
+
+
+def test_arrays_that_become_several_tensors_are_scaled_before(tmp_path):
+    text = broken(FUNCTIONS, "import math\n", "import math\n\nimport numpy as np\n")
+    text = broken(text, "table = torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)\n",
+                  "array = np.random.rand(250, D).astype('float32')\narray = array[np.random.permutation(250)]\n"
+                  "table, test = torch.tensor(array[:200]), torch.tensor(array[200:])\n")  # fmt: skip
+    (line,) = changed(tmp_path, text, "scale_data", how="range", low=0, high=255)[1]
+    assert line.split("  #")[0] == "array = np.random.rand(250, D).astype('float32') / 255"
+
+
+STANDARDISED = [
+    ("images = torch.rand(9, 9)\nimages = (images - 0.1307) / 0.3081\n", "images = torch.rand(9, 9)\n"),
+    ("MEAN, SD = 0.1307, 0.3081\nimages = (torch.rand(9, 9) - MEAN) / SD\n", "MEAN, SD = 0.1307, 0.3081\nimages = torch.rand(9, 9)\n"),
+    ("if False:\n    way = T.Compose([T.ToTensor(), T.Normalize((0.1307,), (0.3081,))])\n",
+     "if False:\n    way = T.Compose([T.ToTensor()])\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), STANDARDISED)
+def test_pixels_that_were_standardised_are_pixels_again(tmp_path, before, after):
+    text = broken(FUNCTIONS, "\n\n\ndef layer", f"\n{before}\n\ndef layer") + "pictures = new * 0.3081 + 0.1307\n"
+    wanted = text.replace(before, after).replace("new * 0.3081 + 0.1307", "new")
+    assert edited(tmp_path, text, "not_standardised", low=-0.4242, high=2.821) == wanted
+
+
+@pytest.mark.parametrize("range_", [(-0.4242, 1.0), (-2.0, 2.821), (-0.4242, 4.0)])
+def test_numbers_that_do_not_lead_to_pixels_stay(tmp_path, range_):
+    text = broken(FUNCTIONS, "\n\n\ndef layer", "\nimages = (torch.rand(9, 9) - 0.1307) / 0.3081\n\n\ndef layer")
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "not_standardised", low=range_[0], high=range_[1])
+
+
 @pytest.mark.parametrize(("patient", "part", "expected"), [
     (TRAINER, "decoder", ["hidden: int = 256"]),
     (TRAINER, "encoder", ["hidden: int = 256"]),

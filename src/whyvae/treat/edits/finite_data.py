@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.program import backward, data_names, data_root
+from whyvae.treat.program import backward
 from whyvae.treat.remedy import NoEdit
+from whyvae.treat.roots import data_names, data_root
 from whyvae.treat.sites import Sites
 from whyvae.treat.source import Source, dotted
 

@@ -12,9 +12,10 @@ import libcst as cst
 from whyvae.treat.edits.calibrated import calibrate
 from whyvae.treat.edits.kl_weight import reweigh
 from whyvae.treat.literals import written
-from whyvae.treat.program import data_root, loops, siblings
+from whyvae.treat.program import loops
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites
+from whyvae.treat.roots import data_root, siblings
+from whyvae.treat.sites import Sites, Spot, elements
 from whyvae.treat.source import dotted
 from whyvae.treat.terms import Terms
 
@@ -46,13 +47,63 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
             value.source.scale(value.node, before, after)
         spot.source.comment(spot.node, "new examples come out on this scale")
         return sites.result()
-    statement = spot.source.statement(spot.node)
-    if not name or not isinstance(statement, cst.Assign) or loops(spot.source, spot.node):
-        raise NoEdit("the data has no name before the training", snippet, spot.where)
-    spot.source.insert_after(
-        _last_change(spot.source, statement, name), f"{name} = ({name} - {name}.mean(0)) / ({name}.std(0) + 1e-6)"
-    )
+    _standardise(spot, name, snippet)
     return sites.result()
+
+
+def _standardise(spot: Spot, name: str, snippet: str) -> None:
+    """Each feature by its mean and spread; what is made like it (a test set) by the same two."""
+    source = spot.source
+    scope = source.enclosing(spot.node, cst.FunctionDef)
+    others = [_name_of(s) if source.enclosing(s.node, cst.FunctionDef) is scope else "" for s in siblings(spot)]
+    statement = source.statement(spot.node)
+    if not name or not isinstance(statement, cst.Assign) or loops(source, spot.node) or not all(others):
+        raise NoEdit("the data has no name before the training", snippet, spot.where)
+    if not others:
+        behind = _last_change(source, statement, name)
+        source.insert_after(behind, f"{name} = ({name} - {name}.mean(0)) / ({name}.std(0) + 1e-6)")
+        return
+    mean, spread = f"{name}_mean", f"{name}_std"
+    if any(n.value in {mean, spread} for n in source.nodes(cst.Name)):
+        raise NoEdit("the names for mean and spread are taken", snippet, spot.where)
+    last = max((_last_change(source, s, n) for s, n in _named(spot, statement, name)), key=source.line)
+    every = [name, *(o for o in others if o != name)]
+    if any(_read_between(source, statement, last, n) for n in every):
+        raise NoEdit("the data is used before all of it is made", snippet, spot.where)
+    made = ", ".join(f"({n} - {mean}) / {spread}" for n in every)
+    told = "  # new examples come out on this scale"
+    source.insert_after(
+        last, f"{mean}, {spread} = {name}.mean(0), {name}.std(0) + 1e-6\n{', '.join(every)} = {made}{told}"
+    )
+
+
+def _read_between(source: Source, first: cst.CSTNode, last: cst.CSTNode, name: str) -> bool:
+    lines = range(source.end_line(first) + 1, source.end_line(last) + 1)
+    own = {id(source.statement(n)) for n in source.nodes(cst.AssignTarget) if dotted(n.target) == name}
+    reads = [
+        n for n in source.nodes(cst.Name) if n.value == name and not isinstance(source.parent(n), cst.AssignTarget)
+    ]
+    return any(source.line(n) in lines and id(source.statement(n)) not in own for n in reads)
+
+
+def _named(spot: Spot, statement: cst.Assign, name: str) -> list[tuple[cst.CSTNode, str]]:
+    """(statement, name) of the data and of what is made like it."""
+    found: list[tuple[cst.CSTNode, str]] = [(statement, name)]
+    for other in siblings(spot):
+        line = other.source.statement(other.node)
+        if line is not None:
+            found.append((line, _name_of(other)))
+    return found
+
+
+def _name_of(spot: Spot) -> str:
+    """What an expression is assigned to in its own scope, alone or in a row; "" where that has no name."""
+    statement = spot.source.statement(spot.node)
+    if not isinstance(statement, cst.Assign) or len(statement.targets) != 1:
+        return ""
+    names, values = elements(statement.targets[0].target), elements(statement.value)
+    row = zip(names, values, strict=True) if len(names) == len(values) else ()
+    return next((dotted(n) for n, v in row if v is spot.node), "")
 
 
 def _last_change(source: Source, statement: cst.CSTNode, name: str) -> cst.CSTNode:

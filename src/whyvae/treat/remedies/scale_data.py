@@ -14,6 +14,7 @@ from whyvae.treat.remedy import Remedy, Treatment
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
+AROUND = 1.01  # [-1, 1] is a range of pixels as well; what reaches further below 0 is none
 MIXED = 10.0  # features that reach this much further than the median one are scaled one by one
 
 
@@ -29,6 +30,8 @@ class ScaleData(Remedy):
         low, high = data.target_low, data.target_high
         if code == "OUT01" and (output is None or output.low < -0.01 or output.high > 1.01):
             return  # only what ends in [0, 1] has the range that data is scaled to
+        if code == "OUT01" and low < -AROUND:
+            return  # standardised, and meant to be: it is the output that has the wrong range
         if code == "DAT02" and (data.spread_ratio > MIXED or low < 0):
             says = "scales each feature of the data to mean 0 and spread 1"
             yield cls.treatment(code, says, how="standardise")
