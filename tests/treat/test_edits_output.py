@@ -63,6 +63,13 @@ def test_heads_are_freed(tmp_path, wrong, right):
     assert changed(tmp_path, broken(TRAINER, HEADS, wrong), "free_heads")[1] == [right]
 
 
+def test_a_sigmoid_of_a_helper_is_taken_out_of_its_row(tmp_path):
+    text = broken(DISTRIBUTIONS, "if __name__", HELPER.replace("nn.Linear(3, 30)", "nn.Linear(3, 30), nn.Sigmoid()"))
+    text = broken(text, "nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30))", "nn.ModuleList([narrow()])[0]")
+    _, came = changed(tmp_path, text, "output_activation", at="last")
+    assert came == ["return nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 30))"]
+
+
 def test_a_head_built_with_its_activation_loses_it(tmp_path):
     text = broken(
         TRAINER,
@@ -249,3 +256,23 @@ def test_what_was_edited_still_trains(tmp_path, patient, remedy, settings):
     assert subject.count >= 6
     if remedy == "more_latents":
         assert subject.lineage.latents == 12
+
+
+SCALE = (
+    "log_scale = torch.full((D,), -1.0, requires_grad=True)\nopt = torch.optim.Adam([*weights, log_scale], lr=2e-3)\n"
+)
+HELD = [
+    ("ls = log_scale.clamp(0.0, 3.0)", "((y - x) / ls.exp()) ** 2 / 2 + ls", "min", "ls = log_scale.clamp(-6.0, 3.0)"),
+    ("ls = torch.clamp(log_scale, max=-5)", "((y - x) / ls.exp()) ** 2 / 2 + ls", "max", "ls = torch.clamp(log_scale, max=1)"),
+    ("v = (0.1 + log_scale).clamp_min(0.5)", "(y - x) ** 2 / (2 * v) + v.log() / 2", "min", "v = (0.1 + log_scale).clamp_min(0.0005)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("held", "nll", "bound", "expected"), HELD)
+def test_a_bound_that_holds_the_scale_moves(tmp_path, held, nll, bound, expected):
+    text = broken(FUNCTIONS, "opt = torch.optim.Adam(weights, lr=2e-3)\n", SCALE)
+    text = broken(text, "fit = ((y - x) ** 2).sum(1) / (2 * 0.1**2)", f"{held}\n    fit = ({nll}).sum(1)")
+    text = broken(text, "    m, s = encode(x)\n    y", "    m, s = encode(x)\n    s = s.clamp(0.0, 9.0)\n    y")
+    assert changed(tmp_path, text, "free_scale", bound=bound)[1] == [expected]
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "free_scale", bound="max" if bound == "min" else "min")

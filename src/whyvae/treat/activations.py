@@ -73,11 +73,15 @@ def _cut(layer: Spot, op: Op) -> bool:
     at = next((i for i in reversed(range(len(args))) if _is(args[i].value, op)), None)
     if at is None:
         return False
-    if at > 0:
-        layer.source.cut(args[at - 1], args[at])
-    else:
-        _to_identity(layer.source, args[at].value)
+    _taken_out(layer.source, args, at)
     return True
+
+
+def _taken_out(source: Source, args: list[cst.Arg], at: int) -> None:
+    if at > 0:
+        source.cut(args[at - 1], args[at])
+    else:
+        _to_identity(source, args[at].value)
 
 
 def _blocks(sites: Sites, spot: Spot, op: Op) -> bool:
@@ -91,11 +95,16 @@ def _blocks(sites: Sites, spot: Spot, op: Op) -> bool:
 
 
 def _identity(source: Source, op: Op) -> None:
-    """`nn.Identity()` in place of the only such layer of the file."""
+    """The only such layer of the file goes: out of the `Sequential` it is written in, else `nn.Identity()` takes its place."""
     every = [n for n in source.nodes(cst.Call) if _is(n, op)]
     if len(every) != 1:
         raise NoEdit(f"`{op.name}` is not written in a place of its own")
-    _to_identity(source, every[0])
+    argument = source.parent(every[0])
+    row = source.parent(argument) if isinstance(argument, cst.Arg) else None
+    if isinstance(argument, cst.Arg) and isinstance(row, cst.Call) and _name(row) == "Sequential":
+        _taken_out(source, list(row.args), list(row.args).index(argument))
+    else:
+        _to_identity(source, every[0])
 
 
 def _to_identity(source: Source, call: cst.CSTNode) -> None:
