@@ -14,7 +14,7 @@ from whyvae.watch.script import run_script
 
 SETTINGS = {"factor": 0.5, "what": "kl", "times": 2, "latents": 9, "part": "encoder", "width": 99, "norm": 1.0,
             "decay": 0.1, "low": 0, "high": 2, "how": "range", "mistake": "sign", "at": "last",
-            "way": "own"}  # fmt: skip
+            "way": "own", "bound": "min"}  # fmt: skip
 
 
 def test_a_library_is_not_touched(tmp_path, monkeypatch):
