@@ -20,6 +20,7 @@ from steps import (
 )
 from torch import nn
 
+from whyvae.audit.regulariser import ALIKE
 from whyvae.probes.target import TargetMatch
 from whyvae.watch.lineage import Dependencies, NoVAE, find, find_deterministic
 
@@ -260,12 +261,24 @@ def mmd(m, x):
     return sse(m.decoder(z), x) / B + 10 * (kernel(z, z) + kernel(p, p) - 2 * kernel(z, p))
 
 
-@unauditable(named("cdist"))
-def info_vae(m, x):
+def by_differences(a, b):
+    return torch.exp(-(a[:, None] - b[None]).square().sum(-1) / (2 * d)).mean()
+
+
+@unauditable(named("with each other"))
+def mmd_by_differences(m, x):
     mu, lv = m.enc(x)
     z = reparameterise(mu, lv)
     p = torch.randn_like(z)
-    return sse(m.decoder(z), x) + kl_sum(mu, lv) + 10 * (kernel(z, z) - 2 * kernel(z, p))
+    return sse(m.decoder(z), x) / B + 10 * (by_differences(z, z) + by_differences(p, p) - 2 * by_differences(z, p))
+
+
+@unauditable(named("compares examples with each other"))
+def covariance_of_the_batch(m, x):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    covariance = torch.cov(mu.T)
+    return sse(m.decoder(z), x) + 10 * (covariance - torch.eye(d)).square().sum() + 0.1 * (lv.exp() - 1 - lv).sum()
 
 
 @unauditable(named("log-sum-exp"))
@@ -379,25 +392,86 @@ def cosine_distance(m, x):
     return (1 - F.cosine_similarity(y, x)).sum() + kl_sum(mu, lv)
 
 
-class TwoModalities(VAE):
-    def __init__(self):
-        super().__init__()
-        self.second = nn.Linear(d, 4)
-
-
-@unauditable(noted("latent", "second output"), model=TwoModalities, data=lambda: (pixels(), torch.rand(B, 4)))
-def two_modalities(m, x, label):
-    mu, lv = m.enc(x)
-    z = reparameterise(mu, lv)
-    return sse(m.decoder(z), x) + 20 * F.binary_cross_entropy_with_logits(m.second(z), label) + kl_sum(mu, lv)
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_what_cannot_be_audited_is_named(case):
     step, data, _ = case.build()
     found = audit(step, *data)
     case.expected(found)
     assert found.regulariser.form != "wrong" or found.objective().not_auditable
+
+
+# ---------------------------------------------------------------- what stands beside a KL and hides nothing
+BESIDE = []
+beside = collector(BESIDE)
+
+
+class Labelled(VAE):
+    def __init__(self):
+        super().__init__()
+        self.classes = nn.Linear(d, 4)
+
+
+LABELS = {"model": Labelled, "data": lambda: (pixels(), torch.arange(B) % 4)}
+
+
+@beside(1.0, **LABELS)
+def labels_predicted_from_the_sample(m, x, label):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    return sse(m.decoder(z), x) + kl_sum(mu, lv) + 20 * F.cross_entropy(m.classes(z), label)
+
+
+@beside(1.0, **LABELS)
+def labels_predicted_from_the_mean(m, x, label):
+    mu, lv = m.enc(x)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv) + 20 * F.cross_entropy(m.classes(mu), label)
+
+
+@beside(3.0, model=Labelled, data=lambda: (pixels(), torch.rand(B, 4)))
+def properties_predicted_from_the_mean(m, x, wanted):
+    mu, lv = m.enc(x)
+    property_loss = (m.classes(torch.tanh(mu)) - wanted).square().sum()
+    return sse(m.decoder(reparameterise(mu, lv)), x) + 3 * kl_sum(mu, lv) + property_loss
+
+
+@beside(1.0)
+def info_vae(m, x):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    p = torch.randn_like(z)
+    return sse(m.decoder(z), x) + kl_sum(mu, lv) + 10 * (by_differences(z, z) - 2 * by_differences(z, p))
+
+
+@beside(1.0)
+def correlations_of_the_mean(m, x):
+    mu, lv = m.enc(x)
+    c = torch.cov(mu.T)
+    return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv) + 0.1 * (c - c.diag().diag()).square().sum()
+
+
+@pytest.mark.parametrize("case", BESIDE, ids=lambda c: c.name)
+def test_a_kl_is_weighed_beside_other_terms_on_the_code(case):
+    step, data, _ = case.build()
+    found = audit(step, *data)
+    assert found.objective().not_auditable == ""
+    assert found.lineage.notes == []
+    assert found.regulariser.form == "exact"
+    rough = ALIKE - 1 if found.regulariser.coupled else 1e-3
+    assert found.regulariser.weight == pytest.approx(case.expected, rel=rough)
+
+
+def test_a_critic_is_no_prediction_of_labels():
+    """Its targets are the same for all."""
+
+    def step(m, x, ones):
+        mu, lv = m.enc(x)
+        z = reparameterise(mu, lv)
+        fooled = F.binary_cross_entropy_with_logits(m.classes(z), ones)
+        return sse(m.decoder(z), x) + kl_sum(mu, lv) + fooled
+
+    torch.manual_seed(0)
+    model, data = Labelled(), (pixels(), torch.ones(B, 4))
+    assert noted("latent", "critic")(audit(lambda *given: step(model, *given), *data)) is None
 
 
 # ---------------------------------------------------------------- no VAE at all

@@ -104,7 +104,11 @@ def cut(
     meeting = lineage.meeting
     roots = list(lineage.tape.roots) if loss is None else [loss]
     wanted = [*roots, *(s for s in (meeting.output, meeting.target) if s is not None and s >= 0), *also]
-    got = replay.run(wanted, feed={**at, **_cloned(at, lineage.eps)}, cut=(lineage.decoder_ops, {lineage.z: z}))
+    shown = replay.run(lineage.side_inputs, feed={**at, **_cloned(at, lineage.eps)})
+    inside = {lineage.z: z, **{s: value.detach() for s, value in shown.items()}}
+    got = replay.run(
+        wanted, feed={**at, **_cloned(at, lineage.eps)}, cut=(lineage.decoder_ops | lineage.side_ops, inside)
+    )
     total = torch.stack([got[r].sum() for r in dict.fromkeys(roots)]).sum()
     output = got.get(meeting.output)
     target = got.get(meeting.target) if meeting.target is not None else None

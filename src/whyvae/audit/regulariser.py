@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from whyvae.audit.conditional import conditional_weight
+from whyvae.audit.coupled import coupled
 from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
 from whyvae.audit.flow import flows_to_normal
 from whyvae.watch.lineage import Lineage
@@ -22,6 +23,7 @@ EXACT = 1e-3  # residual up to which a formula counts as met: rounding and guard
 STRAIGHT = (
     1e-6  # residual up to which a prior counts as a Gaussian: rounding; components that start alike are further from it
 )
+ALIKE = 1.25  # coefficients of a KL's terms differ by no more where another regulariser stands beside it
 NOTHING = 1e-12  # a gradient this much smaller than the reconstruction's is none at all
 
 
@@ -51,6 +53,7 @@ class Regulariser:
     scale: float = 0.0  # of the head injection it was read at
     flow: bool = False  # the sample goes through a normalising flow before it is decoded
     conditional: bool = False  # each example has a prior of its own
+    coupled: bool = False  # examples are also compared with each other, and the weight is rough
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -91,7 +94,17 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
         return replace(best, form="prior density", mistake="", monte_carlo=True, flow=True)
     if best.form == "unknown" and (own := conditional_weight(lineage, replay, loss)) is not None:
         return Regulariser("prior density", own[0], (0.0, 0.0, own[0], 0.0), own[1], conditional=True)
+    unexplained = best.form == "unknown" or (best.form == "wrong" and best.residual > 0 and not best.monte_carlo)
+    if unexplained and coupled(lineage, replay, values, loss):
+        return _beside_a_kl(best)
     return best
+
+
+def _beside_a_kl(found: Regulariser) -> Regulariser:
+    """What was fitted to a loss that also compares examples: the KL beside that, where its terms still agree."""
+    c1, c2, c3, _ = found.coefficients
+    alike = min(c1, c2, c3) > 0 and max(c1, c2, c3) <= ALIKE * min(c1, c2, c3)
+    return replace(found, form="exact" if alike else "unknown", mistake="", coupled=True)
 
 
 def _better(new: Regulariser, old: Regulariser) -> bool:

@@ -395,6 +395,8 @@ def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihoo
     if any(name not in _PLAIN for name in names):
         odd = sorted({n for n in names if n not in _PLAIN})
         return f"the regulariser compares samples with each other or with a density (`{odd[0]}`): not a KL of one posterior"
+    if regulariser.coupled:
+        return "the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
     return ""
 
 

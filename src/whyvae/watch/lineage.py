@@ -118,6 +118,8 @@ class Lineage:
     notes: list[str] = field(default_factory=list)  # what cannot be audited, in sentences
     chain: tuple[int, ...] = ()  # all slots that are A * eps + B
     candidates: tuple[int, ...] = ()  # z of every latent draw found
+    side_ops: frozenset[int] = frozenset()  # Op.index of functions that predict labels from mu or the log-variance,
+    side_inputs: frozenset[int] = frozenset()  # and what they are shown
 
     @property
     def meeting(self) -> Meeting:
@@ -592,8 +594,20 @@ def _complete(deps: Dependencies, draw: _Draw, notes: list[str], candidates: tup
         notes.append("")
     return Lineage(
         tape, draw.noise_op, -1 if draw.kind.startswith(NOT_GAUSSIAN) else draw.eps, draw.z, heads, data, meetings, decoder_ops, draw.kind, latents,
-        [n for n in notes if n], draw.chain, candidates,
+        [n for n in notes if n], draw.chain, candidates, *_sides(deps, draw.z, heads),
     )  # fmt: skip
+
+
+def _sides(deps: Dependencies, z: int, heads: tuple[int, ...]) -> tuple[frozenset[int], frozenset[int]]:
+    """(ops, what they read): parametrised functions that predict labels or properties from mu or the log-variance."""
+    sampled, above = deps.descendants([z]), deps.ancestors([z])
+    code = {s for head in heads for s in _unmixed(deps, head)} - sampled
+    found = [
+        op for op in deps.tape.ops
+        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) and not code.isdisjoint(op.reads)
+        and above.isdisjoint(op.outs) and _meets_labels(deps, op.outs, above)
+    ]  # fmt: skip
+    return frozenset(op.index for op in found), frozenset(r for op in found for r in op.reads if r in code)
 
 
 def _unrepeated(deps: Dependencies, draw: _Draw, heads: tuple[int, ...], latents: int) -> int:
@@ -625,7 +639,10 @@ def _beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Mee
     above = deps.ancestors(latent)
     further = [op for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
                and not behind.isdisjoint(op.reads) and not beside.isdisjoint(op.outs) and part.isdisjoint(op.reads)]  # fmt: skip
-    if any(not _joins(deps, op.outs, best.output) and not _meets_data(deps, op.outs, above) for op in further):
+    scored = (_meets_data, _meets_labels)
+    if any(
+        not _joins(deps, op.outs, best.output) and not any(f(deps, op.outs, above) for f in scored) for op in further
+    ):
         yield (
             "the latent also reaches the loss by a further parametrised function (a second output, a critic, "
             "a learned prior): only the output that meets the data is audited"
@@ -640,6 +657,29 @@ def _meets_data(deps: Dependencies, slots: Iterable[int], above: set[int]) -> bo
         for op in deps.tape.ops if not mine.isdisjoint(op.reads) and not deps.is_mixing(op)
         for r in op.reads if r not in mine and r not in deps.encoded and r not in deps.parametric
     )  # fmt: skip
+
+
+_COMPARED = LOSSES | {"sub", "sub_", "__sub__", "rsub", "__rsub__", "subtract"}
+
+
+def _meets_labels(deps: Dependencies, slots: Iterable[int], above: set[int]) -> bool:
+    """Is what `slots` make compared with numbers from outside that are neither data nor the same for all (a critic's)?"""
+    mine = deps.descendants(slots)
+    return any(
+        r not in mine and r not in deps.encoded and r not in deps.parametric and _differ(deps, origin(deps, r))
+        and {r, origin(deps, r)}.isdisjoint(above)
+        for op in deps.tape.ops if op.name in _COMPARED and not mine.isdisjoint(op.reads)
+        for r in op.reads
+    )  # fmt: skip
+
+
+def _differ(deps: Dependencies, slot: int) -> bool:
+    """Does it, or what it was picked from, come from outside, with numbers that differ?"""
+    position = deps.producer.get(slot)
+    if position is not None and deps.tape.ops[position].name in _PICKING:
+        return _differ(deps, origin(deps, deps.tape.ops[position].reads[0]))
+    value = deps.tape.slots[slot].value
+    return deps.tape.slots[slot].external and value is not None and bool((value != value.flatten()[:1]).any())
 
 
 def _sizes(deps: Dependencies, data: int) -> set[int]:

@@ -619,8 +619,11 @@ _LED = classmethod(_led)
 
 
 def transformed() -> bool:
-    """Is this inside `vmap` or a derivative of torch.func? Tensors are wrapped there: no program of a step holds them."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001 - there is no public name for it
+    """Is this inside `vmap` or a derivative of torch.func, or is it being traced? Tensors are wrapped there: no program of
+    a step holds them; and a trace would record what we do.
+    """
+    inside = torch._C._functorch.peek_interpreter_stack() is not None  # noqa: SLF001 - there is no public name for it
+    return inside or torch._C._get_tracing_state() is not None  # noqa: SLF001 - as torch.jit.is_tracing, which has no types
 
 
 def _affine(mean: Any, std: Any, eps: Tensor) -> Tensor:

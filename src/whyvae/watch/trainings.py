@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+
+import torch
 
 from whyvae.watch import lineage as lineages
 from whyvae.watch.lineage import Lineage
@@ -101,7 +104,14 @@ def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
             return _silent_later(steps[-1], step, same[-1].index) or found
     if silent is not None:
         return silent
-    raise NothingSeen(f"no VAE was seen: {reason}")
+    raise NothingSeen(f"no VAE was seen: {reason}{_scripted()}")
+
+
+def _scripted() -> str:
+    """What to do where a model is compiled by torch.jit: nothing inside it is seen."""
+    if not any(issubclass(type(o), torch.jit.ScriptModule) for o in gc.get_objects()):
+        return ""
+    return "; a module is compiled by torch.jit, inside which nothing is seen: set PYTORCH_JIT=0 to watch it as written"
 
 
 def _silent_later(last: Step, vae: Step, until: int) -> tuple[Step, Lineage] | None:
