@@ -80,3 +80,31 @@ def test_what_is_no_squared_error_gets_a_snippet(tmp_path):
         edited(tmp_path, TRAINER, "calibrated")
     compile(no.value.snippet, "snippet", "exec")
     assert no.value.where.endswith(":62") or "script.py:" in no.value.where
+
+
+OWN = """\
+class Divergence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, m, s):
+        ctx.save_for_backward(m, s)
+        return (0.5 * (torch.exp(2 * s) - 1) - s).sum(SUM)
+
+    @staticmethod
+    def backward(ctx, g):
+        m, s = ctx.saved_tensors
+        return torch.zeros_like(m), g GROWN * (torch.exp(2 * s) - 1)
+
+
+for step in"""
+
+
+@pytest.mark.parametrize(("summed", "grown", "used", "expected"), [
+    ("-1", "[:, None]", "Divergence.apply(m, s)",
+     "loss = (fit + KL_WEIGHT * (0.5 * (m**2 + (2 * s).exp() - 2 * s - 1).sum(-1))).mean()"),
+    ("", "", "Divergence.apply(m, s) / len(x)",
+     "loss = (fit + KL_WEIGHT * (0.5 * (m**2 + (2 * s).exp() - 2 * s - 1).sum()) / len(x)).mean()"),
+])  # fmt: skip
+def test_a_function_with_a_gradient_of_its_own(tmp_path, summed, grown, used, expected):
+    text = broken(FUNCTIONS, "for step in", OWN.replace("SUM", summed).replace(" GROWN", grown))
+    text = broken(text, "KL_WEIGHT * divergence(m, s).sum(1)", f"KL_WEIGHT * {used}")
+    assert difference(text, edited(tmp_path, text, "kl_formula"))[1] == [expected]

@@ -370,3 +370,44 @@ def test_noise_comes_where_z_is_made_without(tmp_path):
 def test_gradients_cleared_seldom(tmp_path):
     text = broken(FUNCTIONS, "    opt.zero_grad()\n", "    if step % 50 == 0:\n        opt.zero_grad()\n")
     assert edited(tmp_path, text, "zero_grad").count("opt.zero_grad()") == 2
+
+
+POOL = """\
+class Pool(torch.utils.data.Dataset):
+    def __init__(self, rows, shard=16):
+        self.rows, self.shard = rows, shard
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i % self.shard]
+
+
+"""
+FEW = [
+    ("table = table[:16]\n", "", "", ""),
+    ("few, labels = 16, torch.zeros(200)\ntable, labels = table[:few], labels[:few]\n", "few, labels = 16, torch.zeros(200)\n", "", ""),
+    ("", "", "x = table[torch.randint(16, (50,))]", "x = table[torch.randint(len(table), (50,))]"),
+    ("", "", "x = table[torch.randint(0, high=16, size=(50,))]", "x = table[torch.randint(0, high=len(table), size=(50,))]"),
+    (POOL + "pool = Pool(table)\n", POOL.replace("i % self.shard", "i") + "pool = Pool(table)\n", "", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "draw", "drawn"), FEW)
+def test_training_on_few_examples(tmp_path, before, after, draw, drawn):
+    text = broken(FUNCTIONS, "w1, b1 = layer", f"{before}w1, b1 = layer")
+    text = broken(text, "x = table[torch.randint(200, (50,))]", draw or "x = table[torch.randint(len(table), (50,))]")
+    wanted = text.replace(before, after) if before else text.replace(draw, drawn)
+    assert edited(tmp_path, text, "all_examples", rows=16) == wanted
+
+
+@pytest.mark.parametrize("before", [
+    "train, test = table[:16], table[16:]\n", "test = table[16:]\ntable = table[:16]\n", "table = table[:64]\n",
+    POOL.replace("return len(self.rows)", "return 10 * len(self.rows)"),
+])  # fmt: skip
+def test_a_part_that_is_meant_stays(tmp_path, before):
+    text = broken(FUNCTIONS, "w1, b1 = layer", f"{before}w1, b1 = layer")
+    text = broken(text, "torch.randint(200, ", "torch.randint(len(table), ")
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "all_examples", rows=16)

@@ -53,17 +53,25 @@ def _replace(sites: Sites, terms: Terms, term: Term) -> None:
     if "mu" not in roles or spread is None:
         raise NoEdit("mu and sigma have no names where the KL is computed")
     sign, twice = _form(terms, core)
-    written = _written(spread, names[roles["mu"]], names[roles[spread]], sign=sign, twice=twice)
-    spot.source.replace(spot.node, written)
+    written = _written(spread, names[roles["mu"]], names[roles[spread]], sign=sign)
+    summed = _summed(terms, core)
+    text = f"({written}){summed}" if summed else written
+    if not twice:
+        text = f"0.5 * {text}" if summed else f"0.5 * ({text})"
+    spot.source.replace(spot.node, text)
 
 
-def _written(spread: str, mu: str, sigma: str, *, sign: int, twice: bool) -> str:
+def _summed(terms: Terms, core: int) -> str:
+    """How a function of the user's own (`torch.autograd.Function`) adds up what it gives back: over units, or over all."""
+    units, shape = terms.tape.slots[terms.lineage.z].shape, terms.tape.slots[core].shape
+    return "" if shape == units else ".sum(-1)" if shape else ".sum()"
+
+
+def _written(spread: str, mu: str, sigma: str, *, sign: int) -> str:
     if sign < 0:
-        text = NEGATIVE[spread].format(m=mu, s=sigma)
-    else:
-        first, second, *rest = (part.format(m=mu, s=sigma) for part in TWICE[spread])
-        text = " ".join([first, "+", second, *rest])
-    return text if twice else f"0.5 * ({text})"
+        return NEGATIVE[spread].format(m=mu, s=sigma)
+    first, second, *rest = (part.format(m=mu, s=sigma) for part in TWICE[spread])
+    return " ".join([first, "+", second, *rest])
 
 
 def _core(sites: Sites, terms: Terms, term: Term) -> tuple[int, Spot, Op]:
@@ -73,9 +81,11 @@ def _core(sites: Sites, terms: Terms, term: Term) -> tuple[int, Spot, Op]:
         slot = next(r for r in op.reads if r in terms.kl_side)
     position = terms.deps.producer.get(slot)
     spot = sites.made_at(slot)
-    if position is None or spot is None or terms.tape.slots[slot].shape != shape:
+    made = None if position is None else terms.tape.ops[position]
+    own = made is not None and made.name == "apply" and terms.tape.slots[slot].shape in {shape[:-1], ()}
+    if made is None or spot is None or not (own or terms.tape.slots[slot].shape == shape):
         raise NoEdit("the terms of the KL are not written as one sum over the latent units")
-    return slot, spot, terms.tape.ops[position]
+    return slot, spot, made
 
 
 def _form(terms: Terms, core: int) -> tuple[int, bool]:
