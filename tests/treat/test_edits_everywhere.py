@@ -21,7 +21,7 @@ SETTINGS = {
     "reconstruction_formula": [{"mistake": "sign"}, {"mistake": "exchanged"}], "sample_in_training": [{}],
     "scale_data": [{"how": "range", "low": 0.0, "high": 255.0}, {"how": "standardise"}], "schedule": [{"factor": 0.1}],
     "show_output": [{"what": "bytes"}, {"what": "activation"}, {"what": "colours"}], "sum_over_features": [{}],
-    "all_examples": [{"rows": 0}, {"rows": 64}], "free_scale": [{"bound": "min"}, {"bound": "max"}], "not_standardised": [{"low": -0.4, "high": 2.8}], "epoch_schedule": [{"way": "epoch"}, {"way": "without"}], "weight_decay": [{"decay": 0.01}], "wider": [{"part": "encoder", "width": 512}, {"part": "decoder", "width": 512}],
+    "paired": [{}], "all_examples": [{"rows": 0}, {"rows": 64}], "free_scale": [{"bound": "min"}, {"bound": "max"}], "not_standardised": [{"low": -0.4, "high": 2.8}], "epoch_schedule": [{"way": "epoch"}, {"way": "without"}], "weight_decay": [{"decay": 0.01}], "wider": [{"part": "encoder", "width": 512}, {"part": "decoder", "width": 512}],
     "zero_grad": [{}],
 }  # fmt: skip
 # What is right is left: these find nothing to do on a healthy script.

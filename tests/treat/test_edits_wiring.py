@@ -6,7 +6,7 @@ import pytest
 from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, case_of, difference, edited
 
 from whyvae.treat.remedies.reconstruction_formula import ReconstructionFormula
-from whyvae.treat.remedy import NoEdit
+from whyvae.treat.remedy import NoEdit, by_promise
 
 
 def mended(folder, text, remedy, **settings):
@@ -411,3 +411,51 @@ def test_a_part_that_is_meant_stays(tmp_path, before):
     text = broken(text, "torch.randint(200, ", "torch.randint(len(table), ")
     with pytest.raises(NoEdit):
         edited(tmp_path, text, "all_examples", rows=16)
+
+
+LOADERS = """\
+from torch.utils.data import DataLoader, TensorDataset
+
+src = DataLoader(TensorDataset(table + torch.randn(200, D)), batch_size=50, shuffle=True)
+dst = DataLoader(TensorDataset(table), batch_size=50, shuffle=True)
+for NAMES in LOOP:
+    m, s = encode(x)
+    y = decode(m + torch.exp(s) * torch.randn(m.shape))
+    loss = (((y - t) ** 2).sum(1) / 0.02 + divergence(m, s).sum(1)).mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+
+
+@pytest.mark.parametrize(("names", "loop", "new_names", "new_loop"), [
+    ("(x,), (t,)", "zip(src, dst)", "x, t", "src"),
+    ("i, ((x,), (t,))", "enumerate(zip(src, dst))", "i, (x, t)", "enumerate(src)"),
+])  # fmt: skip
+def test_two_loaders_that_shuffle_become_one(tmp_path, names, loop, new_names, new_loop):
+    start = FUNCTIONS[: FUNCTIONS.index("for step in")]
+    text = start + LOADERS.replace("NAMES", names).replace("LOOP", loop)
+    wanted = start + LOADERS.replace("NAMES", new_names).replace("LOOP", new_loop)
+    wanted = wanted.replace("torch.randn(200, D)), batch", "torch.randn(200, D), table), batch")
+    wanted = wanted.replace("dst = DataLoader(TensorDataset(table), batch_size=50, shuffle=True)\n", "")
+    assert edited(tmp_path, text, "paired", steps=None) == wanted
+    case_of(tmp_path, wanted, steps=None)
+    other = text.replace("table), batch_size=50", "table), drop_last=True, batch_size=50")
+    with pytest.raises(NoEdit):
+        edited(tmp_path, other, "paired", steps=None)
+
+
+def test_rows_are_drawn_once_for_input_and_target(tmp_path):
+    text = broken(
+        FUNCTIONS,
+        "    x = table[torch.randint(200, (50,))]\n",
+        "    x = table[torch.randint(200, (50,))]\n    t = table[torch.randint(200, (50,))]\n",
+    )
+    text = broken(text, "fit = ((y - x)", "fit = ((y - t)")
+    found = [r.name for r in by_promise() if "WIR04" in r.treats for _ in r.proposals(case_of(tmp_path, text), "WIR04")]
+    assert found == ["paired"]
+    assert mended(tmp_path, text, "paired")[1] == [
+        "rows = torch.randint(200, (50,))",
+        "x = table[rows]",
+        "t = table[rows]",
+    ]

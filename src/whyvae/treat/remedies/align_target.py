@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
+from whyvae.treat.remedies.paired import Paired
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -19,4 +20,5 @@ class AlignTarget(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
-        yield cls.treatment(code, "compares the output with the encoder's own input, in its shape", what="input")
+        if not any(Paired.proposals(case, code)):  # else the target is right, and of another example
+            yield cls.treatment(code, "compares the output with the encoder's own input, in its shape", what="input")

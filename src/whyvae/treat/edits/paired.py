@@ -1,0 +1,128 @@
+"""Inputs and targets that are shuffled apart are drawn together: from one loader in place of two, by the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import libcst as cst
+
+from whyvae.treat.bindings import bindings
+from whyvae.treat.program import calls
+from whyvae.treat.remedy import NoEdit
+from whyvae.treat.sites import Sites, Spot, elements
+from whyvae.treat.source import Source, dotted
+
+if TYPE_CHECKING:
+    from whyvae.treat.case import Case
+
+SNIPPET = """\
+loader = DataLoader(TensorDataset(noisy, clean), batch_size=100, shuffle=True)
+for x, target in loader:
+    ...
+"""
+DRAWS = ("randint", "randperm", "permutation", "choice", "integers")
+
+
+def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
+    sites = Sites(case)
+    if not any(_one_loader(source) or _one_draw(source) for source in sites.family):
+        raise NoEdit("where inputs and targets are drawn apart was not found", SNIPPET)
+    return sites.result()
+
+
+# ---------------------------------------------------------------------------------------- two loaders
+def _one_loader(source: Source) -> bool:
+    """`for (a,), (b,) in zip(first, second)` -> `for a, b in first`, with both tensors in the first's data set."""
+    for loop in source.nodes((cst.For, cst.CompFor)):
+        for call in calls(source, "zip", loop.iter):
+            pair = _pair(loop, call)
+            made = [_loader(Spot(source, a.value)) for a in call.args]
+            if pair is None or len(made) != 2 or any(m is None for m in made):
+                continue
+            if _joined(source, loop, call, pair, [m for m in made if m is not None]):
+                return True
+    return False
+
+
+def _pair(loop: cst.For | cst.CompFor, call: cst.Call) -> cst.Tuple | None:
+    """What the loop gives the two names to: all of its target, or the part behind `enumerate`'s number."""
+    target = loop.target if loop.iter is call else elements(loop.target)[-1]
+    return target if isinstance(target, cst.Tuple) and len(target.elements) == 2 else None
+
+
+def _loader(spot: Spot) -> Spot | None:
+    """`DataLoader(..., shuffle=True)` that a name stands for, in the same file."""
+    found = [b for b in bindings(spot) if b.source is spot.source]
+    node = found[0].node if len(found) == 1 else None
+    if not isinstance(node, cst.Call) or dotted(node.func).split(".")[-1] != "DataLoader":
+        return None
+    shuffled = any(
+        a.keyword is not None and a.keyword.value == "shuffle" and dotted(a.value) == "True" for a in node.args
+    )
+    return found[0] if shuffled else None
+
+
+def _joined(source: Source, loop: cst.CSTNode, call: cst.Call, pair: cst.Tuple, made: list[Spot]) -> bool:
+    tensors, settings, names = [], [], []
+    for spot, element in zip(made, pair.elements, strict=True):
+        assert isinstance(spot.node, cst.Call)  # noqa: S101 - see _loader
+        data = spot.node.args[0].value
+        wrapped = isinstance(data, cst.Call) and dotted(data.func).split(".")[-1] == "TensorDataset"
+        inner = elements(element.value)
+        if not wrapped or len(data.args) != 1 or len(inner) != 1:  # type: ignore[attr-defined]
+            return False
+        tensors.append(data.args[0].value)  # type: ignore[attr-defined]
+        settings.append([source.code(a) for a in spot.node.args[1:]])
+        names.append(source.code(inner[0]))
+    second = source.statement(made[1].node)
+    if settings[0] != settings[1] or not isinstance(second, cst.Assign) or _used(source, call.args[1].value, loop) > 1:
+        return False
+    behind = source.offsets(tensors[0])[1]
+    source.splice(behind, behind, f", {source.code(tensors[1])}")
+    source.remove(second)
+    source.replace(call, source.code(call.args[0].value))
+    source.splice(*source.offsets(pair), ", ".join(names))
+    return True
+
+
+def _used(source: Source, name: cst.CSTNode, loop: cst.CSTNode) -> int:
+    """How often a loader is read, where it is known."""
+    scope = source.enclosing(loop, cst.FunctionDef)
+    text = source.code(name)
+    return sum(
+        1 for n in source.nodes((cst.Name, cst.Attribute))
+        if source.code(n) == text and not isinstance(source.parent(n), cst.AssignTarget)
+        and (scope is None or source.enclosing(n, cst.FunctionDef) is scope)
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------- two draws
+def _one_draw(source: Source) -> bool:
+    """`x, y = a[torch.randint(9, (3,))], b[torch.randint(9, (3,))]` -> `rows = torch.randint(9, (3,))` before it."""
+    drawn = list(_drawn(source))
+    for i, first in enumerate(drawn):
+        same = [d for d in drawn[i + 1 :] if _alike(source, first, d)]
+        if len(same) != 1:
+            continue
+        name = next(n for n in ("rows", "index", "drawn_rows") if not any(x.value == n for x in source.nodes(cst.Name)))
+        source.insert_before(first, f"{name} = {source.code(first)}")
+        for place in (first, same[0]):
+            source.replace(place, name)
+        return True
+    return False
+
+
+def _drawn(source: Source) -> Iterator[cst.CSTNode]:
+    """Random rows that something is indexed by."""
+    for item in source.nodes(cst.Subscript):
+        index = item.slice[0].slice if len(item.slice) == 1 else None
+        value = index.value if isinstance(index, cst.Index) else None
+        if value is not None and any(True for draw in DRAWS for _ in calls(source, draw, value)):
+            yield value
+
+
+def _alike(source: Source, first: cst.CSTNode, second: cst.CSTNode) -> bool:
+    """The same words, in the same block."""
+    blocks = [source.enclosing(n, (cst.IndentedBlock, cst.Module)) for n in (first, second)]
+    return source.code(first) == source.code(second) and blocks[0] is blocks[1]
