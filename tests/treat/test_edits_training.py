@@ -218,3 +218,35 @@ def test_a_schedule_is_doubted_where_the_rate_came_to_nothing(tmp_path, gamma, w
 def test_clipping_is_not_tried_where_the_step_has_the_length_of_the_rate(tmp_path, optimiser, tried):
     case = case_of(tmp_path, broken(FUNCTIONS, "Adam(weights, lr=2e-3)", optimiser))
     assert len(list(ClipGradients.proposals(case, "TRN02"))) == tried
+
+
+BACK = "    opt.zero_grad()\n    loss.backward()\n    opt.step()\n"
+HELD = "    for w in weights:\n        w.grad = None\n    loss.backward()\n    with torch.no_grad():\n"
+BY_HAND = [
+    (HELD + "        for w in weights:\n            w -= LR * w.grad\n", ["LR = 0.03"]),
+    (HELD + "        for w in weights:\n            w.sub_(LR * w.grad)\n", ["LR = 0.03"]),
+    (HELD + "        for w in weights:\n            w.data.add_(w.grad, alpha=-LR)\n", ["LR = 0.03"]),
+    (HELD + "        for w in weights:\n            w.add_(-LR * w.grad)\n", ["LR = 0.03"]),
+    (HELD + "        for w in weights:\n            w.data = w.data - LR * w.grad\n", ["LR = 0.03"]),
+    (HELD + "        for w in weights:\n            w -= 0.3 * w.grad / (1e-8 + w.grad.norm())\n",
+     ["w -= 0.03 * w.grad / (1e-8 + w.grad.norm())"]),
+    (HELD + "        rate = LR if step < 20 else 0.1 * LR\n        for w in weights:\n            w -= rate * w.grad\n",
+     ["w -= 0.1 * rate * w.grad"]),
+    (("    grads = torch.autograd.grad(loss, weights)\n    loss.detach()\n    with torch.no_grad():\n"
+     "        for w, g in zip(weights, grads):\n            w -= LR * g\n"), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("taken", "expected"), BY_HAND[:-1])
+def test_a_tenth_of_a_rate_by_hand(tmp_path, taken, expected):
+    text = broken(FUNCTIONS, BACK, taken)
+    text = broken(text, "opt = torch.optim.Adam(weights, lr=2e-3)\n", "LR = 0.3\n")
+    assert came(tmp_path, text, "learning_rate", factor=0.1) == expected
+
+
+def test_a_rate_that_is_read_twice_is_multiplied(tmp_path):
+    text = broken(
+        FUNCTIONS, BACK, HELD + "        for w in weights:\n            w -= LR * w.grad\nprint(LR)\nhalf = LR / 2\n"
+    )
+    text = broken(text, "opt = torch.optim.Adam(weights, lr=2e-3)\n", "LR = 0.3\n")
+    assert came(tmp_path, text, "learning_rate", factor=0.1) == ["w -= 0.1 * LR * w.grad"]

@@ -28,8 +28,9 @@ class LearningRate(Remedy):
         if code == "TRN01" and misplaced(case.subject) is not None:
             return  # no rate helps a loss of the wrong arguments
         for factor in UP if code == "TRN03" else DOWN:
-            yield cls.treatment(code, f"takes {factor:g} times the learning rate", factor=factor)
+            by_hand = {} if case.subject.optimizers else {"by_hand": True}
+            yield cls.treatment(code, f"takes {factor:g} times the learning rate", factor=factor, **by_hand)
 
     @classmethod
     def inject(cls, settings: dict[str, Any], injector: Injector) -> bool:
-        return scale_rates(injector, settings["factor"])
+        return not settings.get("by_hand") and scale_rates(injector, settings["factor"])
