@@ -459,3 +459,30 @@ def test_rows_are_drawn_once_for_input_and_target(tmp_path):
         "x = table[rows]",
         "t = table[rows]",
     ]
+
+
+ROWS = "enc, dec = [(w1, b1), (w2, b2)], [(w3, b3), (w4, b4)]\nall_of_them = [t for row in enc for t in row]\n"
+BY_HAND = "    loss.backward()\n    with torch.no_grad():\n        for w, m in zip(all_of_them, [0] * 9):\n            w -= 1e-3 * w.grad\n            w.grad = None\n"
+
+
+@pytest.mark.parametrize(("held", "given", "expected"), [
+    ("", "[w1, b1, w2, b2]", "opt = torch.optim.Adam([w1, b1, w2, b2, w3, b3, w4, b4], lr=2e-3)"),
+    ("some = [w1, b1] + [w2, b2]\n", "some", "some = [w1, b1] + [w2, b2] + [w3, b3, w4, b4]"),
+])  # fmt: skip
+def test_tensors_that_were_left_out_are_added_by_name(tmp_path, held, given, expected):
+    text = broken(
+        FUNCTIONS, "opt = torch.optim.Adam(weights, lr=2e-3)", f"{held}opt = torch.optim.Adam({given}, lr=2e-3)"
+    )
+    assert mended(tmp_path, text, "optimize_all")[1] == [expected]
+
+
+def test_a_list_of_layers_that_no_step_by_hand_goes_through(tmp_path):
+    text = broken(FUNCTIONS, "    opt.zero_grad()\n    loss.backward()\n    opt.step()\n", BY_HAND)
+    text = broken(text, "opt = torch.optim.Adam(weights, lr=2e-3)\n", ROWS)
+    text = broken(text, "torch.tanh(z @ w3 + b3) @ w4 + b4", "affine(torch.tanh(affine(z, dec[0])), dec[1])")
+    text = broken(text, "torch.tanh(x @ w1 + b1) @ w2 + b2", "affine(torch.tanh(affine(x, enc[0])), enc[1])")
+    text = broken(text, "def encode(x)", "def affine(v, wb):\n    return v @ wb[0] + wb[1]\n\n\ndef encode(x)")
+    new = edited(tmp_path, text, "optimize_all", steps=None)
+    assert difference(text, new)[1] == ["all_of_them = [t for row in enc + dec for t in row]"]
+    with pytest.raises(NoEdit, match="already"):
+        edited(tmp_path, new, "optimize_all", steps=None)

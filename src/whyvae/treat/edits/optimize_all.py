@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.bindings import bindings
+from whyvae.treat.left_out import add_tensors, unstepped
 from whyvae.treat.optimisers import is_maker, makers
 from whyvae.treat.program import called_at, calls, receiver
 from whyvae.treat.remedy import NoEdit
@@ -24,15 +25,14 @@ SNIPPET = "optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.paramet
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
-    if not case.subject.optimizers:
-        raise NoEdit("no optimiser was seen stepping", SNIPPET)
-    stepped = {key for optimizer in case.subject.optimizers for key in optimizer.parameters}
-    if all(id(s.value) in stepped for s in case.subject.tape.slots if s.trainable):
+    if not unstepped(sites)[0]:
         raise NoEdit("every parameter is stepped already", SNIPPET)
-    for way in (_registered, _stepped, _listed):
+    for way in (_registered, _stepped, _listed) if case.subject.optimizers else ():
         if way(sites):
             return sites.result()
-    raise NoEdit("the module whose parameters are left out was not found", SNIPPET)
+    if add_tensors(sites):
+        return sites.result()
+    raise NoEdit("what holds the parameters that are left out was not found", SNIPPET)
 
 
 def _registered(sites: Sites) -> bool:

@@ -21,8 +21,9 @@ class OptimizeAll(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
-        yield cls.treatment(code, "gives the optimiser the parameters it lacks")
+        by_hand = {} if case.subject.optimizers else {"by_hand": True}
+        yield cls.treatment(code, "steps the parameters that are left out", **by_hand)
 
     @classmethod
     def inject(cls, settings: dict[str, Any], injector: Injector) -> bool:
-        return optimise_all(injector)
+        return not settings.get("by_hand") and optimise_all(injector)
