@@ -288,6 +288,19 @@ def test_noise_in_evaluation_alone(tmp_path, right, wrong, expected):
     assert mended(tmp_path, text, "sample_in_training")[1] == expected
 
 
+def test_a_mode_that_a_function_leaves_is_seen(tmp_path):
+    text = broken(TRAINER, "        return mu + eps * std", "        return mu + eps * std if self.training else mu")
+    text = broken(
+        text, "    def losses(self, x):", "    def show(self):\n        self.model.eval()\n\n    def losses(self, x):"
+    )
+    text = broken(
+        text,
+        "        for _ in range(self.cfg.epochs):",
+        "        self.model.train()\n        for _ in range(self.cfg.epochs):\n            self.show()",
+    )
+    assert mended(tmp_path, text, "sample_in_training")[1] == ["self.model.train()"]
+
+
 def test_a_model_in_training_mode_is_not_put_into_it_again(tmp_path):
     text = broken(TRAINER, "        return mu + eps * std", "        return mu + 0 * eps * std")
     text = broken(
@@ -443,6 +456,18 @@ def test_two_loaders_that_shuffle_become_one(tmp_path, names, loop, new_names, n
     other = text.replace("table), batch_size=50", "table), drop_last=True, batch_size=50")
     with pytest.raises(NoEdit):
         edited(tmp_path, other, "paired", steps=None)
+
+
+def test_two_loaders_of_tensors_become_one(tmp_path):
+    start = FUNCTIONS[: FUNCTIONS.index("for step in")]
+    text = start + LOADERS.replace("NAMES", "x, t").replace("LOOP", "zip(src, dst)")
+    text = text.replace("TensorDataset(table + torch.randn(200, D))", "noisy").replace("TensorDataset(table)", "table")
+    text = broken(text, "src = DataLoader", "noisy = table + 0.1 * torch.randn(200, D)\nsrc = DataLoader")
+    assert difference(text, edited(tmp_path, text, "paired", steps=None))[1] == [
+        "src = DataLoader(TensorDataset(noisy, table), batch_size=50, shuffle=True)", "for x, t in src:"
+    ]  # fmt: skip
+    with pytest.raises(NoEdit):  # what else reads a loader would have to know of it
+        edited(tmp_path, text + "for x in src:\n    pass\n", "paired", steps=None)
 
 
 def test_rows_are_drawn_once_for_input_and_target(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import libcst as cst
@@ -10,7 +11,7 @@ import libcst as cst
 from whyvae.treat.bindings import bindings
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, elements
+from whyvae.treat.sites import Sites, Spot, elements, imported
 from whyvae.treat.source import Source, dotted
 
 if TYPE_CHECKING:
@@ -64,37 +65,73 @@ def _loader(spot: Spot) -> Spot | None:
 
 
 def _joined(source: Source, loop: cst.CSTNode, call: cst.Call, pair: cst.Tuple, made: list[Spot]) -> bool:
-    tensors, settings, names = [], [], []
-    for spot, element in zip(made, pair.elements, strict=True):
-        assert isinstance(spot.node, cst.Call)  # noqa: S101 - see _loader
-        data = spot.node.args[0].value
-        wrapped = isinstance(data, cst.Call) and dotted(data.func).split(".")[-1] == "TensorDataset"
-        inner = elements(element.value)
-        if not wrapped or len(data.args) != 1 or len(inner) != 1:  # type: ignore[attr-defined]
-            return False
-        tensors.append(data.args[0].value)  # type: ignore[attr-defined]
-        settings.append([source.code(a) for a in spot.node.args[1:]])
-        names.append(source.code(inner[0]))
+    held = [_held(source, spot, element.value) for spot, element in zip(made, pair.elements, strict=True)]
+    settings = [[source.code(a) for a in spot.node.args[1:]] for spot in made]  # type: ignore[attr-defined]
     second = source.statement(made[1].node)
-    if settings[0] != settings[1] or not isinstance(second, cst.Assign) or _used(source, call.args[1].value, loop) > 1:
+    known = [h for h in held if h is not None]
+    if len(known) != len(held) or known[0].wrapped != known[1].wrapped or settings[0] != settings[1]:
         return False
-    behind = source.offsets(tensors[0])[1]
-    source.splice(behind, behind, f", {source.code(tensors[1])}")
+    if not isinstance(second, cst.Assign) or any(_used(source, a.value, loop) > 1 for a in call.args):
+        return False
+    first, other = known
+    if first.wrapped:
+        behind = source.offsets(first.tensor)[1]
+        source.splice(behind, behind, f", {source.code(other.tensor)}")
+    else:
+        kind = "TensorDataset" if "TensorDataset" in imported(source) else "torch.utils.data.TensorDataset"
+        source.replace(first.tensor, f"{kind}({source.code(first.tensor)}, {source.code(other.tensor)})")
     source.remove(second)
     source.replace(call, source.code(call.args[0].value))
-    source.splice(*source.offsets(pair), ", ".join(names))
+    source.splice(*source.offsets(pair), f"{first.name}, {other.name}")
     return True
 
 
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What a loader holds (in a `TensorDataset`, or as it is), and what the loop calls a batch of it."""
+
+    tensor: cst.CSTNode
+    wrapped: bool
+    name: str
+
+
+def _held(source: Source, loader: Spot, given: cst.CSTNode) -> _Held | None:
+    data = loader.node.args[0].value  # type: ignore[attr-defined]
+    names = elements(given)
+    if len(names) != 1 or not isinstance(names[0], cst.Name):
+        return None
+    name = names[0].value
+    if isinstance(data, cst.Call) and dotted(data.func).split(".")[-1] == "TensorDataset":
+        return _Held(data.args[0].value, True, name) if len(data.args) == 1 and isinstance(given, cst.Tuple) else None
+    return _Held(data, False, name) if isinstance(given, cst.Name) and _is_tensor(Spot(source, data)) else None
+
+
+def _is_tensor(spot: Spot) -> bool:
+    """Computed, or made by a function of torch: no data set of the user's own."""
+    if isinstance(spot.node, cst.Subscript):
+        return _is_tensor(Spot(spot.source, spot.node.value))
+    found = list(bindings(spot)) if isinstance(spot.node, cst.Name) else [spot]
+    computed = (cst.BinaryOperation, cst.Subscript)
+    return bool(found) and all(
+        isinstance(b.node, computed) or (isinstance(b.node, cst.Call) and dotted(b.node.func).startswith("torch."))
+        for b in found
+    )
+
+
 def _used(source: Source, name: cst.CSTNode, loop: cst.CSTNode) -> int:
-    """How often a loader is read, where it is known."""
-    scope = source.enclosing(loop, cst.FunctionDef)
-    text = source.code(name)
+    """How often a loader is read, where it is known; its length is another matter."""
+    scope, text = source.enclosing(loop, cst.FunctionDef), source.code(name)
     return sum(
         1 for n in source.nodes((cst.Name, cst.Attribute))
         if source.code(n) == text and not isinstance(source.parent(n), cst.AssignTarget)
-        and (scope is None or source.enclosing(n, cst.FunctionDef) is scope)
+        and (scope is None or source.enclosing(n, cst.FunctionDef) is scope) and not _measured(source, n)
     )  # fmt: skip
+
+
+def _measured(source: Source, node: cst.CSTNode) -> bool:
+    argument = source.parent(node)
+    call = source.parent(argument) if isinstance(argument, cst.Arg) else None
+    return isinstance(call, cst.Call) and dotted(call.func) == "len"
 
 
 # ---------------------------------------------------------------------------------------- two draws

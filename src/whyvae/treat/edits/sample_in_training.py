@@ -87,17 +87,32 @@ def _mode(source: Source, node: cst.CSTNode) -> bool:
 def _evaluating(source: Source, node: cst.CSTNode) -> bool:
     """Is evaluation mode the last that was set when a statement in a loop runs (again)?"""
     function, line = source.enclosing(node, cst.FunctionDef), source.line(node)
-    every = [(source.line(c), m) for m in ("train", "eval") for c in calls(source, m)
-             if source.enclosing(c, cst.FunctionDef) is function and isinstance(c.func, cst.Attribute)]  # fmt: skip
+    every = _modes_set(source, function)
     if function is not None and not every:  # set outside, before the function is called
         called = [c for c in calls(source, function.name.value) if not source.inside(c, function)]
         return any(_evaluating(source, c) for c in called)
     for loop in loops(source, node):
-        inside = sorted(e for e in every if source.line(loop) <= e[0] <= source.end_line(loop))
+        inside = [e for e in every if source.line(loop) <= e[0] <= source.end_line(loop)]
         last = [m for at, m in inside if at < line][-1:] or [m for _, m in inside][-1:]
         if last:
             return last == ["eval"]
-    return [m for at, m in sorted(every) if at < line][-1:] == ["eval"]
+    return [m for at, m in every if at < line][-1:] == ["eval"]
+
+
+def _modes_set(source: Source, function: cst.CSTNode | None) -> list[tuple[int, str]]:
+    """(line, "train" or "eval") of each change of mode in a function's own text: written there, or left by what it calls."""
+    left: dict[str, str] = {}
+    direct: dict[cst.CSTNode | None, list[tuple[int, str]]] = {}
+    for mode in ("train", "eval"):
+        for call in calls(source, mode):
+            if isinstance(call.func, cst.Attribute):
+                direct.setdefault(source.enclosing(call, cst.FunctionDef), []).append((source.line(call), mode))
+    for other, found in direct.items():
+        if isinstance(other, cst.FunctionDef) and other is not function:
+            left[other.name.value] = max(found)[1]
+    inside = [(source.line(c), left[n]) for n in left for c in calls(source, n)
+              if source.enclosing(c, cst.FunctionDef) is function]  # fmt: skip
+    return sorted([*direct.get(function, ()), *inside])
 
 
 def _modules(source: Source, node: cst.CSTNode) -> Iterator[str]:
