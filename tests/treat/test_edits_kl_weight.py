@@ -61,3 +61,21 @@ def terms(x, y, m, s):
 
 
 """
+
+
+RAMPS = [
+    ("def ramp(i):\n    return 80.0 * min(1.0, i + 1)\n\n\n", "ramp(step)", "return 1.0 * min(1.0, i + 1)"),
+    ("TARGET = 80.0\nramp = lambda i: min(1.0, i + 1) * TARGET\n", "ramp(step)", "TARGET = 1.0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "used", "expected"), RAMPS)
+def test_what_a_schedule_comes_to_is_changed_in_it(tmp_path, made, used, expected):
+    text = broken(broken(FUNCTIONS, "for step in", f"{made}for step in"), "KL_WEIGHT * div", f"{used} * div")
+    assert difference(text, edited(tmp_path, text, "kl_weight", factor=1 / 80))[1] == [expected]
+
+
+@pytest.mark.parametrize(("factor", "weight"), [(1 / 70, "1.0"), (1 / 100, "1.0"), (1 / 50, "1.6"), (1 / 200, "0.4")])
+def test_a_weight_that_is_almost_that_of_the_elbo_is_that(tmp_path, factor, weight):
+    text = broken(FUNCTIONS, "KL_WEIGHT = 1.0", "KL_WEIGHT = 80.0")
+    assert difference(text, edited(tmp_path, text, "kl_weight", factor=factor))[1] == [f"KL_WEIGHT = {weight}"]

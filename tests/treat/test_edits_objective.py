@@ -108,3 +108,10 @@ def test_a_function_with_a_gradient_of_its_own(tmp_path, summed, grown, used, ex
     text = broken(FUNCTIONS, "for step in", OWN.replace("SUM", summed).replace(" GROWN", grown))
     text = broken(text, "KL_WEIGHT * divergence(m, s).sum(1)", f"KL_WEIGHT * {used}")
     assert difference(text, edited(tmp_path, text, "kl_formula"))[1] == [expected]
+
+
+@pytest.mark.parametrize("formula", [KL, KL.replace("0.5", "1.5")])
+def test_a_formula_without_weight_is_left(tmp_path, formula):
+    text = broken(broken(TRAINER, "beta: float = 1.0", "beta: float = 0.0"), KL, formula)
+    with pytest.raises(NoEdit, match="weight 0"):
+        edited(tmp_path, text, "kl_formula")

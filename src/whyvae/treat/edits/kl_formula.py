@@ -104,6 +104,8 @@ def _form(terms: Terms, core: int) -> tuple[int, bool]:
     parts = ((mu**2).sum() / 2, (sigma**2).sum() / 2, -sigma.abs().log().sum(), mu.sum())
     basis = torch.stack([gradient(p, heads) for p in parts], 1)
     fitted, rest = least_squares(basis, gradient(value.sum(), heads))
+    if float(slope.abs().max()) == 0:
+        raise NoEdit("the KL has the weight 0: its formula is another matter")
     sign = 1 if float(slope.mean()) > 0 else -1
     c = fitted * sign
     if rest < EXACT and bool(((c[:3] - c[0]).abs() < EXACT * c[0]).all()) and float(c[3].abs()) < EXACT * float(c[0]):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import libcst as cst
+
+from whyvae.treat.bindings import bindings
 from whyvae.treat.literals import literal, written
+from whyvae.treat.program import returned
 from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, number
@@ -14,6 +18,8 @@ from whyvae.watch.tape import Op, Ref
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
+DEEPEST = 4
+USUAL = 1.5  # times: a weight this near to 1 is 1, that of the ELBO; what fits is not known more exactly
 ALMOST = 1e-3  # a factor this near to 1 changes nothing
 
 
@@ -37,14 +43,28 @@ def reweigh(sites: Sites, terms: Terms, term: Term, factor: float) -> None:
         return
     spot, op, value = weight
     new = value * (factor if plain(op.name) == "mul" else 1 / factor)
-    at = literal(spot, value)
+    at = literal(spot, value) or _arrived(spot, value)
     if at is not None and (at.node is spot.node or read_once(at)):
-        at.source.replace(at.node, written(new, at.code))
+        at.source.replace(at.node, written(1.0 if 1 / USUAL < new < USUAL else new, at.code))
     elif plain(op.name) == "mul":
         spot.source.scale(spot.node, f"{written(factor)} * ")
     else:
         outer = terms.spot(term)
         outer.source.scale(outer.node, f"{written(factor)} * ")
+
+
+def _arrived(spot: Spot, value: float, depth: int = 0) -> Spot | None:
+    """The number that a schedule has come to, where all of it is multiplied by that: `4 * min(1, epoch / 10)`."""
+    source, node = spot.source, spot.node
+    if isinstance(node, cst.BinaryOperation):
+        sides = (node.left, node.right) if isinstance(node.operator, cst.Multiply) else ()
+        found = [at for side in sides if (at := literal(Spot(source, side), value)) is not None]
+    elif depth > DEEPEST:
+        return None
+    else:
+        values = returned(spot) if isinstance(node, cst.Call) else bindings(spot)
+        found = [at for v in values if (at := _arrived(v, value, depth + 1)) is not None]
+    return found[0] if len(found) == 1 else None
 
 
 def found_weight(sites: Sites, terms: Terms, term: Term) -> tuple[Spot, Op, float] | None:
