@@ -264,7 +264,7 @@ SCALE = (
 HELD = [
     ("ls = log_scale.clamp(0.0, 3.0)", "((y - x) / ls.exp()) ** 2 / 2 + ls", "min", "ls = log_scale.clamp(-6.0, 3.0)"),
     ("ls = torch.clamp(log_scale, max=-5)", "((y - x) / ls.exp()) ** 2 / 2 + ls", "max", "ls = torch.clamp(log_scale, max=1)"),
-    ("v = (0.1 + log_scale).clamp_min(0.5)", "(y - x) ** 2 / (2 * v) + v.log() / 2", "min", "v = (0.1 + log_scale).clamp_min(0.0005)"),
+    ("v = (0.1 + log_scale).clamp_min(0.5)", "(y - x) ** 2 / (2 * v) + v.log() / 2", "min", "v = (0.1 + log_scale).clamp_min(5e-4)"),
 ]  # fmt: skip
 
 

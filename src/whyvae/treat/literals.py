@@ -9,6 +9,7 @@ from whyvae.treat.sites import Spot, number
 
 DEEPEST = 4  # names that stand for names that stand for names
 LONGEST = 6  # the same, where no value is known to look for
+LARGE, SMALL, SMALLEST = 1e4, 0.1, 1e-3  # from where powers of ten are written: below 0.1 in place of a power
 WHOLE = 100  # from here on, what was a whole number is written as one: a count of steps
 
 
@@ -58,11 +59,12 @@ def the_number(spot: Spot, depth: int = 0) -> tuple[Spot, float] | None:
 
 
 def written(value: float, like: str = "") -> str:
-    """A number as a person writes it; with a point where `like`, which it replaces, has one."""
+    """A number as a person writes it; with a point, or a power of ten, where `like`, which it replaces, has one."""
     if like.replace("_", "").isdigit() and abs(value) >= WHOLE:
         return f"{round(value):_}" if "_" in like else str(round(value))
-    if abs(value) >= 1e4 or 0 < abs(value) < 1e-3:
-        mantissa, _, exponent = f"{value:.3g}".partition("e")
-        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    powers = SMALL if "e" in like.lower() else SMALLEST
+    if abs(value) >= LARGE or 0 < abs(value) < powers:
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     text = f"{value:.4g}"
     return f"{text}.0" if "." in like and "." not in text and "e" not in text else text
