@@ -99,6 +99,40 @@ def test_a_setting_in_another_file(package, right, wrong, remedy, settings, expe
     assert package(files, START, remedy, **settings) == expected
 
 
+def test_parameters_left_out_in_another_file(package):
+    files = {
+        **FILES,
+        "vaepack/loop.py": broken(
+            FILES["vaepack/loop.py"], "self.model.parameters()", "self.model.encoder.parameters()"
+        ),
+    }
+    assert package(files, START, "optimize_all") == {
+        "vaepack/loop.py": ["self.opt = torch.optim.AdamW(self.model.parameters(), lr=cfg.lr)"]
+    }
+
+
+def test_noise_in_evaluation_alone_in_another_file(package):
+    files = {
+        **FILES,
+        "vaepack/model.py": broken(
+            FILES["vaepack/model.py"],
+            "        std = torch.exp",
+            "        if self.training:\n            return mu\n        std = torch.exp",
+        ),
+    }
+    assert package(files, START, "sample_in_training") == {"vaepack/model.py": ["if not self.training:"]}
+
+
+def test_new_examples_drawn_in_another_file(package):
+    model = FILES["vaepack/model.py"] + "\n    def sample(self):\n        return self.decoder(torch.randn(9, 4))\n"
+    text = broken(START, "trainer.model.decoder(torch.randn(9, 4))", "trainer.model.sample()")
+    found = package({**FILES, "vaepack/model.py": model}, text, "more_latents", latents=9)
+    assert found == {
+        "vaepack/settings.py": ["latents: int = 9"],
+        "vaepack/model.py": ["return self.decoder(torch.randn(9, 9))"],
+    }
+
+
 def test_what_the_script_gives_to_another_file(package):
     files = {**FILES, "vaepack/loop.py": broken(FILES["vaepack/loop.py"], "self.cfg.beta", "self.weight")}
     files["vaepack/loop.py"] = broken(

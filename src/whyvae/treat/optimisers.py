@@ -34,6 +34,7 @@ def maker_of(sites: Sites, number: int = 0) -> Spot:
         raise NoEdit("the parameters are stepped without an optimiser")
     optimizer = subject.optimizers[number]
     files = [str(sites.script().path), *([optimizer.stepped_at.file] if optimizer.stepped_at else [])]
+    files += [source.path for source in sites.family]
     for file in dict.fromkeys(files):
         source = sites.source(file)
         found = [c for c in makers(source) if dotted(c.func).split(".")[-1] == optimizer.name]

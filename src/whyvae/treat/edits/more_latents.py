@@ -53,9 +53,8 @@ def _first(layers: Layers) -> list[Op]:
 
 def _draws(sites: Sites, old: int, new: int) -> None:
     """`torch.randn(16, 8)` where new examples are drawn: its last number, if it is the number of latent units."""
-    source = sites.script()
-    for name in ("randn", "zeros", "normal"):
-        for call in calls(source, name):
+    for source in sites.family:
+        for call in (c for name in ("randn", "zeros", "normal") for c in calls(source, name)):
             last = call.args[-1].value if call.args and call.args[-1].keyword is None else None
             if isinstance(last, cst.Tuple) and last.elements:
                 last = last.elements[-1].value

@@ -28,17 +28,16 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     if not unstepped(sites)[0]:
         raise NoEdit("every parameter is stepped already", SNIPPET)
     for way in (_registered, _stepped, _listed) if case.subject.optimizers else ():
-        if way(sites):
+        if any(way(sites, source) for source in sites.family):
             return sites.result()
     if add_tensors(sites):
         return sites.result()
     raise NoEdit("what holds the parameters that are left out was not found", SNIPPET)
 
 
-def _registered(sites: Sites) -> bool:
+def _registered(sites: Sites, source: Source) -> bool:
     """`self.layers = [nn.Linear(...), ...]` -> `nn.ModuleList([...])`."""
     done = False
-    source = sites.script()
     for assign in source.nodes(cst.Assign):
         target, value = assign.targets[0].target, assign.value
         plain = isinstance(value, cst.List | cst.ListComp) and dotted(target).startswith("self.")
@@ -58,9 +57,8 @@ def _layers(source: Source, value: cst.CSTNode) -> str | None:
     return None
 
 
-def _stepped(sites: Sites) -> bool:
+def _stepped(sites: Sites, source: Source) -> bool:
     """An optimiser that is made and never steps: steps behind the other."""
-    source = sites.script()
     stepping = {source.code(receiver(c)) for c in calls(source, "step") if isinstance(c.func, cst.Attribute)}
     idle = [name for name in _optimisers(source) if name not in stepping]
     if len(idle) != 1 or not sites.subject.optimizers:
@@ -79,12 +77,11 @@ def _optimisers(source: Source) -> Iterator[str]:
                 yield dotted(target)
 
 
-def _listed(sites: Sites) -> bool:
+def _listed(sites: Sites, source: Source) -> bool:
     """What the optimiser is given: whole modules where it had some of their parts, and those it had not at all.
 
     `Adam([*net.encoder.parameters(), *net.mu.parameters()])` -> `Adam(net.parameters())`.
     """
-    source = sites.script()
     made = list(makers(source))
     if len(made) != 1:
         return False

@@ -24,7 +24,7 @@ SNIPPET = "z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)  # while trai
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
     at = backward(sites)
-    if not (_turned_round(at.source) or _mode(at.source, at.node) or _added(sites)):
+    if not (any(_turned_round(source) for source in sites.family) or _mode(at.source, at.node) or _added(sites)):
         raise NoEdit("where z is made without noise was not found", SNIPPET, at.where)
     return sites.result()
 
