@@ -79,3 +79,12 @@ def test_what_a_schedule_comes_to_is_changed_in_it(tmp_path, made, used, expecte
 def test_a_weight_that_is_almost_that_of_the_elbo_is_that(tmp_path, factor, weight):
     text = broken(FUNCTIONS, "KL_WEIGHT = 1.0", "KL_WEIGHT = 80.0")
     assert difference(text, edited(tmp_path, text, "kl_weight", factor=factor))[1] == [f"KL_WEIGHT = {weight}"]
+
+
+def test_what_python_computes_is_the_weight_of_an_attribute(tmp_path):
+    text = broken(FUNCTIONS, "for step in", "class Parts:\n    pass\n\n\nfor step in")
+    text = broken(text, "    loss = (fit + KL_WEIGHT * divergence(m, s).sum(1)).mean()",
+                  "    p = Parts()\n    p.kl = divergence(m, s).sum(1).mean()\n    loss = fit.mean() + min(1.0, step / 5000) * p.kl")  # fmt: skip
+    assert difference(text, edited(tmp_path, text, "schedule", factor=0.02))[1] == [
+        "loss = fit.mean() + min(1.0, step / 100) * p.kl"
+    ]

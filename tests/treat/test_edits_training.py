@@ -247,3 +247,14 @@ def test_a_rate_that_is_read_twice_is_multiplied(tmp_path):
     )
     text = broken(text, "opt = torch.optim.Adam(weights, lr=2e-3)\n", "LR = 0.3\n")
     assert came(tmp_path, text, "learning_rate", factor=0.1) == ["w -= 0.1 * LR * w.grad"]
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [
+    ("OneCycleLR(opt, 0.5, total_steps=40)", "plan = torch.optim.lr_scheduler.OneCycleLR(opt, 0.05, total_steps=40)"),
+    ("OneCycleLR(opt, total_steps=40, max_lr=0.5)", "plan = torch.optim.lr_scheduler.OneCycleLR(opt, total_steps=40, max_lr=0.05)"),
+    ("LambdaLR(opt, lambda i: 0.7 / (1 + i))", "opt = torch.optim.Adam(weights, lr=2e-4)"),
+])  # fmt: skip
+def test_a_schedule_that_sets_the_rate(tmp_path, schedule, expected):
+    text = broken(FUNCTIONS, "    opt.step()\n", "    opt.step()\n    plan.step()\n")
+    text = broken(text, "for step in", f"plan = torch.optim.lr_scheduler.{schedule}\nfor step in")
+    assert came(tmp_path, text, "learning_rate", factor=0.1) == [expected]

@@ -317,6 +317,9 @@ def _exchanged(args: list[Any], sides: Sequence[cst.CSTNode], known: dict[int, s
     left, right = (_certainly(side, float(args[1])) for side in sides)
     if left != right:
         return left
+    plain = [_plain_number(side) for side in sides]
+    if plain[0] != plain[1]:
+        return plain[0]
     name = known.get(args[0].slot)
     if name is not None and any(dotted(side) == name for side in sides):
         return dotted(sides[1]) == name
@@ -336,6 +339,15 @@ def _certainly(side: cst.CSTNode, value: float) -> bool:
 _THROUGH_OBJECTS = LOSSES | MIXING
 
 _PLAIN_CALLS = {"len", "min", "max", "float", "int", "math", "np", "round", "abs"}
+
+
+def _plain_number(side: cst.CSTNode) -> bool:
+    """`min(1.0, step / 300)`, `0.5 * len(x)`: what Python itself computes."""
+    if isinstance(side, cst.Call):
+        return dotted(side.func).split(".")[0] in _PLAIN_CALLS
+    if isinstance(side, cst.BinaryOperation):
+        return _plain_number(side.left) and _plain_number(side.right)
+    return number(side) is not None
 
 
 def _looks_tensor(side: cst.CSTNode) -> bool:

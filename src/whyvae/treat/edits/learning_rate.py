@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import libcst as cst
+
 from whyvae.treat.by_hand import steps
 from whyvae.treat.literals import literals, the_number, written
 from whyvae.treat.optimisers import add_setting, change, maker_of, setting
@@ -11,6 +13,7 @@ from whyvae.treat.program import backward
 from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import dotted
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -28,15 +31,34 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         _by_hand(sites, factor)
     for i, optimizer in enumerate(case.subject.optimizers):
         maker = maker_of(sites, i)
-        given = setting(maker, "lr", 1)
+        peak = _peak(maker)
+        given = peak or setting(maker, "lr", 1)
         if given is None:
             add_setting(maker, f"lr={written(factor * DEFAULTS.get(optimizer.name, 1e-3))}")
-            continue
-        rates = (optimizer.largest_lr, optimizer.lr)
-        spot = Spot(maker.source, given)
-        rate = next((r for r in rates if r > 0 and len(literals(spot, r)) == 1), rates[0])
-        change(spot, rate, rate * factor)
+        else:
+            _times(Spot(maker.source, given), (optimizer.largest_lr, optimizer.lr), factor)
     return sites.result()
+
+
+def _times(spot: Spot, rates: tuple[float, ...], factor: float) -> None:
+    """The number that was seen as a rate; where a schedule changed it at once, the one that is written down."""
+    seen = next((r for r in rates if r > 0 and len(literals(spot, r)) == 1), None)
+    found = the_number(spot) if seen is None else None
+    if found is not None:
+        found[0].source.replace(found[0].node, written(found[1] * factor, found[0].code))
+    else:
+        rate = seen or rates[0]
+        change(spot, rate, rate * factor)
+
+
+def _peak(maker: Spot) -> cst.BaseExpression | None:
+    """`max_lr` of the `OneCycleLR` that sets the optimiser's rates, whatever its own."""
+    source, statement = maker.source, maker.source.statement(maker.node)
+    names = [dotted(t.target) for t in statement.targets] if isinstance(statement, cst.Assign) else []
+    for call in source.nodes(cst.Call):
+        if dotted(call.func).split(".")[-1] == "OneCycleLR" and call.args and dotted(call.args[0].value) in names:
+            return setting(Spot(source, call), "max_lr", 1)
+    return None
 
 
 def _by_hand(sites: Sites, factor: float) -> None:
