@@ -63,6 +63,12 @@ def test_heads_are_freed(tmp_path, wrong, right):
     assert changed(tmp_path, broken(TRAINER, HEADS, wrong), "free_heads")[1] == [right]
 
 
+def test_a_clamp_far_out_stays_beside_a_head_that_is_confined(tmp_path):
+    text = broken(TRAINER, HEADS, "mu, logvar = F.relu(self.mu(h)), self.logvar(h).clamp(-12, 8)")
+    new = edited(tmp_path, text, "free_heads")
+    assert difference(text, new)[1] == ["mu, logvar = self.mu(h), self.logvar(h).clamp(-12, 8)"]
+
+
 def test_a_sigmoid_of_a_helper_is_taken_out_of_its_row(tmp_path):
     text = broken(DISTRIBUTIONS, "if __name__", HELPER.replace("nn.Linear(3, 30)", "nn.Linear(3, 30), nn.Sigmoid()"))
     text = broken(text, "nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30))", "nn.ModuleList([narrow()])[0]")

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from whyvae.treat.activations import FENCES, remove
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites
+from whyvae.watch.replay import ReplayFailed
+
+FAR = 4.0  # of mu, and of a log-variance: a unit in use needs no more
+RARE = 1e-3  # of the numbers: outliers
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -18,9 +24,23 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     fences = _fences(sites)
     if not fences:
         raise NoEdit("no activation stands behind the heads")
-    for op in fences:
+    for op in [f for f in fences if _confines(sites, f)] or fences:
         remove(sites, op)
     return sites.result()
+
+
+def _confines(sites: Sites, op: Op) -> bool:
+    """Does it change numbers of the recorded step? A clamp far out that never does guards against overflow, and stays."""
+    bounds = [b for b in (*op.args[1:], *op.kwargs.values()) if isinstance(b, int | float)]
+    if not op.name.startswith(("clamp", "clip")) or any(abs(b) < FAR for b in bounds):
+        return True
+    try:
+        with torch.no_grad():
+            values = sites.subject.replay.run([op.reads[0], op.outs[0]])
+    except ReplayFailed:
+        return True
+    before, after = values[op.reads[0]], values[op.outs[0]]
+    return bool((before != after).double().mean() > RARE)
 
 
 def _fences(sites: Sites) -> list[Op]:
