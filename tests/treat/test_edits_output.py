@@ -158,6 +158,40 @@ def test_arrays_that_become_several_tensors_are_scaled_before(tmp_path):
     assert line.split("  #")[0] == "array = np.random.rand(250, D).astype('float32') / 255"
 
 
+GIVEN = """\
+def batches():
+    RETURNED
+
+
+for step in range(3):
+    for x in batches():
+        m, s = encode(x)
+        y = decode(m + torch.exp(s) * torch.randn(m.shape))
+        loss = (((y - x) ** 2).sum(1) / 0.02 + divergence(m, s).sum(1)).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+"""
+
+
+@pytest.mark.parametrize("given", [
+    "return torch.utils.data.DataLoader(table, batch_size=50)", "return table.split(50)",
+    "loader = torch.utils.data.DataLoader(table, batch_size=50)\n    return loader",
+])  # fmt: skip
+def test_data_is_found_behind_a_function_that_gives_loaders(tmp_path, given):
+    text = FUNCTIONS[: FUNCTIONS.index("for step in")] + GIVEN.replace("RETURNED", given)
+    assert edited(tmp_path, text, "scale_data", how="range", low=0, high=2) == text.replace(
+        "table = torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)",
+        "table = (torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)) / 2",
+    )
+
+
+def test_what_gives_batch_after_batch_is_not_divided(tmp_path):
+    text = FUNCTIONS[: FUNCTIONS.index("for step in")] + GIVEN.replace("RETURNED", "yield from table.split(50)")
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "scale_data", how="range", low=0, high=2)
+
+
 STANDARDISED = [
     ("images = torch.rand(9, 9)\nimages = (images - 0.1307) / 0.3081\n", "images = torch.rand(9, 9)\n"),
     ("MEAN, SD = 0.1307, 0.3081\nimages = (torch.rand(9, 9) - MEAN) / SD\n", "MEAN, SD = 0.1307, 0.3081\nimages = torch.rand(9, 9)\n"),
@@ -236,6 +270,14 @@ def test_functions_without_layers_are_left(tmp_path):
 
 def test_more_latents_reach_heads_decoder_and_draws(tmp_path):
     assert changed(tmp_path, TRAINER, "more_latents", latents=16)[1] == [
+        "latents: int = 16", "images = trainer.model.decoder(torch.randn(9, 16))"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [3, None])
+def test_other_draws_of_as_many_numbers_stay(tmp_path, steps):
+    text = TRAINER.replace("class Net(", "SHIFT = torch.randn(20, 4)\n\n\nclass Net(")
+    assert difference(text, edited(tmp_path, text, "more_latents", steps=steps, latents=16))[1] == [
         "latents: int = 16", "images = trainer.model.decoder(torch.randn(9, 16))"
     ]  # fmt: skip
 

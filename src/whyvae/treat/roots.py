@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from whyvae.treat.bindings import bindings
-from whyvae.treat.program import loops
+from whyvae.treat.program import loops, returned
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, arguments, elements
 from whyvae.treat.source import Source, dotted
@@ -110,7 +110,30 @@ def _followed(source: Source, node: cst.CSTNode, name: str, depth: int) -> tuple
         return found if found is not None else (Spot(source, node), name)
     if isinstance(node, cst.Call) and _is_class(node):
         return None  # a data set of the user's own
+    if isinstance(node, cst.Call) and (loader := _loader_of(Spot(source, node))) is not None:
+        return _followed(loader.source, loader.node, "", depth + 1)
+    if isinstance(node, cst.Call) and _yields(Spot(source, node)):
+        return None
     return (Spot(source, node), name) if isinstance(node, cst.Call | cst.BinaryOperation) else None
+
+
+def _loader_of(call: Spot) -> Spot | None:
+    """The loader or data set that a function of the user's gives back: it is what that holds which is data."""
+    for row in returned(call):
+        values: list[Spot] = [row, *(bindings(row) if isinstance(row.node, cst.Name) else ())]
+        for value in values:
+            if isinstance(value.node, cst.Call) and (_passed_on(value.node) is not None or _is_class(value.node)):
+                return value
+    return None
+
+
+def _yields(call: Spot) -> bool:
+    """A function of the user's that gives batch after batch: nothing can be done to all of them at once."""
+    name = dotted(call.node.func).split(".")[-1] if isinstance(call.node, cst.Call) else ""
+    return any(
+        True for file in call.source.family() for f in file.nodes(cst.FunctionDef) if f.name.value == name
+        for _ in file.nodes(cst.Yield, f)
+    )  # fmt: skip
 
 
 def _is_class(call: cst.Call) -> bool:

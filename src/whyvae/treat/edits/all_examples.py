@@ -23,7 +23,7 @@ Change = Callable[[], None]
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     """`settings["rows"]`: how many different examples training saw, where that was counted; else 0."""
     sites, rows = Sites(case), float(settings.get("rows", 0))
-    found = [change for file in sites.family for count, change in _limits(file) if _is(count, rows)]
+    found = [change for file in sites.family for count, change in _limits(file, counted=rows > 0) if _is(count, rows)]
     if len(found) != 1:
         raise NoEdit("what keeps training to few examples is not written down in one place", SNIPPET)
     found[0]()
@@ -34,12 +34,12 @@ def _is(count: float, rows: float) -> bool:
     return not rows or rows / NEAR <= count <= rows * NEAR
 
 
-def _limits(source: Source) -> Iterator[tuple[float, Change]]:
-    """(how many examples are left, what takes the limit out)."""
+def _limits(source: Source, *, counted: bool) -> Iterator[tuple[float, Change]]:
+    """(how many examples are left, what takes the limit out); of an index only where it is known how many were seen."""
     for assign in source.nodes(cst.Assign):
         if (count := _cut_down(source, assign)) is not None:
             yield count, lambda assign=assign: source.remove(assign)  # type: ignore[misc]
-    for item in source.nodes(cst.Subscript):
+    for item in source.nodes(cst.Subscript) if counted else ():
         index = item.slice[0].slice if len(item.slice) == 1 else None
         inner = index.value if isinstance(index, cst.Index) else None
         if isinstance(inner, cst.BinaryOperation) and isinstance(inner.operator, cst.Modulo):

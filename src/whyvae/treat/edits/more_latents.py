@@ -10,9 +10,13 @@ from whyvae.treat.layers import Layers
 from whyvae.treat.literals import written
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, number
+from whyvae.treat.sampling import METHODS, decodings, drawn
+from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.source import Source, dotted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from whyvae.treat.case import Case
     from whyvae.watch.tape import Op
 
@@ -53,10 +57,35 @@ def _first(layers: Layers) -> list[Op]:
 
 def _draws(sites: Sites, old: int, new: int) -> None:
     """`torch.randn(16, 8)` where new examples are drawn: its last number, if it is the number of latent units."""
+    for spot in _drawn(sites):
+        call = spot.node
+        last = (
+            call.args[-1].value if isinstance(call, cst.Call) and call.args and call.args[-1].keyword is None else None
+        )
+        if isinstance(last, cst.Tuple) and last.elements:
+            last = last.elements[-1].value
+        if last is not None and number(last) == old and (len(call.args) > 1 or last is not call.args[-1].value):  # type: ignore[attr-defined]
+            spot.source.replace(last, written(new))
+
+
+def _decoded(source: Source, call: cst.Call) -> bool:
+    """`decoder(torch.randn(16, 8))`."""
+    argument = source.parent(call)
+    outer = source.parent(argument) if isinstance(argument, cst.Arg) else None
+    return isinstance(outer, cst.Call) and dotted(outer.func).split(".")[-1] in METHODS
+
+
+def _drawn(sites: Sites) -> Iterator[Spot]:
+    """Calls that draw latents: those that were seen; where none was, those behind training, or in a sampling function."""
+    seen = [s for d in decodings(sites) for op in drawn(d.decoded) if (s := sites.of(op)) is not None]
+    if seen:
+        yield from {id(s.node): s for s in seen}.values()
+        return
+    at = sites.subject.main.backward_at
     for source in sites.family:
         for call in (c for name in ("randn", "zeros", "normal") for c in calls(source, name)):
-            last = call.args[-1].value if call.args and call.args[-1].keyword is None else None
-            if isinstance(last, cst.Tuple) and last.elements:
-                last = last.elements[-1].value
-            if last is not None and number(last) == old and len(call.args) > 1:
-                source.replace(last, written(new))
+            function = source.enclosing(call, cst.FunctionDef)
+            behind = at is not None and at.file == source.path and source.line(call) > at.line
+            samples = function is not None and any(word in function.name.value for word in ("sample", "generate"))
+            if samples or (function is None and behind) or _decoded(source, call):
+                yield Spot(source, call)
