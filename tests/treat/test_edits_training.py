@@ -258,3 +258,14 @@ def test_a_schedule_that_sets_the_rate(tmp_path, schedule, expected):
     text = broken(FUNCTIONS, "    opt.step()\n", "    opt.step()\n    plan.step()\n")
     text = broken(text, "for step in", f"plan = torch.optim.lr_scheduler.{schedule}\nfor step in")
     assert came(tmp_path, text, "learning_rate", factor=0.1) == [expected]
+
+
+@pytest.mark.parametrize(("made", "expected"), [
+    ('[{"params": weights[:4], "lr": 0.2}, {"params": weights[4:], "lr": 3e-2}]',
+     'opt = torch.optim.Adam([{"params": weights[:4], "lr": 0.02}, {"params": weights[4:], "lr": 3e-3}])'),
+    ('[{"params": weights[:4]}, {"params": weights[4:], "lr": 0.2}], lr=0.1',
+     'opt = torch.optim.Adam([{"params": weights[:4]}, {"params": weights[4:], "lr": 0.02}], lr=0.01)'),
+])  # fmt: skip
+def test_groups_with_rates_of_their_own(tmp_path, made, expected):
+    text = broken(FUNCTIONS, "Adam(weights, lr=2e-3)", f"Adam({made})")
+    assert came(tmp_path, text, "learning_rate", factor=0.1) == [expected]

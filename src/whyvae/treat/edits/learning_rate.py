@@ -12,7 +12,7 @@ from whyvae.treat.optimisers import add_setting, change, maker_of, setting
 from whyvae.treat.program import backward
 from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.sites import Sites, Spot, elements
 from whyvae.treat.source import dotted
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         maker = maker_of(sites, i)
         peak = _peak(maker)
         given = peak or setting(maker, "lr", 1)
+        groups, own = ([], []) if peak else _groups(maker)
+        for rate in own:
+            _times(rate, (), factor)
+        if own and len(own) == len(groups):
+            continue  # each group has its own rate
         if given is None:
             add_setting(maker, f"lr={written(factor * DEFAULTS.get(optimizer.name, 1e-3))}")
         else:
@@ -47,8 +52,19 @@ def _times(spot: Spot, rates: tuple[float, ...], factor: float) -> None:
     if found is not None:
         found[0].source.replace(found[0].node, written(found[1] * factor, found[0].code))
     else:
-        rate = seen or rates[0]
+        rate = seen or next(iter(rates), 1.0)
         change(spot, rate, rate * factor)
+
+
+def _groups(maker: Spot) -> tuple[list[cst.Dict], list[Spot]]:
+    """The groups of parameters an optimiser is made with, and the rates of those that have one of their own."""
+    assert isinstance(maker.node, cst.Call)  # noqa: S101 - a maker is a call
+    groups = [e for e in elements(maker.node.args[0].value) if isinstance(e, cst.Dict)]
+    own = [
+        Spot(maker.source, e.value) for g in groups for e in g.elements
+        if isinstance(e, cst.DictElement) and isinstance(e.key, cst.SimpleString) and e.key.evaluated_value == "lr"
+    ]  # fmt: skip
+    return groups, own
 
 
 def _peak(maker: Spot) -> cst.BaseExpression | None:
