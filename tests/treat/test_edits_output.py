@@ -274,6 +274,36 @@ def test_more_latents_reach_heads_decoder_and_draws(tmp_path):
     ]  # fmt: skip
 
 
+def test_noise_of_a_written_size_follows(tmp_path):
+    text = broken(
+        DISTRIBUTIONS,
+        "posterior.rsample()",
+        "posterior.base_dist.loc + posterior.base_dist.scale * torch.randn(len(x), 5)",
+    )
+    new = edited(tmp_path, text, "more_latents", latents=9)
+    assert "* torch.randn(len(x), 9)" in new
+
+
+def test_a_name_of_a_loader_is_no_name_of_data(tmp_path):
+    text = FUNCTIONS.replace(
+        "for step in range(40):\n    x = table[torch.randint(200, (50,))]",
+        "loader = torch.utils.data.DataLoader(torch.randn(200, D) * 9, batch_size=50)\nfor x in loader:",
+    )
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "scale_data", how="standardise")
+
+
+def test_an_optimiser_without_weight_decay_gets_none(tmp_path):
+    text = broken(FUNCTIONS, "torch.optim.Adam(weights, lr=2e-3)", "torch.optim.LBFGS(weights, lr=2e-3)")
+    text = broken(
+        text,
+        "    opt.zero_grad()\n    loss.backward()\n    opt.step()",
+        "    opt.zero_grad()\n    loss.backward()\n    opt.step(lambda: loss)",
+    )
+    with pytest.raises(NoEdit, match="LBFGS"):
+        edited(tmp_path, text, "weight_decay", decay=0.01)
+
+
 @pytest.mark.parametrize("steps", [3, None])
 def test_other_draws_of_as_many_numbers_stay(tmp_path, steps):
     text = TRAINER.replace("class Net(", "SHIFT = torch.randn(20, 4)\n\n\nclass Net(")

@@ -104,7 +104,8 @@ def _followed(source: Source, node: cst.CSTNode, name: str, depth: int) -> tuple
     if isinstance(node, cst.Subscript):
         return _followed(source, node.value, name, depth + 1)
     if isinstance(node, cst.Call) and (passed := _passed_on(node)) is not None:
-        return _followed(source, passed, name, depth + 1)
+        kept = name if isinstance(node.func, cst.Attribute) and passed is node.func.value else ""  # a loader is no data
+        return _followed(source, passed, kept, depth + 1)
     if isinstance(node, cst.Call) and (inner := _converted(node)) is not None:
         found = _followed(source, inner, name, depth + 1)  # where training and test data are one still
         return found if found is not None else (Spot(source, node), name)

@@ -8,7 +8,7 @@ import libcst as cst
 
 from whyvae.treat.layers import Layers
 from whyvae.treat.literals import written
-from whyvae.treat.program import calls
+from whyvae.treat.program import backward, calls, loops
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import METHODS, decodings, drawn
 from whyvae.treat.sites import Sites, Spot, number
@@ -57,7 +57,7 @@ def _first(layers: Layers) -> list[Op]:
 
 def _draws(sites: Sites, old: int, new: int) -> None:
     """`torch.randn(16, 8)` where new examples are drawn: its last number, if it is the number of latent units."""
-    for spot in _drawn(sites):
+    for spot in (*_noise(sites), *_drawn(sites)):
         call = spot.node
         last = (
             call.args[-1].value if isinstance(call, cst.Call) and call.args and call.args[-1].keyword is None else None
@@ -66,6 +66,17 @@ def _draws(sites: Sites, old: int, new: int) -> None:
             last = last.elements[-1].value
         if last is not None and number(last) == old and (len(call.args) > 1 or last is not call.args[-1].value):  # type: ignore[attr-defined]
             spot.source.replace(last, written(new))
+
+
+def _noise(sites: Sites) -> Iterator[Spot]:
+    """Calls that draw the noise of a step; where it comes from outside of the step, those in the loop around it."""
+    lineage, tape = sites.subject.lineage, sites.subject.tape
+    if lineage.noise_op >= 0 and (spot := sites.of(tape.ops[lineage.noise_op])) is not None:
+        yield spot
+    elif lineage.eps >= 0 and tape.slots[lineage.eps].external:
+        at = backward(sites)
+        for loop in loops(at.source, at.node):
+            yield from (Spot(at.source, c) for c in calls(at.source, "randn", loop))
 
 
 def _decoded(source: Source, call: cst.Call) -> bool:
