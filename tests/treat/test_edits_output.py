@@ -293,6 +293,16 @@ def test_a_name_of_a_loader_is_no_name_of_data(tmp_path):
         edited(tmp_path, text, "scale_data", how="standardise")
 
 
+def test_the_name_of_a_parameter_is_none_where_its_value_is_made(tmp_path):
+    text = broken(
+        TRAINER,
+        "trainer = Trainer(Config(), (torch.rand(128, 20) > 0.5).float())",
+        "trainer = Trainer(Config(), torch.rand(128, 20))",
+    )
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "scale_data", how="standardise")
+
+
 def test_an_optimiser_without_weight_decay_gets_none(tmp_path):
     text = broken(FUNCTIONS, "torch.optim.Adam(weights, lr=2e-3)", "torch.optim.LBFGS(weights, lr=2e-3)")
     text = broken(

@@ -57,7 +57,10 @@ def _standardise(spot: Spot, name: str, snippet: str) -> None:
     scope = source.enclosing(spot.node, cst.FunctionDef)
     others = [_name_of(s) if source.enclosing(s.node, cst.FunctionDef) is scope else "" for s in siblings(spot)]
     statement = source.statement(spot.node)
-    if not name or not isinstance(statement, cst.Assign) or loops(source, spot.node) or not all(others):
+    given = (
+        [dotted(e) for t in statement.targets for e in elements(t.target)] if isinstance(statement, cst.Assign) else []
+    )
+    if not isinstance(statement, cst.Assign) or name not in given or loops(source, spot.node) or not all(others):
         raise NoEdit("the data has no name before the training", snippet, spot.where)
     if not others:
         behind = _last_change(source, statement, name)
