@@ -60,6 +60,20 @@ def test_where_the_step_is_taken_now_and_then_gradients_are_cleared_with_it(tmp_
     assert new == text.replace("        opt.step()\n", "        opt.step()\n        opt.zero_grad()\n")
 
 
+def test_of_several_steps_on_a_line_the_optimisers_is_meant(tmp_path):
+    text = broken(
+        FUNCTIONS,
+        "    opt.zero_grad()\n    loss.backward()\n    opt.step()\n",
+        "    loss.backward(); opt.step(); plan.step()\n",
+    )
+    text = broken(text, "for step in", "plan = torch.optim.lr_scheduler.StepLR(opt, 9)\nfor step in")
+    assert edited(tmp_path, text, "zero_grad") == text.replace(
+        "    loss.backward();", "    opt.zero_grad()\n    loss.backward();"
+    )
+    new = edited(tmp_path, text, "clip_gradients", norm=10.0)
+    assert new.index("loss.backward()") < new.index("clip_grad_norm_") < new.index("opt.step()")
+
+
 def test_the_optimiser_is_cleared_not_its_scaler(tmp_path):
     text = broken(FUNCTIONS, "    opt.zero_grad()\n", "")
     text = broken(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from whyvae.treat.bindings import bindings
+from whyvae.treat.optimisers import is_maker
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, elements
 from whyvae.treat.source import Source, dotted
@@ -31,9 +32,16 @@ def called_at(sites: Sites, place: Place | None, method: str) -> Spot:
     source = sites.source(place.file)
     every = list(calls(source, method))
     here = [c for c in every if source.line(c) <= place.line <= source.end_line(c)] or every
+    if len(here) > 1:  # `optimizer.step(); schedule.step()`
+        here = [c for c in here if _of_optimiser(source, c)] or here
     if len(here) != 1:
         raise NoEdit(f"the call of `{method}` was not found on line {place.line}", where=f"{place.file}:{place.line}")
     return Spot(source, here[0])
+
+
+def _of_optimiser(source: Source, call: cst.Call) -> bool:
+    made = built(Spot(source, call.func.value)) if isinstance(call.func, cst.Attribute) else None
+    return made is not None and isinstance(made.node, cst.Call) and is_maker(made.node)
 
 
 def receiver(call: cst.CSTNode) -> cst.BaseExpression:

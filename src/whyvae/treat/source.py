@@ -143,6 +143,10 @@ class Source:
     def insert_before(self, node: cst.CSTNode, new: str) -> None:
         """A statement of its own line before the statement `node` stands in."""
         outer = self._whole(node)
+        small = self._of_several(node, outer)
+        if small is not None and small is not outer.body[0]:  # type: ignore[attr-defined]
+            self._add(self._offsets(small)[0], self._offsets(small)[0], f"{_in_line(new)}; ")
+            return
         start, _ = self._offsets(outer)
         begin = self._starts[self.line(outer) - 1]
         indent = self.text[begin:start]
@@ -154,6 +158,10 @@ class Source:
     def insert_after(self, node: cst.CSTNode, new: str) -> None:
         """A statement of its own line behind the statement `node` stands in."""
         outer = self._whole(node)
+        small = self._of_several(node, outer)
+        if small is not None and small is not outer.body[-1]:  # type: ignore[attr-defined]
+            self._add(self._offsets(small)[1], self._offsets(small)[1], f"; {_in_line(new)}")
+            return
         start, end = self._offsets(outer)
         begin = self._starts[self.line(outer) - 1]
         indent = self.text[begin:start]
@@ -243,6 +251,12 @@ class Source:
                 raise NoEdit("two edits meet at one place")
         self._edits.append((start, end, len(self._edits), new))
 
+    def _of_several(self, node: cst.CSTNode, line: cst.CSTNode) -> cst.CSTNode | None:
+        """The small statement a node stands in, where others stand on its line: `a; b; c`."""
+        if not isinstance(line, cst.SimpleStatementLine) or len(line.body) < 2:
+            return None
+        return next((s for s in line.body if self.inside(node, s)), None)
+
     def _whole(self, node: cst.CSTNode) -> cst.CSTNode:
         kinds = (cst.SimpleStatementLine, cst.BaseCompoundStatement)
         small = next((n for n in self.above(node) if isinstance(n, cst.BaseSmallStatement)), None)
@@ -274,6 +288,11 @@ class Source:
         if isinstance(above, cst.Call):
             return ATOM if above.func is node else 0
         return UNARY if isinstance(above, cst.UnaryOperation) else 0
+
+
+def _in_line(statements: str) -> str:
+    """Statements for the middle of a line, without comments."""
+    return "; ".join(line.partition("  #")[0] for line in statements.splitlines())
 
 
 LOOSE, SUM, PRODUCT, UNARY, POWER, ATOM = range(6)
