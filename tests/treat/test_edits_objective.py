@@ -115,3 +115,10 @@ def test_a_formula_without_weight_is_left(tmp_path, formula):
     text = broken(broken(TRAINER, "beta: float = 1.0", "beta: float = 0.0"), KL, formula)
     with pytest.raises(NoEdit, match="weight 0"):
         edited(tmp_path, text, "kl_formula")
+
+
+def test_a_division_behind_a_product_needs_no_parentheses(tmp_path):
+    text = broken(TRAINER, KL, "-0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())")
+    assert difference(text, edited(tmp_path, text, "batch_average"))[1] == [
+        "kld = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(x)"
+    ]

@@ -127,10 +127,16 @@ class Source:
         opened, closed = ("(", ")") if tightness(node) < PRODUCT else ("", "")
         if getattr(node, "lpar", ()):  # inside the parentheses it already has
             pass
-        elif self._room(node) > PRODUCT:
+        elif self._room(node) > PRODUCT and not (before == "" and self._last_factor(node)):
             before, after = "(" + before, after + ")"
         self._add(start, start, before + opened)
         self._add(end, end, closed + after)
+
+    def _last_factor(self, node: cst.CSTNode) -> bool:
+        """`x` of `2 * x`: what is put behind it applies to the whole product."""
+        above = self.parent(node)
+        product = isinstance(above, cst.BinaryOperation) and isinstance(above.operator, cst.Multiply)
+        return product and above.right is node  # type: ignore[union-attr]
 
     def comment(self, node: cst.CSTNode, text: str) -> None:
         """A comment at the end of the line a node ends on, where there is none yet and it fits."""
