@@ -24,7 +24,7 @@ from torch import nn
 from whyvae.audit.cut import cut, gradient
 from whyvae.probes.noise import Noise
 from whyvae.probes.target import TargetMatch
-from whyvae.watch.lineage import Dependencies
+from whyvae.watch.dependencies import Dependencies
 
 CASES = []
 bug = collector(CASES)

@@ -22,7 +22,8 @@ from torch import nn
 
 from whyvae.audit.regulariser import ALIKE
 from whyvae.probes.target import TargetMatch
-from whyvae.watch.lineage import Dependencies, NoVAE, find, find_deterministic
+from whyvae.watch.dependencies import Dependencies
+from whyvae.watch.lineage import NoVAE, find, find_deterministic
 
 CASES = []
 unauditable = collector(CASES)

@@ -9,7 +9,8 @@ from steps import VAE, B, Bag, D, d, kl_sum, record, reparameterise, sse
 from torch import nn
 
 from whyvae.audit.cut import cut, gradient, posterior
-from whyvae.watch.lineage import Dependencies, NoVAE, find, find_deterministic
+from whyvae.watch.dependencies import Dependencies
+from whyvae.watch.lineage import NoVAE, find, find_deterministic
 from whyvae.watch.replay import Replay
 from whyvae.watch.tape import Recorder
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from whyvae.watch.lineage import Lineage, find, origin
+from whyvae.watch.dependencies import origin
+from whyvae.watch.lineage import Lineage, find
 from whyvae.watch.replay import Replay
 from whyvae.watch.tape import Op, Ref, Tape
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from whyvae.audit.cut import Cut, cut, gradient
-from whyvae.watch.lineage import Dependencies, Lineage
+from whyvae.watch.dependencies import Dependencies
+from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # of the pull, as in the audit of formulas; 1e-8 beside a logarithm stays below 1e-6

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from whyvae.audit.cut import cut
 from whyvae.audit.reductions import reductions
-from whyvae.watch.lineage import Dependencies, Lineage, Meeting, origin
+from whyvae.watch.dependencies import Dependencies, origin
+from whyvae.watch.lineage import Lineage
+from whyvae.watch.meetings import Meeting
 from whyvae.watch.replay import Replay
 
 if TYPE_CHECKING:

@@ -13,7 +13,9 @@ from whyvae.audit.elements import by_feature, laplace_per_element, mask
 from whyvae.audit.families import Psi, as_met, candidates, class_indices
 from whyvae.audit.links import CLASSES, from_data_space, in_data_space, interpolated, one_hot
 from whyvae.audit.regulariser import least_squares
-from whyvae.watch.lineage import Dependencies, Lineage, Meeting, origin
+from whyvae.watch.dependencies import Dependencies, origin
+from whyvae.watch.lineage import Lineage
+from whyvae.watch.meetings import Meeting
 from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # as for the KL: rounding and guards lie below 1e-6, other families above 1e-2

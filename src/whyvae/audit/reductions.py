@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from whyvae.watch.lineage import LOSSES, Dependencies, Lineage
+from whyvae.watch.dependencies import LOSSES, Dependencies
+from whyvae.watch.lineage import Lineage
 from whyvae.watch.tape import Op, Ref
 
 

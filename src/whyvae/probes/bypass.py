@@ -15,7 +15,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import Spectrum, _by_example
 from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.verdict import Where
-from whyvae.watch.lineage import Dependencies
+from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from whyvae.audit.cut import head_values, noise_like
 from whyvae.audit.likelihood import Likelihood
-from whyvae.watch.lineage import Dependencies
+from whyvae.watch.dependencies import Dependencies
 
 MOST = 256  # numbers of an output: the second derivative has their square
 MOST_FEEDS = 8

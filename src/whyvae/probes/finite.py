@@ -12,7 +12,7 @@ import torch
 
 from whyvae.probe import Probe
 from whyvae.verdict import Where
-from whyvae.watch.lineage import sane_parameters
+from whyvae.watch.draws import sane_parameters
 from whyvae.watch.numbers import Break, first_break
 
 MOST_TRIED = 4  # recorded steps run again to find the function

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from whyvae.probes.recipes import Recipe
-from whyvae.watch.lineage import Dependencies
+from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.replay import Replay
 from whyvae.watch.step import Decoded, Shown
 from whyvae.watch.tape import Op, Place

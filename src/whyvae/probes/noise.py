@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whyvae.probe import Probe
 from whyvae.verdict import Where
-from whyvae.watch.lineage import SHAPED_LIKE
+from whyvae.watch.dependencies import SHAPED_LIKE
 
 CRITICAL = 2.694  # sqrt(n) times the distance that honest noise exceeds once in a million (Kolmogorov 1933)
 

@@ -14,7 +14,8 @@ from whyvae.audit.reductions import Reductions, reductions
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.verdict import Where
-from whyvae.watch.lineage import Dependencies, Lineage, NoVAE, find
+from whyvae.watch.dependencies import Dependencies
+from whyvae.watch.lineage import Lineage, NoVAE, find
 from whyvae.watch.replay import Replay, ReplayFailed
 
 APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s

@@ -13,7 +13,7 @@ from torch import Tensor
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.verdict import Where
-from whyvae.watch.lineage import NOT_GAUSSIAN
+from whyvae.watch.draws import NOT_GAUSSIAN
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op
 

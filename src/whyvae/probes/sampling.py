@@ -14,7 +14,7 @@ from whyvae.probes.latents import encodings
 from whyvae.probes.looks import chance, looks_drawn, moments, traversal
 from whyvae.probes.objective import Objective
 from whyvae.verdict import Where
-from whyvae.watch.lineage import Dependencies
+from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.onlooker import entries
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.step import Decoded

@@ -11,7 +11,7 @@ from torch import Tensor
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.sampling import by_place, drawn_by, sound_calls
 from whyvae.verdict import Where
-from whyvae.watch.lineage import Dependencies
+from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.step import Decoded
 from whyvae.watch.tape import Op

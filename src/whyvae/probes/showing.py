@@ -20,7 +20,7 @@ from whyvae.probes.recipes import Recipe, recipe
 from whyvae.probes.sampling import sound_calls
 from whyvae.probes.sampling_mode import decoding
 from whyvae.verdict import Where
-from whyvae.watch.lineage import Dependencies
+from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.step import Decoded, Shown
 from whyvae.watch.tape import Op

@@ -14,7 +14,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import _by_example
 from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
-from whyvae.watch.lineage import origin
+from whyvae.watch.dependencies import origin
 
 
 @dataclass(frozen=True)

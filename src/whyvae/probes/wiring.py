@@ -12,7 +12,8 @@ from torch import Tensor
 from whyvae.audit.cut import gradient, head_values
 from whyvae.probe import Probe
 from whyvae.verdict import Where
-from whyvae.watch.lineage import Lineage, small_parameters
+from whyvae.watch.draws import small_parameters
+from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay, ReplayFailed
 
 

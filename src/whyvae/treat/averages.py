@@ -10,7 +10,7 @@ from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, imported
 from whyvae.treat.source import dotted
 from whyvae.treat.terms import REDUCING, Term, Terms, constant, plain
-from whyvae.watch.lineage import LOSSES
+from whyvae.watch.dependencies import LOSSES
 from whyvae.watch.tape import Op
 
 NEAR = 1e-6  # two counts are one

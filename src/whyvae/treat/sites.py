@@ -15,7 +15,7 @@ import libcst as cst
 from whyvae.treat.files import imports
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.source import ATOM, Source, dotted, tightness
-from whyvae.watch.lineage import LOSSES, MIXING
+from whyvae.watch.dependencies import LOSSES, MIXING
 from whyvae.watch.tape import Frame, Op, Ref
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.tape import Tape
 
 if TYPE_CHECKING:
-    from whyvae.watch.lineage import Dependencies
+    from whyvae.watch.dependencies import Dependencies
     from whyvae.watch.step import Step
 
 MOST_FED = (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from whyvae.watch.lineage import MIXING, Dependencies
+from whyvae.watch.dependencies import MIXING, Dependencies
 from whyvae.watch.step import Decoded, Left
 from whyvae.watch.tape import RANDOM, Recorder, Tape, calling_place, copied, tensors_in
 

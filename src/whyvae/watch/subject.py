@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whyvae.watch import lineage as lineages
+from whyvae.watch.dependencies import Dependencies
+from whyvae.watch.draws import sane_parameters
 from whyvae.watch.feeds import earliest_parameters, feeds_of
-from whyvae.watch.lineage import Dependencies, Lineage
+from whyvae.watch.lineage import Lineage
 from whyvae.watch.names import Named
 from whyvae.watch.numbers import Break, first_break, told_before_the_end, unfinished_step
 from whyvae.watch.onlooker import entries
@@ -86,12 +87,12 @@ class Subject:
     @cached_property
     def replay(self) -> Replay:
         """The main step at the parameters the run ended with; at the earliest ones known if it broke."""
-        return Replay(self.tape, (self.earliest or lineages.sane_parameters(self.tape)) if self.broken else None)
+        return Replay(self.tape, (self.earliest or sane_parameters(self.tape)) if self.broken else None)
 
     @cached_property
     def broken(self) -> bool:
         """Did the run end with parameters that are not finite, on their way there, or whose loss is no number?"""
-        return lineages.sane_parameters(self.tape) is not None or self.ends_in is not None
+        return sane_parameters(self.tape) is not None or self.ends_in is not None
 
     @cached_property
     def ends_in(self) -> Break | None:

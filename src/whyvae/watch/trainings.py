@@ -11,6 +11,7 @@ import torch
 
 from whyvae.watch import lineage as lineages
 from whyvae.watch.lineage import Lineage
+from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.step import Decoded, Optimizer, Step
 
 
@@ -95,7 +96,7 @@ def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
         step = next((s for s in reversed(same) if s.finite), same[-1])
         try:
             found = step, lineages.find(step.tape)
-        except lineages.ReplayFailed as failed:
+        except ReplayFailed as failed:
             reason = reason if str(reason) else failed
         except lineages.NoVAE as no:
             reason = no
@@ -120,7 +121,7 @@ def _silent_later(last: Step, vae: Step, until: int) -> tuple[Step, Lineage] | N
         return None
     try:
         lineages.find(last.tape)  # a VAE's too: a batch of another size
-    except (lineages.NoVAE, lineages.ReplayFailed):
+    except (lineages.NoVAE, ReplayFailed):
         return _deterministic(last)
     return None
 
@@ -128,5 +129,5 @@ def _silent_later(last: Step, vae: Step, until: int) -> tuple[Step, Lineage] | N
 def _deterministic(step: Step) -> tuple[Step, Lineage] | None:
     try:
         return step, lineages.find_deterministic(step.tape)
-    except (lineages.NoVAE, lineages.ReplayFailed):
+    except (lineages.NoVAE, ReplayFailed):
         return None

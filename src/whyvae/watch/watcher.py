@@ -22,8 +22,8 @@ from torch.optim.optimizer import (
 )
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.functional import Event, Functional
-from whyvae.watch.lineage import Dependencies
 from whyvae.watch.modes import put_on, take_off
 from whyvae.watch.names import Named, Registry
 from whyvae.watch.outside import Outside

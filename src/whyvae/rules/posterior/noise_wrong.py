@@ -11,7 +11,7 @@ from whyvae.probes.objective import Objective
 from whyvae.rule import Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
-from whyvae.watch.lineage import NOT_GAUSSIAN
+from whyvae.watch.draws import NOT_GAUSSIAN
 from whyvae.watch.subject import Subject
 
 NEGATIVE = Limit(">", 0, "a standard deviation is positive")

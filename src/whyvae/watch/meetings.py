@@ -1,0 +1,153 @@
+"""What the encoder is shown, and where what is decoded meets it in the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from whyvae.watch.dependencies import COMPARING, GATHERING, LOSSES, Dependencies, origin, uses
+from whyvae.watch.tape import Place, Tape
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where the output meets the data: `output` (z-dependent) and `target` are the slots that met in `op`.
+
+    `features`: the target is what a network that is no part of the encoder makes of the data.
+    """
+
+    op: int
+    output: int
+    target: int | None
+    place: Place | None
+    features: bool = False
+
+
+def data_of(deps: Dependencies, z: int) -> int:
+    """The batch the encoder is shown: the largest non-parameter input of its parametrised functions,
+    followed back through whatever was done to it one tensor at a time.
+    """
+    tape = deps.tape
+    above = deps.ancestors([z])
+    inputs = [
+        r for op in tape.ops
+        if (deps.is_mixing(op) or (op.name in GATHERING and any(r in deps.encoded for r in op.reads)))
+        and not above.isdisjoint(op.outs)
+        for r in op.reads
+        if r not in deps.parametric and r not in deps.encoded and not _blank(deps, r)
+    ]  # fmt: skip
+    roots = list(dict.fromkeys(origin(deps, r) for r in inputs))
+    parts = list(dict.fromkeys(origin(deps, p) for r in inputs for p in _gathered(deps, r)))
+    return max(_without_conditions(deps, parts, z) or roots, key=lambda s: tape.slots[s].numel, default=-1)
+
+
+def _gathered(deps: Dependencies, slot: int) -> list[int]:
+    """What was put side by side to make `slot`; itself where nothing was."""
+    position = deps.producer.get(slot)
+    if position is None or deps.tape.ops[position].name not in GATHERING:
+        return [slot]
+    reads = [r for r in deps.tape.ops[position].reads if r not in deps.parametric]
+    return [p for r in reads for p in _gathered(deps, r)] or [slot]
+
+
+def _without_conditions(deps: Dependencies, roots: list[int], z: int) -> list[int]:
+    """Those of `roots` that the output is compared with, and that the decoder is not shown beside z, where it is shown others."""
+    if len(roots) < 2:
+        return []
+    tape, behind = deps.tape, deps.descendants([z])
+    entering = [op for op in tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads)]
+    shown = deps.ancestors([r for op in entering for r in op.reads], stop={z})
+    decoded = deps.descendants([o for op in entering for o in op.outs])
+
+    def met(root: int) -> bool:
+        mine = deps.descendants([root]) - deps.encoded
+        return any(
+            not deps.is_mixing(op) and not decoded.isdisjoint(op.reads) and not mine.isdisjoint(op.reads)
+            for op in tape.ops
+        )
+
+    return [r for r in roots if r not in shown and met(r)] if not shown.isdisjoint(roots) else []
+
+
+def _blank(deps: Dependencies, slot: int) -> bool:
+    """Nothing but zeros from outside: the first state of a recurrent network."""
+    value = deps.tape.slots[slot].value
+    return value is not None and value.is_floating_point() and not bool(value.detach().any())
+
+
+def find_meetings(deps: Dependencies, z: int, data: int) -> tuple[Meeting, ...]:
+    """Candidates for (output, target), best first: loss functions and targets made from the encoder's data first."""
+    behind = deps.descendants([z])
+    mixed = [s for op in deps.tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads) for s in op.outs]
+    return meetings_among(deps, deps.descendants(mixed), data, deps.ancestors([z]))
+
+
+def meetings_among(
+    deps: Dependencies, decoded: set[int], data: int, above: set[int] | None = None
+) -> tuple[Meeting, ...]:
+    tape = deps.tape
+    from_data = deps.descendants([data]) if data >= 0 else set()
+    storage = tape.slots[data].storage if data >= 0 else None
+    later_mixed = deps.ancestors([
+        r for op in tape.ops if deps.is_mixing(op) and any(p in deps.parametric for p in op.reads) for r in op.reads
+    ])  # fmt: skip
+    found: list[tuple[tuple[int, ...], Meeting]] = []
+    scored = False  # is there a loss function of an output and something of the data?
+    for op in tape.ops:
+        outputs = [r for r in uses(op) if r in decoded]
+        if not outputs or deps.is_mixing(op) or op.name in GATHERING | COMPARING | _NORMS:
+            continue
+        targets = [r for r in uses(op) if r not in decoded and r not in deps.parametric
+                   and (r not in deps.encoded or r in from_data) and _like(tape, outputs[0], r)]  # fmt: skip
+        if not targets or any(s in later_mixed for s in op.outs):
+            continue
+        target = targets[0]
+        related = target in from_data or tape.slots[target].storage == storage
+        fresh = not tape.slots[target].parameter
+        same = tape.slots[target].numel == tape.slots[outputs[0]].numel
+        features = above is not None and target in deps.encoded and target not in above
+        kin = (features, not related)
+        scored |= op.name in LOSSES and related and not features
+        meeting = Meeting(op.index, outputs[0], target, op.place, features)
+        found.append(((*kin, 0, not fresh, op.name not in LOSSES and not same, op.index), meeting))
+        # after those of their kin, before what meets tensors that are not the data's: a hierarchy has many of these
+        found += [((*kin, 1, i, 0, op.index), e) for i, e in enumerate(_earlier(deps, meeting, decoded))]
+    if scored:  # what else meets an output is no data: a critic's verdict on it, a label
+        found = [(rank, meeting) for rank, meeting in found if not rank[1]]
+    return tuple(m for _, m in sorted(found, key=lambda pair: pair[0]))
+
+
+def _earlier(deps: Dependencies, meeting: Meeting, decoded: set[int]) -> Iterator[Meeting]:
+    """`meeting` with an output further up: a loss written out, as x log y + (1 - x) log(1 - y), uses y twice."""
+    slot = meeting.output
+    while (position := deps.producer.get(slot)) is not None:
+        op = deps.tape.ops[position]
+        sources = {r for r in op.reads if r in decoded}
+        if deps.is_mixing(op) or len(sources) != 1:
+            return
+        slot = sources.pop()
+        if deps.tape.slots[slot].shape != deps.tape.slots[meeting.output].shape:
+            return
+        if len(deps.readers.get(slot, [])) > 1:
+            yield replace(meeting, output=slot)
+
+
+_NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
+
+
+def _like(tape: Tape, output: int, target: int) -> bool:
+    """Could `target` be what `output` is compared with? (Class indices have one axis less.)"""
+    out, tgt = tape.slots[output], tape.slots[target]
+    if tgt.numel <= 1 or len(tgt.shape) == 0:
+        return False
+    if out.numel == tgt.numel:
+        return True
+    if not tgt.dtype.is_floating_point:
+        return out.numel % tgt.numel == 0
+    try:
+        torch.broadcast_shapes(out.shape, tgt.shape)
+    except RuntimeError:
+        return False
+    return tgt.numel >= out.numel or tgt.numel * out.shape[0] >= out.numel
