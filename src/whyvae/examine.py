@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from whyvae.confidence import calibrated
 from whyvae.probe import Bench, CannotMeasure, debugging
-from whyvae.probes.facts import described
+from whyvae.probes.facts import answered, described
 from whyvae.record import Examination, Found, NotRun, Outcome, Passed
 from whyvae.rule import EARLIER, Rule, all_rules
 from whyvae.verdict import Finding, Healthy, Skipped, Verdict
@@ -53,7 +53,7 @@ def examine(
         NotRun(code, chosen[code].name(), v.reason) for code, v in verdicts.items() if isinstance(v, Skipped)
     )
     facts, unaudited = described(bench.get) if hasattr(subject, "lineage") else ({}, ())
-    limits = (*subject.limits(), *unaudited)
+    limits = (*_open_limits(subject, bench), *unaudited)
     verdict, reason = _conclude(chosen, findings, skipped, limits)
     return Examination(
         verdict=verdict,
@@ -67,6 +67,12 @@ def examine(
         reason=reason,
         limits=limits,
     )
+
+
+def _open_limits(subject: Subject, bench: Bench) -> list[str]:
+    limits = subject.limits()
+    settled = answered(bench.get) if limits else ()
+    return [limit for limit in limits if limit not in settled]
 
 
 def choose(rules: Rules, select: Iterable[str] | None, ignore: Iterable[str] | None) -> Rules:

@@ -9,7 +9,9 @@ from torch import nn
 
 from whyvae.probe import Bench
 from whyvae.probes.bypass import Bypass
+from whyvae.probes.facts import answered
 from whyvae.testing import Patient
+from whyvae.watch.beside import SHOWN
 from whyvae.watch.direct import watch_model
 
 B, D, L = 32, 6, 3
@@ -30,6 +32,10 @@ def rows(n=2 * B, seed=0):
 
 
 def measured(decode, data=None, target=lambda x: x):
+    return bench_of(decode, data, target).get(Bypass)
+
+
+def bench_of(decode, data=None, target=lambda x: x):
     def loss(m, x):
         mu = m.mu(x)
         logvar = torch.full_like(mu, SHARP) + 0 * mu
@@ -37,7 +43,7 @@ def measured(decode, data=None, target=lambda x: x):
         return ((y - target(x)).square().sum() / 2 + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()) / len(x)
 
     x = rows() if data is None else data
-    return Bench(watch_model(Net(), [x[:B], x[B:]], loss)).get(Bypass)
+    return Bench(watch_model(Net(), [x[:B], x[B:]], loss))
 
 
 def by_hand(decode):
@@ -83,6 +89,12 @@ def test_the_past_is_not_the_number_itself():
     assert (found.leak, found.own) == (True, False)
     found = measured(lambda m, z, x: m.out(z) + x @ (past + torch.eye(D, dtype=torch.float64)))
     assert (found.leak, found.own) == (True, True)
+
+
+@pytest.mark.parametrize(("weight", "answer"), [(1e-3, (SHOWN,)), (1.0, ())])
+def test_a_way_around_z_that_hardly_matters_leaves_no_doubt(weight, answer):
+    past = torch.triu(torch.ones(D, D, dtype=torch.float64), 1)
+    assert answered(bench_of(lambda m, z, x: m.out(z) + weight * (x @ past)).get) == answer
 
 
 class Words(nn.Module):

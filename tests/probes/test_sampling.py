@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from whyvae.probe import Bench, CannotMeasure
+from whyvae.probes.normalisation import Normalisation
 from whyvae.probes.sampling import Sampling
 from whyvae.probes.sampling_mode import SamplingMode, moved_statistics
 from whyvae.probes.wider import WiderBlocks
@@ -156,8 +157,9 @@ def test_samples_in_training_mode_move_the_running_statistics(evaluated, moved):
     subject = Patient(steps=60, generate=generate, norm=nn.BatchNorm1d).train()
     assert moved_statistics(subject) is moved
     if moved:
-        with pytest.raises(CannotMeasure, match="explained by GEN03"):
-            Bench(subject).get(WiderBlocks)
+        for probe in (WiderBlocks, Normalisation):
+            with pytest.raises(CannotMeasure, match="explained by GEN03"):
+                Bench(subject).get(probe)
 
 
 def test_evaluation_mode_changes_nothing():

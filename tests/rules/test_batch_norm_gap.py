@@ -22,6 +22,12 @@ STALE = replace(SETTLED, evaluation=0.34, drift=0.4, drift_then=0.3)
 
 @pytest.mark.parametrize(("evaluation", "found"), [(0.129, False), (0.131, True)])
 def test_limit_of_what_evaluation_may_lose(evaluation, found):
+    verdict = check(replace(STALE, evaluation=evaluation, momentum=0.99))
+    assert isinstance(verdict, Finding if found else Healthy)
+
+
+@pytest.mark.parametrize(("evaluation", "found"), [(0.059, False), (0.061, True)])
+def test_statistics_that_cannot_have_settled_may_lose_what_settled_ones_do(evaluation, found):
     verdict = check(replace(STALE, evaluation=evaluation, momentum=1e-4))
     assert isinstance(verdict, Finding if found else Healthy)
 

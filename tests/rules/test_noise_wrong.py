@@ -45,6 +45,11 @@ def test_a_negative_scale(share, ill):
         found(verdict, "something that can be negative, as a log-variance is", at=Z_AT)
 
 
+def test_below_the_diagonal_of_a_factor_any_sign_is_right():
+    full = replace(OBJECTIVE, posterior="full-covariance Gaussian")
+    assert isinstance(check(usage=replace(USAGE, negative_sigma=0.4), objective=full), Healthy)
+
+
 def test_variance_in_place_of_standard_deviation():
     verdict = check(objective=wrong((1.0, 0.4, 0.4, 0.0), "log sigma is passed as log sigma^2"))
     found(verdict, "multiplied by the variance, not by the standard deviation", at=Z_AT)

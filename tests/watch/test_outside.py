@@ -92,8 +92,22 @@ def from_a_distribution(model, x):
     model.decoder(torch.distributions.Normal(0.0, 1.0).sample((5, LATENT)))
 
 
+def scaled_as_encodings_are(model, x):
+    """As a second stage does, that was fitted to encodings in units of their spread."""
+    with torch.no_grad():
+        spread = model.encode(x)[0].std(0)
+        model.decoder(torch.tensor(np.random.randn(5, LATENT), dtype=torch.float32) * spread)  # noqa: NPY002
+
+
+def moved_as_encodings_are(model, x):
+    with torch.no_grad():
+        mu = model.encode(x)[0]
+        model.decoder(mu.mean(dim=0) + torch.randn(5, LATENT) * mu.std(dim=0))
+
+
 @pytest.mark.parametrize("sample", [
     bare, without_gradients, gradients_switched_off, in_evaluation_mode, after_a_loader, drawn_by_numpy, from_a_distribution,
+    scaled_as_encodings_are, moved_as_encodings_are,
 ])  # fmt: skip
 def test_new_latents_are_seen_however_the_script_samples(sample):
     (call,) = watched(sample)
@@ -116,7 +130,19 @@ def noise_added_to_the_input(model, x):
     model(x + 0.1 * torch.randn(32, 8))
 
 
-@pytest.mark.parametrize("use", [reconstructed, interpolated, noise_added_to_the_input])
+def mean_of_a_class(model, x):
+    with torch.no_grad():
+        mu = model.encode(x)[0]
+        model.decoder(mu[:10].mean(0, keepdim=True) - mu[10:].mean(0, keepdim=True))
+
+
+def standardised(model, x):
+    with torch.no_grad():
+        mu = model.encode(x)[0]
+        model.decoder((mu - mu.mean(0)) / mu.std(0))
+
+
+@pytest.mark.parametrize("use", [reconstructed, interpolated, noise_added_to_the_input, mean_of_a_class, standardised])
 def test_what_was_encoded_is_no_sample(use):
     assert watched(use) == []
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.bypass import Bypass
 from whyvae.probes.data import Data
 from whyvae.probes.objective import Objective
+from whyvae.watch.beside import SHOWN
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,18 @@ class LossFacts(Probe):
         known = objective.auditable and objective.family != "unknown"
         variance = objective.noise_variance if known else math.nan
         return cls(objective.likelihood_name, variance, tuple(limits))
+
+
+LITTLE = 0.05  # of what a constant output leaves: a twentieth, as POS05 counts the other way round
+
+
+def answered(get: Any) -> tuple[str, ...]:
+    """Those limits of a subject to which a measurement gives the answer."""
+    try:
+        bypass = get(Bypass)
+    except CannotMeasure:
+        return ()
+    return (SHOWN,) if not bypass.leak or abs(bypass.side) < LITTLE else ()
 
 
 def described(get: Any) -> tuple[dict[str, Any], tuple[str, ...]]:

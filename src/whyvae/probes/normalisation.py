@@ -13,6 +13,7 @@ from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import feeds_looked_at
 from whyvae.probes.reconstruction import reconstructions
+from whyvae.probes.sampling_mode import MOVED, moved_statistics
 from whyvae.verdict import Where
 from whyvae.watch.replay import NORMALISING, Replay
 from whyvae.watch.tape import Op, Ref
@@ -51,6 +52,8 @@ class Normalisation(Probe):
             raise CannotMeasure(
                 "does not apply: no layer normalises by the batch in training and by running statistics"
             )
+        if moved_statistics(subject):
+            raise CannotMeasure(MOVED)
         outputs, targets = reconstructions(subject, batch_statistics=True)
         total = max(float(targets.var(0, correction=0).sum()), 1e-300)
         seen = moments(subject, ops)

@@ -49,6 +49,9 @@ class SamplingMode(Probe):
         return cls(tuple(_mode(calls[-1]) for calls in by_place(sound_calls(subject))))
 
 
+MOVED = "explained by GEN03: samples made in training mode moved the running statistics of batch norm"
+
+
 def moved_statistics(subject: Any) -> bool:
     """Was batch norm in training mode when samples were made after the training, and do these depend on it? Each such call
     moves the running statistics towards its own few rows, and with them the model that the run ended with.

@@ -9,7 +9,7 @@ from typing import Any, Self
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.gaps import left_out
 from whyvae.probes.objective import Objective
-from whyvae.probes.sampling_mode import moved_statistics
+from whyvae.probes.sampling_mode import MOVED, moved_statistics
 from whyvae.probes.sides import Parts, Score, Trials
 
 STEPS, LEAST_STEPS = 200, 60
@@ -70,9 +70,7 @@ def _judgeable(subject: Any, objective: Objective) -> None:
     if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
         raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
     if moved_statistics(subject):
-        raise CannotMeasure(
-            "explained by GEN03: samples made in training mode moved the running statistics of batch norm"
-        )
+        raise CannotMeasure(MOVED)
     if objective.regulariser.flow or objective.regulariser.conditional:
         raise CannotMeasure("does not apply: trials know the KL to N(0, I), and this model's prior is its own")
     if not (objective.gaussian or objective.bernoulli):

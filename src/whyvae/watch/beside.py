@@ -7,6 +7,11 @@ from collections.abc import Iterable, Iterator
 from whyvae.watch.dependencies import COMPARING, LOSSES, PICKING, Dependencies, origin, unmixed
 from whyvae.watch.meetings import Meeting
 
+SHOWN = (
+    "the decoder is shown the data beside the latent (a skip connection, or teacher forcing): how much the latent carries "
+    "is not audited"
+)
+
 
 def sides(deps: Dependencies, z: int, heads: tuple[int, ...]) -> tuple[frozenset[int], frozenset[int]]:
     """(ops, what they read): parametrised functions that predict labels or properties from mu or the log-variance."""
@@ -30,10 +35,7 @@ def beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Meet
     shown |= {origin(deps, s) for s in shown}
     outputs = {m.output for m in meetings if m == best or tape.ops[deps.position[m.op]].name in LOSSES}
     if shown & deps.ancestors(outputs, stop=latent | masks):
-        yield (
-            "the decoder is shown the data beside the latent (a skip connection, or teacher forcing): "
-            "how much the latent carries is not audited"
-        )
+        yield SHOWN
     beside = deps.ancestors(tape.roots, stop={best.output}) - deps.ancestors([best.output])
     behind = deps.descendants(latent)
     part = deps.descendants([best.output])

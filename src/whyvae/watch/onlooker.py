@@ -99,7 +99,8 @@ class Onlooker(TorchFunctionMode):
         self.left: tuple[Left, ...] = ()
         self._same_as = self.known()
         self._encoded: Marks = {}
-        self._other: Marks = {}  # made in the window, with gradients, of neither
+        self._statistics: Marks = {}  # means and spreads of encodings over examples, by which draws are moved and scaled
+        self._other: Marks = {}  # made in the window, with gradients, of none of these
 
     @property
     def saw_decoding(self) -> bool:
@@ -146,19 +147,27 @@ class Onlooker(TorchFunctionMode):
             return self._followed(func, name, args, kwargs)
         out = func(*args, **kwargs)
         if fate or torch.is_grad_enabled():
-            marks = self._encoded if fate else self._other
+            marks = {"encoded": self._encoded, "statistic": self._statistics}.get(fate, self._other)
             marks.update({id(t): weakref.ref(t) for t in tensors_in(out)})
         return out
 
     def _fate(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Does this call make something encoded, something drawn or decoded, or is it of no interest ("")?"""
-        drawn = False
+        """Does this call make something encoded, a statistic of that, something drawn or decoded, or is it of no interest ("")?"""
+        drawn = foreign = False
         tensors = [*tensors_in(args), *tensors_in(kwargs)]
-        for tensor in tensors:
+        known = [_marked(self._statistics, tensor) for tensor in tensors]
+        for tensor, statistic in zip(tensors, known, strict=True):
+            if statistic:
+                continue
             if self._window.slot_of(tensor) is not None:
                 drawn = True
             elif _marked(self._encoded, tensor) or (tensor.grad_fn is not None and not _marked(self._other, tensor)):
-                return "encoded"  # here, or by the part of a training step before the window
+                # here, or by the part of a training step before the window
+                return "statistic" if _over_examples(name, tensor, args, kwargs) else "encoded"
+            else:
+                foreign = True
+        if any(known) and not drawn and (not foreign or (name in MIXING and known[0])):
+            return "statistic" if not foreign else "encoded"
         if name in MIXING and tensors:
             return self._mixed(tensors, drawn=drawn)
         return "drawn" if (drawn or name in RANDOM) and len(self._window.tape.ops) < MOST_OPS else ""
@@ -205,6 +214,22 @@ class Onlooker(TorchFunctionMode):
                 self.held_out.append((weight, value.detach().clone()))
             self._examples += value.shape[0]
             self._bytes += size
+
+
+_STATISTICS = {"mean", "std", "var", "median", "nanmean", "quantile", "cov", "amax", "amin"}
+
+
+def _over_examples(name: str, of: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Is this call a statistic of `of` over its first axis?"""
+    if name not in _STATISTICS or of.dim() < 2:
+        return False
+    position = 2 if name == "quantile" else 1
+    axes = kwargs.get("dim", args[position] if len(args) > position else None)
+    return (
+        name == "cov"
+        or axes is None
+        or any(a % of.dim() == 0 for a in (axes if isinstance(axes, list | tuple) else [axes]))
+    )
 
 
 def _marked(marks: Marks, tensor: Tensor) -> bool:

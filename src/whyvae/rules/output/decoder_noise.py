@@ -50,7 +50,7 @@ class DecoderNoise(Rule):
             return Skipped("the residual could not be compared with the scale")
         if noise.moving and not noise.held and (wide.incriminating or narrow.incriminating):
             return Skipped(
-                "the scale is learned and had not arrived when training ended: a question of more steps (TRN03)"
+                "does not apply: the scale is learned and on its way; whether steps are missed is asked by TRN03"
             )
         held = Evidence(
             "what the scale costs an example, as something holds it where it is", noise.cost, WORTH, unit="nats"

@@ -64,7 +64,9 @@ class NoiseWrong(Rule):
                 "The same noise is used for many latents or examples: z of one example tells of another's, and the KL does not know.",
                 noise,
             )
-        if usage.negative_sigma > 0:
+        if (
+            usage.negative_sigma > 0 and objective.posterior == "diagonal Gaussian"
+        ):  # below a diagonal any sign is right
             return _finding(
                 Evidence(
                     "share of latents whose noise scale is negative",

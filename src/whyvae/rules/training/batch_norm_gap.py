@@ -16,6 +16,12 @@ LOST = Limit(
     "a tenth of the data's variance is as much as a good model's whole error; settled statistics cost 0.03 at most in "
     "trainings with healthy batch norm, stale ones 0.16 and more",
 )
+STALE = Limit(
+    ">",
+    0.03,
+    "what settled statistics cost at most in trainings with healthy batch norm; these have not settled, as is known from "
+    "their momentum and the steps",
+)
 NOISY = Limit(
     ">",
     0.1,
@@ -88,7 +94,7 @@ class BatchNormGap(Rule):
         lost = Evidence(
             f"squared error that evaluation mode adds to training mode's, {share}",
             norm.evaluation - norm.training,
-            LOST,
+            STALE if _first_values(norm) > ARRIVED else LOST,
         )
         noisy = Evidence(
             f"squared error that statistics of single batches add in training, {share}",
