@@ -186,6 +186,46 @@ def test_data_is_found_behind_a_function_that_gives_loaders(tmp_path, given):
     )
 
 
+DATA_SET = """\
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        row = self.rows[i]
+        return ROW
+
+
+loader = torch.utils.data.DataLoader(Rows(table), batch_size=50)
+for step in range(3):
+    for OVER in GOES:
+        m, s = encode(x)
+        y = decode(m + torch.exp(s) * torch.randn(m.shape))
+        loss = (((y - x) ** 2).sum(1) / 0.02 + divergence(m, s).sum(1)).mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("row", "over", "goes", "scaled"),
+    [
+        ("row.float()", "x", "loader", "row.float() / 2"),
+        ("i % 3, row + 0.5", "_, x", "loader", "i % 3, (row + 0.5) / 2"),
+        ("row.clone(), i % 3", "k, (x, label)", "enumerate(loader)", "row.clone() / 2, i % 3"),
+    ],
+)
+def test_what_a_data_set_returns_is_scaled_there(tmp_path, row, over, goes, scaled):
+    text = FUNCTIONS[: FUNCTIONS.index("for step in")]
+    text += DATA_SET.replace("ROW", row).replace("OVER", over).replace("GOES", goes)
+    wanted = text.replace(f"return {row}\n", f"return {scaled}  # new examples come out on this scale\n")
+    assert edited(tmp_path, text, "scale_data", how="range", low=0, high=2) == wanted
+
+
 def test_what_gives_batch_after_batch_is_not_divided(tmp_path):
     text = FUNCTIONS[: FUNCTIONS.index("for step in")] + GIVEN.replace("RETURNED", "yield from table.split(50)")
     with pytest.raises(NoEdit):

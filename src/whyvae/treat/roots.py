@@ -22,7 +22,7 @@ DEEPEST = 12
 
 def data_root(sites: Sites) -> tuple[Spot, str]:
     """(the expression the training data comes from, the name it is given; "" for none)."""
-    for spot in _data_names(sites):
+    for spot in data_named(sites):
         found = _followed(spot.source, spot.node, "", 0)
         if found is not None:
             return found
@@ -32,7 +32,7 @@ def data_root(sites: Sites) -> tuple[Spot, str]:
 def data_names(sites: Sites) -> tuple[cst.CSTNode, list[str]]:
     """(The last statement that gives the training data a name before training, the names it assigns)."""
     source = sites.script()
-    for spot in _data_names(sites):
+    for spot in data_named(sites):
         found = _last_named(source, spot.node, 0) if spot.source is source else None
         if found is not None:
             return found
@@ -46,15 +46,15 @@ def _last_named(source: Source, node: cst.CSTNode, depth: int) -> tuple[cst.CSTN
     if isinstance(node, cst.Subscript):
         return _last_named(source, node.value, depth + 1)
     if isinstance(node, cst.Call):
-        passed = _passed_on(node)
-        inner = passed if passed is not None else node.args[0].value if _is_class(node) and node.args else None
+        passed = passed_on(node)
+        inner = passed if passed is not None else node.args[0].value if is_class(node) and node.args else None
         return None if inner is None else _last_named(source, inner, depth + 1)
     if not isinstance(node, cst.Name):
         return None
     here = [s.node for s in bindings(Spot(source, node)) if s.source is source]
-    for value in (*reversed(here), *_iterated(source, node)):
+    for value in (*reversed(here), *iterated(source, node)):
         statement = source.statement(value)
-        inside = isinstance(value, cst.Call) and (_passed_on(value) is not None or _is_class(value))
+        inside = isinstance(value, cst.Call) and (passed_on(value) is not None or is_class(value))
         if isinstance(statement, cst.Assign) and not loops(source, statement) and not inside:
             return statement, [dotted(e) for e in elements(statement.targets[0].target)]
         found = _last_named(source, value, depth + 1)
@@ -63,7 +63,7 @@ def _last_named(source: Source, node: cst.CSTNode, depth: int) -> tuple[cst.CSTN
     return None
 
 
-def _data_names(sites: Sites) -> Iterator[Spot]:
+def data_named(sites: Sites) -> Iterator[Spot]:
     """What the data is called, in the outermost function first."""
     subject = sites.subject
     wanted = {subject.lineage.data, subject.lineage.target} - {None, -1}
@@ -95,21 +95,21 @@ def _followed(source: Source, node: cst.CSTNode, name: str, depth: int) -> tuple
     if depth > DEEPEST:
         return None
     if isinstance(node, cst.Name | cst.Attribute):
-        iterated = [Spot(source, n) for n in _iterated(source, node)]
-        for value in (*reversed(list(bindings(Spot(source, node)))), *iterated):  # the last one counts
+        gone_over = [Spot(source, n) for n in iterated(source, node)]
+        for value in (*reversed(list(bindings(Spot(source, node)))), *gone_over):  # the last one counts
             found = _followed(value.source, value.node, dotted(node) if value.source is source else "", depth + 1)
             if found is not None:
                 return found
         return None
     if isinstance(node, cst.Subscript):
         return _followed(source, node.value, name, depth + 1)
-    if isinstance(node, cst.Call) and (passed := _passed_on(node)) is not None:
+    if isinstance(node, cst.Call) and (passed := passed_on(node)) is not None:
         kept = name if isinstance(node.func, cst.Attribute) and passed is node.func.value else ""  # a loader is no data
         return _followed(source, passed, kept, depth + 1)
     if isinstance(node, cst.Call) and (inner := _converted(node)) is not None:
         found = _followed(source, inner, name, depth + 1)  # where training and test data are one still
         return found if found is not None else (Spot(source, node), name)
-    if isinstance(node, cst.Call) and _is_class(node):
+    if isinstance(node, cst.Call) and is_class(node):
         return None  # a data set of the user's own
     if isinstance(node, cst.Call) and (loader := _loader_of(Spot(source, node))) is not None:
         return _followed(loader.source, loader.node, "", depth + 1)
@@ -123,7 +123,7 @@ def _loader_of(call: Spot) -> Spot | None:
     for row in returned(call):
         values: list[Spot] = [row, *(bindings(row) if isinstance(row.node, cst.Name) else ())]
         for value in values:
-            if isinstance(value.node, cst.Call) and (_passed_on(value.node) is not None or _is_class(value.node)):
+            if isinstance(value.node, cst.Call) and (passed_on(value.node) is not None or is_class(value.node)):
                 return value
     return None
 
@@ -137,7 +137,7 @@ def _yields(call: Spot) -> bool:
     )  # fmt: skip
 
 
-def _is_class(call: cst.Call) -> bool:
+def is_class(call: cst.Call) -> bool:
     name = dotted(call.func).split(".")[-1]
     return name[:1].isupper() and not name.endswith("Tensor")
 
@@ -161,7 +161,7 @@ def _converted(call: cst.Call) -> cst.CSTNode | None:
     return inner if isinstance(named, cst.Name) else None
 
 
-def _passed_on(call: cst.Call) -> cst.CSTNode | None:
+def passed_on(call: cst.Call) -> cst.CSTNode | None:
     """What a call hands on unchanged, but for its order."""
     name = call.func.attr.value if isinstance(call.func, cst.Attribute) else dotted(call.func)
     root = dotted(call.func).split(".")[0]
@@ -172,7 +172,7 @@ def _passed_on(call: cst.Call) -> cst.CSTNode | None:
     return None
 
 
-def _iterated(source: Source, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+def iterated(source: Source, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """`for x in data`: what a loop's variable goes over."""
     name = dotted(node)
     for loop in source.nodes(cst.For):

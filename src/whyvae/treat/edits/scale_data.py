@@ -11,6 +11,7 @@ import libcst as cst
 
 from whyvae.treat.edits.calibrated import calibrate
 from whyvae.treat.edits.kl_weight import reweigh
+from whyvae.treat.items import item
 from whyvae.treat.literals import written
 from whyvae.treat.program import loops
 from whyvae.treat.remedy import NoEdit
@@ -41,7 +42,12 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     try:
         spot, name = data_root(sites)
     except NoEdit as no:
-        raise NoEdit(str(no), snippet) from no
+        one = item(sites) if how == "range" else None
+        if one is None:
+            raise NoEdit(str(no), snippet) from no
+        one.source.scale(one.node, before, after)
+        one.source.comment(one.node, "new examples come out on this scale")
+        return sites.result()
     if how == "range":
         for value in (spot, *siblings(spot)):
             value.source.scale(value.node, before, after)
