@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whyvae.audit.cut import posterior
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.data import _by_example
+from whyvae.probes.data import by_example
 from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.probes.precision import precision_shares
 
@@ -50,7 +50,7 @@ class Amortisation(Probe):
             raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
         if subject.broken:
             raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
-        game = _Game(subject, objective)
+        game = Game(subject, objective)
         train = _gaps(game, subject.train)
         held = _gaps(game, subject.held_out) if subject.held_out else None
         gap, error = _mean(train[0])
@@ -74,7 +74,7 @@ def _mean(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / math.sqrt(max(2, values.numel())))
 
 
-class _Game:
+class Game:
     """The negative ELBO of each example of a feed as a function of (mu, log sigma), decoder frozen."""
 
     def __init__(self, subject: Any, objective: Objective) -> None:
@@ -102,8 +102,8 @@ class _Game:
         got = self.replay.run([self.lineage.output, target], feed={**feed, self.lineage.z: z}, training=False)
         output, t = got[self.lineage.output], got[target].double()
         output, t = (
-            _by_example(output.reshape(t.shape), self.subject.batch),
-            _by_example(t, self.subject.batch),
+            by_example(output.reshape(t.shape), self.subject.batch),
+            by_example(t, self.subject.batch),
         )
         kl = (0.5 * (mu**2 + (2 * log_sigma).exp() - 1) - log_sigma).reshape(mu.shape[0], -1).sum(1)
         if self.objective.gaussian:
@@ -148,13 +148,13 @@ def _draws(shape: torch.Size, count: int, seed: int) -> Tensor:
     return rows.transpose(0, 1).reshape(raw.shape)
 
 
-def _evaluated(game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+def _evaluated(game: Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         parts = [game.terms(feed, mu, log_sigma, eps) for eps in _draws(mu.shape, EVALUATE, 500)]
     return torch.stack([p[0] for p in parts]).mean(0), parts[0][1]
 
 
-def _gaps(game: _Game, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+def _gaps(game: Game, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     """For each example: the gap in nats, the KL at the encoder's output, the gap in the user's own objective."""
     before_r, before_k, after_r, after_k = [], [], [], []
     rows = 0
@@ -182,7 +182,7 @@ def _gaps(game: _Game, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor, 
     return own, k0, own
 
 
-def _optimised(game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+def _optimised(game: Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
     """Adam on mu; sigma by its own optimality condition.
 
     1 / sigma^2 = 1 + E[curvature], where E[curvature] = E[eps * slope] / sigma (Price 1958). A step on sigma would
@@ -208,7 +208,7 @@ def _optimised(game: _Game, feed: dict[int, Tensor], mu: Tensor, log_sigma: Tens
     return total, v
 
 
-def _after_encoder_training(game: _Game, subject: Any) -> tuple[float, float]:
+def _after_encoder_training(game: Game, subject: Any) -> tuple[float, float]:
     """The gap on unseen recorded batches after training the encoder alone on the others."""
     feeds = subject.train
     if len(feeds) < 4:
@@ -217,13 +217,13 @@ def _after_encoder_training(game: _Game, subject: Any) -> tuple[float, float]:
     above = subject.deps.ancestors(subject.lineage.heads)
     saved = game.replay.parameters
     mine = {i: p.detach().clone().requires_grad_() for i, p in saved.items() if i in above}
-    optimizer = torch.optim.Adam(list(mine.values()), lr=_rate(subject))
+    optimizer = torch.optim.Adam(list(mine.values()), lr=kl_rate(subject))
     game.replay.parameters = {**saved, **mine}
     try:
         for step in range(ENCODER_STEPS):
             feed = fit[step % len(fit)]
             values = game.replay.run(subject.lineage.heads, feed=feed, training=False)
-            mu, log_sigma = _connected(game, feed, values)
+            mu, log_sigma = connected(game, feed, values)
             r, k = game.terms(feed, mu, log_sigma, _noise(mu.shape, 9_000 + step))
             grads = torch.autograd.grad(game.loss(r, k).mean(), list(mine.values()), allow_unused=True)
             for p, g in zip(mine.values(), grads, strict=True):
@@ -235,12 +235,12 @@ def _after_encoder_training(game: _Game, subject: Any) -> tuple[float, float]:
         game.replay.parameters = saved
 
 
-def _rate(subject: Any) -> float:
+def kl_rate(subject: Any) -> float:
     rates = [o.lr for o in subject.optimizers if 0 < o.lr < 0.1]
     return min(max(rates, default=1e-3), 3e-3)
 
 
-def _connected(game: _Game, feed: dict[int, Tensor], values: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+def connected(game: Game, feed: dict[int, Tensor], values: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
     lineage = game.lineage
     at = {**feed, **{h: values[h] for h in lineage.heads}}
     zero = torch.zeros(lineage.tape.slots[lineage.eps].shape, dtype=torch.float64)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.data import Spectrum, _by_example
+from whyvae.probes.data import Spectrum, by_example
 from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.verdict import Where
 from whyvae.watch.dependencies import Dependencies
@@ -133,8 +133,8 @@ class _Arms:
         if likelihood is not None and likelihood.of_classes:
             errors = [_cross_entropy(o, target) / batch for o in outputs]
             return [*errors, _unigram(target) / batch, errors[2] - errors[0]]
-        rows = [_by_example(o.reshape(target.shape), batch) for o in outputs]
-        t = _by_example(target.double(), batch)
+        rows = [by_example(o.reshape(target.shape), batch) for o in outputs]
+        t = by_example(target.double(), batch)
         errors = [float((r - t).square().sum(1).mean()) for r in rows]
         nats = math.nan
         if likelihood is not None and likelihood.is_bernoulli:
@@ -167,12 +167,12 @@ def shown(subject: Any) -> tuple[int, ...]:
     batch, feed = subject.batch, subject.train[-1] if subject.train else {}
     with torch.no_grad():
         values = subject.replay.run(found, feed=feed)
-    rows = [_by_example(v.double(), batch) for v in values.values() if v.numel() % batch == 0]
+    rows = [by_example(v.double(), batch) for v in values.values() if v.numel() % batch == 0]
     for slot, value in feed.items():
         if slot in subject.deps.descendants(found) or value.numel() % batch or value.numel() < 4 * batch:
             continue
         step = value.shape[-1] if value.dim() > 2 else 1
-        if any(_shifted(_by_example(value.double(), batch), r, step) for r in rows):
+        if any(_shifted(by_example(value.double(), batch), r, step) for r in rows):
             found.append(slot)
     return tuple(found)
 

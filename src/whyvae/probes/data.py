@@ -221,11 +221,11 @@ def _rows(subject: Any, slot: int, read: Callable[[Tensor], Tensor] = Tensor.dou
             value = read(subject.replay.run([slot], feed=feed)[slot])
         if value.numel() % batch:
             batch = value.shape[0]
-        values.append(_by_example(value, batch))
+        values.append(by_example(value, batch))
     return torch.cat(values)[:MOST_ROWS]
 
 
-def _by_example(value: Tensor, batch: int) -> Tensor:
+def by_example(value: Tensor, batch: int) -> Tensor:
     """[batch, ...] -> [batch, D]; a time-major sequence has its batch second."""
     if value.shape[0] != batch and value.dim() > 1 and value.shape[1] == batch:
         value = value.transpose(0, 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.data import _by_example
+from whyvae.probes.data import by_example
 from whyvae.probes.density import Density, density
 from whyvae.probes.intervals import binomial
 from whyvae.probes.latents import encodings
@@ -286,5 +286,5 @@ def decode(subject: Any, z: Tensor, *, blind: bool = False) -> Tensor:
                 training=False,
             )[lineage.output]
         output = likelihood.points(output) if likelihood is not None else output
-        made.append(_by_example(output, size)[: part.shape[0]])
+        made.append(by_example(output, size)[: part.shape[0]])
     return torch.cat(made)

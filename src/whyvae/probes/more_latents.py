@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.data import _by_example
+from whyvae.probes.data import by_example
 from whyvae.probes.floor import LEAST, split
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.objective import Objective, audited_likelihood
@@ -87,8 +87,8 @@ def _means(subject: Any) -> tuple[Tensor, Tensor]:
         output, target = likelihood.points(got[lineage.output]), likelihood.numbers(got[lineage.target])
         if output.numel() != target.numel():
             raise CannotMeasure("does not apply: output and target have different sizes")
-        outputs.append(_by_example(output.reshape(target.shape), subject.batch))
-        targets.append(_by_example(target, subject.batch))
+        outputs.append(by_example(output.reshape(target.shape), subject.batch))
+        targets.append(by_example(target, subject.batch))
         if sum(t.shape[0] for t in targets) >= ROWS:
             break
     return torch.cat(outputs), torch.cat(targets)

@@ -58,7 +58,7 @@ class Objective(Probe):
         regulariser = audited_regulariser(subject)
         why_not = _not_auditable(subject, regulariser, likelihood)
         scale = likelihood.scale if likelihood is not None else math.nan
-        s = _noise_variance(regulariser, likelihood)
+        s = noise_variance_of(regulariser, likelihood)
         features = _features(subject, likelihood)
         batch = subject.tape.slots[lineage.z].shape[0] if subject.tape.slots[lineage.z].shape else 1
         return cls(
@@ -204,7 +204,7 @@ def _once(subject: Any, audit: Callable[[Lineage, Replay], Any]) -> Any:
     return kept[audit.__name__]
 
 
-def _noise_variance(regulariser: Regulariser, likelihood: Likelihood | None) -> float:
+def noise_variance_of(regulariser: Regulariser, likelihood: Likelihood | None) -> float:
     if likelihood is None or not likelihood.scale:
         return math.nan
     s = regulariser.weight / likelihood.scale
@@ -243,7 +243,7 @@ def noise_variance_at(step: Any) -> float:
     """
     lineage = find(step.tape)
     replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
-    return _noise_variance(audit_regulariser(lineage, replay), audit_likelihood(lineage, replay))
+    return noise_variance_of(audit_regulariser(lineage, replay), audit_likelihood(lineage, replay))
 
 
 def _half(subject: Any, s: float, likelihood: Likelihood | None) -> float:
@@ -298,7 +298,7 @@ def _audited(lineage: Lineage, replay: Replay) -> float:
     likelihood, regulariser = audit_likelihood(lineage, replay), audit_regulariser(lineage, replay)
     if likelihood is None or not regulariser.weighed:
         return math.nan
-    return _noise_variance(regulariser, likelihood)
+    return noise_variance_of(regulariser, likelihood)
 
 
 def _learned(subject: Any, likelihood: Likelihood | None) -> bool:

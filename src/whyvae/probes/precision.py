@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from whyvae.probes.data import _by_example
+from whyvae.probes.data import by_example
 from whyvae.probes.objective import audited_likelihood
 
 LEAST = 1e-6  # of the mean precision: below it a number is as good as not there
@@ -22,7 +22,7 @@ def precision_shares(subject: Any) -> Tensor | None:
     residual = None if found is None else found.error
     if found is None or found.family != "gaussian per element" or found.gradient is None or residual is None:
         return None
-    rows, slopes = (_by_example(v.double(), subject.batch) for v in (residual, found.gradient))
+    rows, slopes = (by_example(v.double(), subject.batch) for v in (residual, found.gradient))
     precision = (rows * slopes).sum(0) / rows.square().sum(0).clamp_min(1e-300)
     mean = float(precision.mean())
     return (precision / mean).clamp_min(LEAST) if mean > 0 else None

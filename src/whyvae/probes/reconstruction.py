@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.data import _by_example, feeds_looked_at, target_rows
+from whyvae.probes.data import by_example, feeds_looked_at, target_rows
 from whyvae.probes.gaps import left_out
 from whyvae.probes.objective import audited_likelihood
 
@@ -83,6 +83,6 @@ def reconstructions(
         gaps = left_out(subject, feed)
         if gaps is not None and gaps.numel() == target.numel():
             target = torch.where(gaps.reshape(target.shape), output.reshape(target.shape), target)
-        outputs.append(_by_example(output.reshape(target.shape), subject.batch))
-        targets.append(_by_example(target, subject.batch))
+        outputs.append(by_example(output.reshape(target.shape), subject.batch))
+        targets.append(by_example(target, subject.batch))
     return torch.cat(outputs), torch.cat(targets)

@@ -10,7 +10,7 @@ from typing import Any, Self
 from whyvae.audit.likelihood import audit_likelihood
 from whyvae.audit.regulariser import audit_regulariser
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.objective import Objective, _noise_variance
+from whyvae.probes.objective import Objective, noise_variance_of
 from whyvae.watch.lineage import NoVAE, find
 from whyvae.watch.replay import Replay, ReplayFailed
 
@@ -109,7 +109,7 @@ def _s(step: Any) -> float:
         return 0.0
     if likelihood is None or not regulariser.weighed:
         return math.nan
-    return _noise_variance(regulariser, likelihood)
+    return noise_variance_of(regulariser, likelihood)
 
 
 def _relative(objective: Objective) -> Callable[[Any], float]:

@@ -18,8 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure
-from whyvae.probes.amortisation import _connected, _Game, _rate
-from whyvae.probes.data import _by_example, target_rows
+from whyvae.probes.amortisation import Game, connected, kl_rate
+from whyvae.probes.data import by_example, target_rows
 from whyvae.probes.objective import Objective
 
 HIDDEN = 128  # units of each of the two hidden layers of a side network
@@ -86,7 +86,7 @@ class Trials:
     def __init__(self, subject: Any, objective: Objective) -> None:
         self.subject, self.lineage, self.replay = subject, subject.lineage, subject.replay
         self.objective = objective
-        self.game = _Game(subject, objective)
+        self.game = Game(subject, objective)
         self.batches = self._batches()
         held = sum(int((b.new & ~b.fit).sum()) for b in self.batches)
         if held < LEAST_HELD:
@@ -104,7 +104,7 @@ class Trials:
             with torch.no_grad():
                 got = self.replay.run([slot, target], feed=feed, seed=index)
             pinned = {**feed, slot: got[slot], target: got[target]}
-            inputs, wanted = (_by_example(got[s].double(), self.subject.batch) for s in (slot, target))
+            inputs, wanted = (by_example(got[s].double(), self.subject.batch) for s in (slot, target))
             raw.append((pinned, inputs, wanted))
         seen = torch.cat([inputs for _, inputs, _ in raw])
         mean, (inward, scale) = seen.mean(0), _directions(seen, MOST_INPUTS)
@@ -125,7 +125,7 @@ class Trials:
     def terms(self, batch: Batch, sides: Sides, draw: Tensor) -> tuple[Tensor, Tensor]:
         """(SSE or cross-entropy, KL) of each example; `draw` is noise [batch, latents]."""
         values = self.replay.run(self.lineage.heads, feed=batch.feed, training=False)
-        mu, log_sigma = _connected(self.game, batch.feed, values)
+        mu, log_sigma = connected(self.game, batch.feed, values)
         shape, n = mu.shape, batch.target.shape[0]
         mu, log_sigma = mu.reshape(n, -1), log_sigma.reshape(n, -1)
         if sides.encoder is not None:
@@ -135,7 +135,7 @@ class Trials:
         kl = (0.5 * (mu**2 + (2 * log_sigma).exp() - 1) - log_sigma).sum(1)
         fed = {**batch.feed, self.lineage.z: z.reshape(shape)}
         output = self.replay.run([self.lineage.output], feed=fed, training=False)[self.lineage.output]
-        output = _by_example(output.reshape(self._target_shape()), self.subject.batch)
+        output = by_example(output.reshape(self._target_shape()), self.subject.batch)
         return self._reconstruction(output, z, sides, batch.target), kl
 
     def _target_shape(self) -> tuple[int, ...]:
@@ -181,7 +181,7 @@ class Trials:
 
     def _train(self, sides: Sides, own: list[Tensor], steps: int) -> None:
         added = list(sides.parameters())
-        groups = [(added, RATE), (own, _rate(self.subject))]
+        groups = [(added, RATE), (own, kl_rate(self.subject))]
         optimizer = torch.optim.Adam([{"params": ps, "lr": lr} for ps, lr in groups if ps] or [torch.zeros(1)])
         full = [group["lr"] for group in optimizer.param_groups]
         wanted = [*added, *own]

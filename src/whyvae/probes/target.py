@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whyvae.audit.elements import mask
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.data import _by_example
+from whyvae.probes.data import by_example
 from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
 from whyvae.watch.dependencies import origin
@@ -83,7 +83,7 @@ def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
     if left_out is not None:
         missing |= left_out.reshape(data.shape)
     data = torch.where(missing, target.reshape(data.shape), data)
-    return _by_example(target, subject.batch), _by_example(data, subject.batch)
+    return by_example(target, subject.batch), by_example(data, subject.batch)
 
 
 def _same_origin(subject: Any, target: int | None) -> bool:

@@ -42,7 +42,7 @@ class Wiring(Probe):
         slots = _model_slots(subject)
         total = sum(s.numel for s in slots) or 1
         stepped = frozenset().union(*(o.parameters for o in subject.optimizers)) if subject.optimizers else None
-        moved = _moved(subject)
+        moved = moved_parameters(subject)
         told = stepped is not None or len(subject.steps) > 1  # of a single backward nobody knows what was to follow
         unstepped = [
             s for s in slots
@@ -72,7 +72,7 @@ def _model_slots(subject: Any) -> list[Any]:
     return [s for s in subject.tape.slots if s.index in above and s.trainable and s.value is not None]
 
 
-def _moved(subject: Any) -> dict[int, bool]:
+def moved_parameters(subject: Any) -> dict[int, bool]:
     """Id of a parameter -> did it change since the first recorded step that kept it?"""
     found: dict[int, bool] = {}
     for step in subject.steps:
@@ -89,10 +89,10 @@ def _without_gradient(subject: Any, slots: list[Any], stepped: frozenset[int] | 
         return []
     always = frozenset.intersection(*late)
     idle = [s for s in slots if id(s.value) in always and id(s.value) in stepped]
-    return [s for s in idle if not _connected(subject, s)] if idle else []
+    return [s for s in idle if not connected(subject, s)] if idle else []
 
 
-def _connected(subject: Any, slot: Any) -> bool:
+def connected(subject: Any, slot: Any) -> bool:
     """Has the loss a way to this parameter? Its gradient is then 0 because units are dead, which is no wiring."""
     replay = subject.replay
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from whyvae.probes.wiring import _moved
+from whyvae.probes.wiring import moved_parameters
 from whyvae.treat.bindings import bindings
 from whyvae.treat.by_hand import steps
 from whyvae.treat.optimisers import makers
@@ -45,7 +45,7 @@ def unstepped(sites: Sites) -> tuple[set[int], set[int]]:
         keys = {key for optimizer in subject.optimizers for key in optimizer.parameters}
         left = {s.index for s in slots if id(s.value) not in keys}
     else:
-        moved = _moved(subject)
+        moved = moved_parameters(subject)
         left = {s.index for s in slots if moved.get(id(s.value)) is False}
     return left, {s.index for s in slots} - left
 
