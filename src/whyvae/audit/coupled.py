@@ -9,9 +9,7 @@ from whyvae.audit.cut import cut, gradient, injected
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
-DIRECTION = (
-    1e-5  # of a gradient that must turn: rounding turns it by less than 1e-7, a factor of the whole loss not at all
-)
+DIRECTION = 1e-5  # by which a gradient must turn: rounding turns it by 1e-7, a factor of the whole loss not at all
 
 
 def coupled(lineage: Lineage, replay: Replay, values: list[Tensor], loss: int | None = None) -> bool:
@@ -34,9 +32,5 @@ def coupled(lineage: Lineage, replay: Replay, values: list[Tensor], loss: int | 
 def _of_first(lineage: Lineage, replay: Replay, heads: list[Tensor], n: int, loss: int | None) -> Tensor:
     """The direct gradient at the first `n` examples."""
     step = cut(lineage, replay, heads=heads, loss=loss)
-    flat = gradient(step.loss, step.heads)
-    parts, at = [], 0
-    for head in step.heads:
-        parts.append(flat[at : at + head.numel()].reshape(head.shape)[:n].flatten())
-        at += head.numel()
-    return torch.cat(parts)
+    parts = gradient(step.loss, step.heads).split([head.numel() for head in step.heads])
+    return torch.cat([part.reshape(head.shape)[:n].flatten() for part, head in zip(parts, step.heads, strict=True)])

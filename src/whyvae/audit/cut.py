@@ -104,7 +104,7 @@ def cut(
     meeting = lineage.meeting
     roots = list(lineage.tape.roots) if loss is None else [loss]
     wanted = [*roots, *(s for s in (meeting.output, meeting.target) if s is not None and s >= 0), *also]
-    shown = replay.run(lineage.side_inputs, feed={**at, **_cloned(at, lineage.eps)})
+    shown = replay.run(lineage.side_inputs, feed={**at, **_cloned(at, lineage.eps)}) if lineage.side_inputs else {}
     inside = {lineage.z: z, **{s: value.detach() for s, value in shown.items()}}
     got = replay.run(
         wanted, feed={**at, **_cloned(at, lineage.eps)}, cut=(lineage.decoder_ops | lineage.side_ops, inside)

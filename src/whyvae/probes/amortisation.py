@@ -217,7 +217,7 @@ def _after_encoder_training(game: Game, subject: Any) -> tuple[float, float]:
     above = subject.deps.ancestors(subject.lineage.heads)
     saved = game.replay.parameters
     mine = {i: p.detach().clone().requires_grad_() for i, p in saved.items() if i in above}
-    optimizer = torch.optim.Adam(list(mine.values()), lr=kl_rate(subject))
+    optimizer = torch.optim.Adam(list(mine.values()), lr=learning_rate(subject))
     game.replay.parameters = {**saved, **mine}
     try:
         for step in range(ENCODER_STEPS):
@@ -235,7 +235,8 @@ def _after_encoder_training(game: Game, subject: Any) -> tuple[float, float]:
         game.replay.parameters = saved
 
 
-def kl_rate(subject: Any) -> float:
+def learning_rate(subject: Any) -> float:
+    """That of the script, as far as it is one that a trial can take."""
     rates = [o.lr for o in subject.optimizers if 0 < o.lr < 0.1]
     return min(max(rates, default=1e-3), 3e-3)
 

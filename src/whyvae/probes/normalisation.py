@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from whyvae.audit.cut import noise_like
-from whyvae.probe import CannotMeasure, Probe
+from whyvae.probe import CannotMeasure, OnDemand, Probe
 from whyvae.probes.data import feeds_looked_at
 from whyvae.probes.reconstruction import reconstructions
-from whyvae.probes.sampling_mode import MOVED, moved_statistics
+from whyvae.probes.sampling_mode import MOVED, SamplingMode, moved_statistics
 from whyvae.verdict import Where
 from whyvae.watch.replay import NORMALISING, Replay
 from whyvae.watch.tape import Op, Ref
@@ -46,13 +46,13 @@ class Normalisation(Probe):
     at: Where | None  # that layer
 
     @classmethod
-    def measure(cls, subject: Any) -> Self:
+    def measure(cls, subject: Any, mode: OnDemand[SamplingMode]) -> Self:
         ops = normalising(subject)
         if not ops:
             raise CannotMeasure(
                 "does not apply: no layer normalises by the batch in training and by running statistics"
             )
-        if moved_statistics(subject):
+        if moved_statistics(mode(), subject.count):
             raise CannotMeasure(MOVED)
         outputs, targets = reconstructions(subject, batch_statistics=True)
         total = max(float(targets.var(0, correction=0).sum()), 1e-300)

@@ -52,15 +52,14 @@ class SamplingMode(Probe):
 MOVED = "explained by GEN03: samples made in training mode moved the running statistics of batch norm"
 
 
-def moved_statistics(subject: Any) -> bool:
-    """Was batch norm in training mode when samples were made after the training, and do these depend on it? Each such call
-    moves the running statistics towards its own few rows, and with them the model that the run ended with.
+def moved_statistics(mode: SamplingMode | None, steps: int) -> bool:
+    """Was batch norm in training mode when samples were made after the training (of `steps`), and do these depend on it?
+    Each such call moves the running statistics towards its own few rows, and with them the model that the run ended with.
     """
-    try:
-        last = SamplingMode.measure(subject).places[-1]
-    except (CannotMeasure, ReplayFailed):
+    if mode is None:
         return False
-    return "batch_norm" in last.layers and last.changed > SEEN and last.step >= subject.count
+    last = mode.places[-1]
+    return "batch_norm" in last.layers and last.changed > SEEN and last.step >= steps
 
 
 def _mode(call: Decoded) -> Mode:

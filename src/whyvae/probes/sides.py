@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure
-from whyvae.probes.amortisation import Game, connected, kl_rate
+from whyvae.probes.amortisation import Game, connected, learning_rate
 from whyvae.probes.data import by_example, target_rows
 from whyvae.probes.objective import Objective
 
@@ -181,7 +181,7 @@ class Trials:
 
     def _train(self, sides: Sides, own: list[Tensor], steps: int) -> None:
         added = list(sides.parameters())
-        groups = [(added, RATE), (own, kl_rate(self.subject))]
+        groups = [(added, RATE), (own, learning_rate(self.subject))]
         optimizer = torch.optim.Adam([{"params": ps, "lr": lr} for ps, lr in groups if ps] or [torch.zeros(1)])
         full = [group["lr"] for group in optimizer.param_groups]
         wanted = [*added, *own]

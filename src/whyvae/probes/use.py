@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.objective import Objective
+from whyvae.probe import OnDemand, Probe
 from whyvae.probes.sampling import TASTE, Sampling
-from whyvae.watch.replay import ReplayFailed
 
 FEWEST_PLACES = 16  # 4 x 4: smaller maps are drawn from N(0, I) by people
 SMALLEST_SHARE = 1 / 64  # latent diffusion compresses 12 to 48 times (f4 to f8, c3 to c4)
@@ -25,18 +23,16 @@ class LatentUse(Probe):
     places: int
     share: float
     drawn: int
-    from_encodings: bool = (
-        False  # the last draws that the script decoded are spread as the encodings are, and not as N(0, I)
-    )
+    from_encodings: bool = False  # the last draws that were decoded are spread as encodings are, and not as N(0, I)
 
     @classmethod
-    def measure(cls, subject: Any, objective: Objective) -> Self:
+    def measure(cls, subject: Any, sampling: OnDemand[Sampling]) -> Self:
         slots, lineage = subject.tape.slots, subject.lineage
         shape = tuple(slots[lineage.z].shape[1:])
         read_by_convolution = any("conv" in op.name for op in subject.tape.ops if lineage.z in op.reads)
         places = math.prod(shape[1:]) if len(shape) > 2 or (len(shape) == 2 and read_by_convolution) else 1
         share = slots[lineage.z].numel / slots[lineage.data].numel if lineage.data >= 0 else math.nan
-        return cls(shape, places, share, len(subject.decoded), _from_encodings(subject, objective))
+        return cls(shape, places, share, len(subject.decoded), _from_encodings(sampling()))
 
     @property
     def for_another_model(self) -> bool:
@@ -47,9 +43,8 @@ class LatentUse(Probe):
         return self.places >= FEWEST_PLACES and self.share >= SMALLEST_SHARE and self.drawn == 0
 
 
-def _from_encodings(subject: Any, objective: Objective) -> bool:
-    try:
-        last = Sampling.measure(subject, objective).places[-1]
-    except (CannotMeasure, ReplayFailed, IndexError):
+def _from_encodings(sampling: Sampling | None) -> bool:
+    if sampling is None or not sampling.places:
         return False
+    last = sampling.places[-1]
     return last.nats > TASTE and last.nats_encodings <= TASTE

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from whyvae.probe import CannotMeasure, Probe
+from whyvae.probe import CannotMeasure, OnDemand, Probe
 from whyvae.probes.gaps import left_out
 from whyvae.probes.objective import Objective
-from whyvae.probes.sampling_mode import MOVED, moved_statistics
+from whyvae.probes.sampling_mode import MOVED, SamplingMode, moved_statistics
 from whyvae.probes.sides import Parts, Score, Trials
 
 STEPS, LEAST_STEPS = 200, 60
@@ -47,8 +47,8 @@ class WiderBlocks(Probe):
     steps: int
 
     @classmethod
-    def measure(cls, subject: Any, objective: Objective) -> Self:
-        _judgeable(subject, objective)
+    def measure(cls, subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> Self:
+        _judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
         steps = _affordable(trials)
         before = trials.before()
@@ -64,12 +64,12 @@ class WiderBlocks(Probe):
         return cls(gains[0], gains[1], _error(trials, scores), rate, before.kl.numel(), steps)
 
 
-def _judgeable(subject: Any, objective: Objective) -> None:
+def _judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> None:
     if subject.broken:
         raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
     if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
         raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
-    if moved_statistics(subject):
+    if moved_statistics(mode(), subject.count):
         raise CannotMeasure(MOVED)
     if objective.regulariser.flow or objective.regulariser.conditional:
         raise CannotMeasure("does not apply: trials know the KL to N(0, I), and this model's prior is its own")
