@@ -202,6 +202,28 @@ def test_reshaping_instead_of_exchanging_axes_is_proven(show, colours):
     assert "reshaped" in shown(show, colours).scrambled
 
 
+def beside(pictures):
+    return np.concatenate(pictures, 1)
+
+
+@pytest.mark.parametrize("show", [
+    lambda s: save((beside([p.reshape(8, 8, 3) for p in s.numpy()[:6]]) * 255).astype(np.uint8)),
+    lambda s: save((np.concatenate([beside(list(r)) for r in s.numpy().reshape(4, 4, 8, 8, 3)]) * 255).astype(np.uint8)),
+    lambda s: save(torch.cat([p.reshape(8, 8, 3) for p in s[:6]], 1).mul(255).byte().numpy()),
+])  # fmt: skip
+def test_so_is_it_where_pictures_stand_beside_each_other(show):
+    assert "[3, 8, 8] was reshaped to [8, 8, 3]" in shown(show, 3).scrambled
+
+
+@pytest.mark.parametrize("show", [
+    lambda s: save((beside(list(s.numpy()[:6].transpose(0, 2, 3, 1))) * 255).astype(np.uint8)),
+    lambda s: save((np.concatenate([beside(list(r)) for r in s.numpy().transpose(0, 2, 3, 1).reshape(4, 4, 8, 8, 3)]) * 255).astype(np.uint8)),
+    lambda s: save(torch.cat([p.permute(1, 2, 0) for p in s[:6]], 1).mul(255).byte().numpy()),
+])  # fmt: skip
+def test_colours_that_were_exchanged_are_in_their_places(show):
+    assert shown(show, 3).scrambled == ""
+
+
 def test_pictures_below_each_other_are_in_their_places():
     assert shown(lambda s: save(s.reshape(128, 8).mul(255).byte().numpy())).scrambled == ""
 
