@@ -75,6 +75,34 @@ def test_a_size_hidden_in_a_factor_is_not_guessed(loss):
     assert math.isnan(Objective.measure(trained(loss, [64] * 4)).noise_variance_half_batch)
 
 
+def weighed_as_many_as_the_batch(error, divergence, n):
+    return (error + 64.0 * divergence) / len(n)
+
+
+def named_weight(error, divergence, n):
+    beta = 64.0
+    return (error + beta * divergence) / len(n)
+
+
+def times_the_batch(error, divergence, n):
+    return error / len(n) * len(n) / len(n) + divergence / len(n)
+
+
+def doubtful(error, divergence, n):
+    beta = 64
+    return (error + beta * divergence) / len(n)
+
+
+@pytest.mark.parametrize("loss", [weighed_as_many_as_the_batch, named_weight, times_the_batch])
+def test_a_weight_as_large_as_the_batch_is_no_size(loss):
+    objective = Objective.measure(trained(loss, [64] * 4))
+    assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(1, rel=1e-6)
+
+
+def test_a_whole_number_of_no_telling_name_is_not_guessed():
+    assert math.isnan(Objective.measure(trained(doubtful, [64] * 4)).noise_variance_half_batch)
+
+
 def test_a_weight_that_moves_between_steps_is_no_batch_size():
     weights = iter([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     subject = trained(lambda error, divergence, n: halved(error, next(weights) * divergence, n), [64, 64, 40, 64, 64])

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from whyvae.watch.dependencies import origin
+from whyvae.watch.draws import SIDE_BY_SIDE
 from whyvae.watch.lineage import Lineage, find
 from whyvae.watch.replay import Replay
 from whyvae.watch.tape import Op, Ref, Tape
@@ -28,6 +29,7 @@ _SHAPED = {
     "empty",
     "unflatten",
     "tile",
+    SIDE_BY_SIDE,
 }
 _SCALED = {
     "div",
@@ -134,7 +136,7 @@ def replace_args(op: Op, batch: int, small: int, others: set[int]) -> Op:
         args = _first_size(op.args, batch, small)
         kwargs = {k: _first_size(v, batch, small) if k in {"size", "shape"} else v for k, v in op.kwargs.items()}
         return replace(op, args=args, kwargs=kwargs)
-    if op.name in _SCALED:
+    if op.name in _SCALED and not _weighs(op, batch):
         return replace(
             op, args=tuple(a if _divides_by_share(op, a) else _scaled(a, batch, small, others) for a in op.args)
         )
@@ -165,6 +167,33 @@ def _hides_a_size(source: str) -> bool:
     operands = [n.right for n in binary if isinstance(n.op, ast.Div | ast.Mult)]
     operands += [n.left for n in binary if isinstance(n.op, ast.Mult)]
     return any(isinstance(o, ast.BinOp) and _SIZES.search(ast.unparse(o)) for o in operands)
+
+
+def _weighs(op: Op, batch: int) -> bool:
+    """Is the op a product with a weight that happens to be as large as the batch (`100 * kl`, with 100 examples)?
+
+    Raises:
+        ValueError: the number's name does not tell.
+    """
+    numbers = [a for a in op.args if isinstance(a, int | float) and not isinstance(a, bool)]
+    if "mul" not in op.name or not numbers or op.place is None or not numbers[0] or numbers[0] % batch:
+        return False
+    named = _factors(linecache.getline(op.place.file, op.place.line).strip())
+    if named is None or any(_SIZES.search(name) for name in named):
+        return False
+    if isinstance(numbers[0], float) or str(numbers[0]) in named:
+        return True
+    raise ValueError(f"the number {numbers[0]} in line {op.place.line} may be a weight or the batch")
+
+
+def _factors(source: str) -> list[str] | None:
+    """The operands of all products in a line, as written; None where there is none (in a longer statement, `x *= n`)."""
+    try:
+        tree = ast.parse(source.removesuffix(":"))
+    except SyntaxError:
+        return None
+    products = [n for n in ast.walk(tree) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mult)]
+    return [ast.unparse(side) for n in products for side in (n.left, n.right)] or None
 
 
 def _first_size(args: Any, batch: int, small: int) -> Any:

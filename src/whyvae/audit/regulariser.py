@@ -53,6 +53,7 @@ class Regulariser:
     scale: float = 0.0  # of the head injection it was read at
     flow: bool = False  # the sample goes through a normalising flow before it is decoded
     conditional: bool = False  # each example has a prior of its own
+    uneven: bool = False  # units have different weights, of which `weight` is the smallest
     coupled: bool = False  # examples are also compared with each other, and the weight is rough
     notes: tuple[str, ...] = field(default=())
 
@@ -332,8 +333,10 @@ def _per_unit(step: Cut, direct: Tensor, basis: Tensor) -> Regulariser | None:
     c = torch.stack(fits)
     weight, spread = float(c[:, 2].mean()), float(c[:, 2].std(correction=0))
     equal = float((c[:, 0] - c[:, 1]).abs().max()) <= EXACT * float(c.abs().max())
-    if weight <= 0 or not equal or spread > 1e-2 * weight:
+    if weight <= 0 or not equal:
         return None
+    if spread > 1e-2 * weight:
+        return None if gated else _uneven(c, worst)
     standard = float((c[:, 0] - c[:, 2]).abs().max()) <= EXACT * weight and float(c[:, 3].abs().max()) <= EXACT * weight
     total = gated + len(fits)
     means = c.mean(0)
@@ -342,6 +345,17 @@ def _per_unit(step: Cut, direct: Tensor, basis: Tensor) -> Regulariser | None:
         (float(means[0]), float(means[1]), float(means[2]), float(means[3])), worst, gated=gated / total,
         prior_mean=float((-c[:, 3] / c[:, 0]).mean()), prior_sd=float((c[:, 2] / c[:, 0]).clamp_min(0).sqrt().mean()),
     )  # fmt: skip
+
+
+def _uneven(c: Tensor, residual: float) -> Regulariser | None:
+    """Units that each have a KL to N(0, 1), of different weights (two latents side by side, each with its own beta)."""
+    weights = c[:, 2]
+    if float(weights.min()) <= 0 or float((c[:, 0] / weights - 1).abs().max()) > EXACT:
+        return None
+    if float((c[:, 3] / weights).abs().max()) > EXACT:
+        return None
+    w = float(weights.min())
+    return Regulariser("exact", w, (w, w, w, 0.0), residual, uneven=True)
 
 
 def _unit_of_head(step: Cut) -> Tensor | None:

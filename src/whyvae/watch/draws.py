@@ -14,6 +14,7 @@ from whyvae.watch.dependencies import Dependencies, reaches_decoder, read_by_a_l
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.tape import Tape
 
+SIDE_BY_SIDE = "side_by_side"  # name of the ops by which several latents are made one (watch/parallel.py)
 NOT_GAUSSIAN = "not Gaussian"  # the posterior of a sample that is no A * eps + B, begins so
 
 
@@ -110,6 +111,9 @@ def _foreign_noise(deps: Dependencies) -> list[tuple[int, int]]:
 def _follow(deps: Dependencies, replay: Replay, noise_op: int, eps: int) -> Draw | None:
     """The latent made from one noise tensor, or None if it is not a latent draw."""
     tape = deps.tape
+    if noise_op >= 0 and tape.ops[noise_op].name == SIDE_BY_SIDE:
+        z = next(op.outs[0] for op in tape.ops if op.name == SIDE_BY_SIDE and op.reads)
+        return Draw(noise_op, eps, z, (z,), "diagonal Gaussian", both=True, shift=True)
     chain = [s for s in unmixed(deps, eps) if s not in deps.moved]
     joined = {
         slot: any(r in deps.encoded and r not in chain for r in tape.ops[deps.producer[slot]].reads)

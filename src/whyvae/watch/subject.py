@@ -17,6 +17,7 @@ from whyvae.watch.lineage import Lineage
 from whyvae.watch.names import Named
 from whyvae.watch.numbers import Break, first_break, told_before_the_end, unfinished_step
 from whyvae.watch.onlooker import entries
+from whyvae.watch.parallel import side_by_side
 from whyvae.watch.replay import Replay
 from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Tape
@@ -55,7 +56,7 @@ class Subject:
         from whyvae.watch.watcher import Watcher
 
         assert isinstance(watcher, Watcher)  # noqa: S101
-        steps = _with_unfinished(watcher)
+        steps = side_by_side(_with_unfinished(watcher))
         if not steps:
             told = told_before_the_end(watcher.unfinished) if watcher.backwards == 0 else ""
             raise NothingSeen(_nothing(watcher.backwards, watcher.error, watcher.functional.unseen) + told)

@@ -146,7 +146,7 @@ class Tape:
         ops: list[Op] = []
         for op in self.ops:
             if same and not same.keys().isdisjoint(op.reads):
-                op = _renamed(op, same)
+                op = renamed(op, same)
             key = _key(op, self.slots, changed)
             first = seen.setdefault(key, op) if key is not None else op
             if first is not op and len(first.outs) == len(op.outs):
@@ -166,7 +166,9 @@ class Tape:
         return hash(tuple((op.name, len(op.reads), tuple(self.slots[o].shape for o in op.outs)) for op in self.ops))
 
 
-def _renamed(op: Op, same: dict[int, int]) -> Op:
+def renamed(op: Op, same: dict[int, int]) -> Op:
+    """`op`, reading other slots: those that `same` gives."""
+
     def name(ref: Ref) -> Ref:
         return Ref(same.get(ref.slot, ref.slot))
 
