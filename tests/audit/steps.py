@@ -11,10 +11,11 @@ from whyvae.audit.regulariser import Regulariser, audit_regulariser
 from whyvae.probe import Bench
 from whyvae.probes.objective import Objective
 from whyvae.watch.lineage import Lineage, NoVAE, find, find_deterministic
+from whyvae.watch.recorder import Recorder
 from whyvae.watch.replay import Replay
 from whyvae.watch.step import Log, Step
 from whyvae.watch.subject import Subject
-from whyvae.watch.tape import Recorder, Tape
+from whyvae.watch.tape import Tape
 
 B, D, d = 16, 12, 3  # batch, features, latents
 KL_SHARE = D / (2 * d)

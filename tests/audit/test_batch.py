@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from whyvae.probes.objective import Objective, _at_another_size
+from whyvae.probes.implied import power_between_sizes
+from whyvae.probes.objective import Objective
 from whyvae.testing import factors, kl
 from whyvae.watch.subject import Subject
 from whyvae.watch.watcher import Watcher
@@ -54,7 +55,7 @@ def trained(loss, sizes):
 @pytest.mark.parametrize(("loss", "power"), [(halved, 0), (plain, 0), (summed_error, -1), (summed_kl, 1)])
 def test_steps_of_two_sizes_give_the_power_of_the_batch_size(loss, power):
     subject = trained(loss, [64, 64, 40, 64])
-    assert _at_another_size(subject) == pytest.approx(power, abs=1e-6)
+    assert power_between_sizes(subject) == pytest.approx(power, abs=1e-6)
     objective = Objective.measure(subject)
     assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
 
@@ -106,8 +107,8 @@ def test_a_whole_number_of_no_telling_name_is_not_guessed():
 def test_a_weight_that_moves_between_steps_is_no_batch_size():
     weights = iter([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     subject = trained(lambda error, divergence, n: halved(error, next(weights) * divergence, n), [64, 64, 40, 64, 64])
-    assert math.isnan(_at_another_size(subject))
+    assert math.isnan(power_between_sizes(subject))
 
 
 def test_sizes_that_are_nearly_one_are_not_compared():
-    assert math.isnan(_at_another_size(trained(summed_error, [64, 64, 60, 64])))
+    assert math.isnan(power_between_sizes(trained(summed_error, [64, 64, 60, 64])))

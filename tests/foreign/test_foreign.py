@@ -20,8 +20,8 @@ from whyvae.probe import Bench
 from whyvae.probes.facts import described
 from whyvae.probes.objective import Objective
 from whyvae.watch.lineage import find
+from whyvae.watch.recorder import Recorder
 from whyvae.watch.replay import Replay
-from whyvae.watch.tape import Recorder
 
 B, SIDE, K = 12, 8, 6
 

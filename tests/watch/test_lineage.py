@@ -11,8 +11,8 @@ from torch import nn
 from whyvae.audit.cut import cut, gradient, posterior
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.lineage import NoVAE, find, find_deterministic
+from whyvae.watch.recorder import Recorder
 from whyvae.watch.replay import Replay
-from whyvae.watch.tape import Recorder
 
 SEEN = {}
 

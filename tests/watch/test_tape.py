@@ -13,8 +13,8 @@ from steps import VAE, B, D, d, kl_sum, record, reparameterise, sse
 from torch import Tensor, nn
 
 from whyvae.watch import tape as tapes
+from whyvae.watch.recorder import Recorder
 from whyvae.watch.replay import Replay, ReplayFailed
-from whyvae.watch.tape import Recorder
 
 SPELLINGS = test_spellings.CASES
 CASES = [*SPELLINGS, *test_bugs.CASES, *test_unauditable.CASES]

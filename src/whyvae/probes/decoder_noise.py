@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.objective import Objective, audited_likelihood, noise_variance_at, standardised
+from whyvae.probes.implied import noise_variance_at
+from whyvae.probes.objective import Objective, audited_likelihood, standardised
 from whyvae.probes.reconstruction import Reconstruction
 from whyvae.verdict import Where
 from whyvae.watch.lineage import NoVAE

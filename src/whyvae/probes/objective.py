@@ -7,20 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from whyvae.audit.batch import at_batch_size
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
 from whyvae.audit.links import CLASSES
 from whyvae.audit.reductions import Reductions, reductions
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.auditable import not_auditable
+from whyvae.probes.implied import at_first, at_half_batch, noise_variance_of
 from whyvae.verdict import Where
-from whyvae.watch.dependencies import Dependencies
-from whyvae.watch.lineage import Lineage, NoVAE, find
+from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay, ReplayFailed
 
-APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s
 UNIT = 1e-3  # how exactly a weight of 1 is one
-STEADY = 1e-4  # of log s between two steps of one size; rounding moves it by 1e-6
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Objective(Probe):
         lineage = subject.lineage
         likelihood = audited_likelihood(subject)
         regulariser = audited_regulariser(subject)
-        why_not = _not_auditable(subject, regulariser, likelihood)
+        why_not = not_auditable(subject, regulariser, likelihood)
         scale = likelihood.scale if likelihood is not None else math.nan
         s = noise_variance_of(regulariser, likelihood)
         features = _features(subject, likelihood)
@@ -65,7 +63,7 @@ class Objective(Probe):
             lineage.posterior, regulariser,
             likelihood.family if likelihood else "none", likelihood.name if likelihood else "not found",
             scale, likelihood.sign if likelihood else 1, likelihood.residual if likelihood else 1.0,
-            s, _first(subject, s), _half(subject, s, likelihood), features, lineage.latents, batch,
+            s, at_first(subject, s), at_half_batch(subject, s, likelihood), features, lineage.latents, batch,
             reductions(subject.deps, lineage), _learned(subject, likelihood), why_not, _meeting_name(subject),
             regulariser_place(subject), likelihood_place(subject), _pull(likelihood), _prior_is_learned(subject),
         )  # fmt: skip
@@ -204,15 +202,6 @@ def _once(subject: Any, audit: Callable[[Lineage, Replay], Any]) -> Any:
     return kept[audit.__name__]
 
 
-def noise_variance_of(regulariser: Regulariser, likelihood: Likelihood | None) -> float:
-    if likelihood is None or not likelihood.scale:
-        return math.nan
-    s = regulariser.weight / likelihood.scale
-    if likelihood.family.startswith("laplace"):
-        return 2 * s**2  # variance of a Laplace density of scale s
-    return s * likelihood.delta if likelihood.family == "huber" else s
-
-
 def _features(subject: Any, likelihood: Likelihood | None) -> int:
     slots = subject.tape.slots
     rows = (
@@ -221,84 +210,6 @@ def _features(subject: Any, likelihood: Likelihood | None) -> int:
     if likelihood is None or likelihood.target is None:
         return 0
     return int(likelihood.target.numel() // max(1, rows))
-
-
-def _first(subject: Any, last: float) -> float:
-    """S at the earliest recorded step that can be audited (an annealed weight moves between the two)."""
-    for step in subject.steps:
-        if step is subject.main:
-            return last
-        try:
-            return noise_variance_at(step)
-        except (NoVAE, ReplayFailed):
-            continue
-    return last
-
-
-def noise_variance_at(step: Any) -> float:
-    """S at a recorded step, at the parameters of that time where they were kept.
-
-    Raises:
-        NoVAE, ReplayFailed: the step cannot be audited.
-    """
-    lineage = find(step.tape)
-    replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
-    return noise_variance_of(audit_regulariser(lineage, replay), audit_likelihood(lineage, replay))
-
-
-def _half(subject: Any, s: float, likelihood: Likelihood | None) -> float:
-    """S of the same step with half of its batch: from a recorded step of another size where there is one.
-
-    NaN where another term is found there, as in a table whose columns have a term each: s of one says nothing of another.
-    """
-    seen = _at_another_size(subject)
-    if not math.isnan(seen):
-        return float(s * 0.5**seen)
-    try:
-        lineage, replay = at_batch_size(subject, 0.5)
-        there = audit_likelihood(lineage, replay)
-        same = likelihood is not None and there is not None and there.family == likelihood.family
-        return _audited(lineage, replay) if same else math.nan
-    except (NoVAE, ReplayFailed, ValueError):
-        return math.nan
-
-
-def _at_another_size(subject: Any) -> float:
-    """Exponent of the batch size in s, between a recorded step of another size (a last, smaller batch) and the one
-    nearest to it in time; NaN where every step has one size.
-    """
-    mine = subject.main.tape.shape_key()
-    usual = [step for step in subject.steps if step.tape.shape_key() == mine and step.finite]
-    for step in reversed(subject.steps):
-        if not step.finite or len(step.tape.ops) != len(subject.tape.ops) or step.tape.shape_key() == mine:
-            continue
-        around = sorted(usual, key=lambda other: abs(other.index - step.index))[:2]
-        try:
-            size, there = _size_and_s(step)
-            pairs = [_size_and_s(other) for other in around]
-        except (NoVAE, ReplayFailed):
-            continue
-        if len(pairs) < 2 or not there > 0 or not all(here > 0 for _, here in pairs):
-            continue
-        (other, here), (_, beside) = pairs
-        moves = abs(math.log(here / beside)) > STEADY  # the weight is annealed, or the scale is learned
-        if not moves and abs(math.log(size / other)) > APART:
-            return math.log(there / here) / math.log(size / other)
-    return math.nan
-
-
-def _size_and_s(step: Any) -> tuple[int, float]:
-    """(examples, s) of a recorded step at the parameters it had."""
-    lineage = find(step.tape)
-    replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
-    return step.tape.slots[lineage.z].shape[0], _audited(lineage, replay)
-
-
-def _audited(lineage: Lineage, replay: Replay) -> float:
-    likelihood, regulariser = audit_likelihood(lineage, replay), audit_regulariser(lineage, replay)
-    if likelihood is None or not regulariser.weighed:
-        return math.nan
-    return noise_variance_of(regulariser, likelihood)
 
 
 def _learned(subject: Any, likelihood: Likelihood | None) -> bool:
@@ -325,95 +236,6 @@ def _learned(subject: Any, likelihood: Likelihood | None) -> bool:
 
 def _kl_parameters(subject: Any) -> set[int]:
     return {a for a in subject.deps.ancestors([subject.lineage.z]) if subject.tape.slots[a].trainable}
-
-
-def _conditional_prior(subject: Any) -> bool:
-    """Does the KL meet what parameters make that stand neither before z nor before the output?"""
-    deps, lineage, slots = subject.deps, subject.lineage, subject.tape.slots
-    behind = deps.descendants([lineage.output]) | {lineage.output}
-    side = (deps.descendants(lineage.heads) | set(lineage.heads)) - behind
-    known = deps.ancestors([lineage.z, lineage.output])
-    for op in subject.tape.ops:
-        others = [r for r in op.reads if r not in side and r not in behind and not slots[r].trainable]
-        if (
-            not side.isdisjoint(op.reads)
-            and op.index not in lineage.decoder_ops
-            and any(slots[a].trainable and a not in known for r in others for a in deps.ancestors([r]))
-        ):
-            return True
-    return False
-
-
-_PLAIN = {
-    "add", "sub", "rsub", "mul", "div", "neg", "pow", "square", "sum", "mean", "exp", "log", "sqrt", "__add__", "__sub__",
-    "__mul__", "__truediv__", "__radd__", "__rsub__", "__rmul__", "__pow__", "__neg__", "add_", "mul_", "sub_", "div_",
-    "view", "reshape", "expand", "squeeze", "unsqueeze", "detach", "clone", "flatten", "abs", "clamp", "__iadd__", "to",
-    "float", "double", "__getitem__", "split", "chunk", "unbind", "permute", "transpose", "contiguous", "true_divide",
-    "subtract", "multiply", "divide", "negative", "addcmul", "addcdiv", "normal_affine", "reciprocal", "rsqrt", "prod",
-    "stack", "cat", "nanmean", "nansum", "__rtruediv__", "log1p", "expm1", "apply_", "isub", "__isub__", "__itruediv__",
-}  # fmt: skip
-
-
-def _not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood | None) -> str:
-    """A reason why a misfit of the regulariser is no mistake: it uses the sample in a way that no Gaussian KL does."""
-    lineage, deps, tape = subject.lineage, subject.deps, subject.tape
-    if lineage.posterior == "deterministic":
-        return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
-    if lineage.posterior not in {"diagonal Gaussian", "deterministic"}:
-        return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
-    if not lineage.heads:
-        return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
-    if regulariser.form == "none" or (regulariser.weighed and regulariser.form != "prior density"):
-        return ""
-    if regulariser.form == "unknown" and _conditional_prior(subject):
-        return "the prior of each example is made by parametrised functions of its own (a conditional prior)"
-    behind_output = deps.ancestors(tape.roots, stop={lineage.output})
-    sampled = deps.descendants([lineage.z]) - deps.descendants([lineage.output])
-    names = [
-        op.name for op in tape.ops
-        if op.index not in lineage.decoder_ops and lineage.output not in op.outs
-        and any(r in sampled and r in behind_output for r in op.reads) and any(o in behind_output for o in op.outs)
-    ]  # fmt: skip
-    if _weighs_samples(deps, lineage):
-        return "the loss weighs samples by their own likelihood (an importance-weighted bound)"
-    decoded = any(
-        op.index in lineage.decoder_ops and any(o in behind_output and o != lineage.output for o in op.outs)
-        for op in tape.ops
-    )
-    networks = "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
-    if regulariser.flow or regulariser.conditional:
-        return ""
-    if regulariser.form == "prior density":  # of what a network says of z it is not known whether it is a density
-        return networks if decoded else ""
-    latent = deps.descendants([lineage.z])
-    joined = {op.name for op in tape.ops if not latent.isdisjoint(op.reads) and not behind_output.isdisjoint(op.outs)}
-    if "logsumexp" in joined or (len(tape.slots[lineage.z].shape) > 2 and "softmax" in joined):
-        return (
-            "the loss takes a log-sum-exp over samples or components (an importance-weighted bound or a mixture prior)"
-        )
-    if decoded and (likelihood is None or likelihood.family != "gaussian per element" or regulariser.only_entropy):
-        return networks
-    if any(name not in _PLAIN for name in names):
-        odd = sorted({n for n in names if n not in _PLAIN})
-        return f"the regulariser compares samples with each other or with a density (`{odd[0]}`): not a KL of one posterior"
-    if regulariser.coupled:
-        return "the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
-    return ""
-
-
-def _weighs_samples(deps: Dependencies, lineage: Lineage) -> bool:
-    """Is there a weight, not differentiated, of how well a sample is decoded and of its own density?"""
-    if lineage.output < 0:
-        return False
-    decoded, heads = deps.descendants([lineage.output]), deps.descendants(lineage.heads)
-    useful = deps.ancestors(deps.tape.roots)
-    return any(
-        op.name == "detach"
-        and useful.issuperset(op.outs)
-        and not decoded.isdisjoint(op.reads)
-        and not heads.isdisjoint(deps.ancestors(op.reads, stop={lineage.output}))
-        for op in deps.tape.ops
-    )
 
 
 def regulariser_place(subject: Any) -> Where | None:

@@ -10,7 +10,8 @@ from typing import Any, Self
 from whyvae.audit.likelihood import audit_likelihood
 from whyvae.audit.regulariser import audit_regulariser
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.objective import Objective, noise_variance_of
+from whyvae.probes.implied import noise_variance_of
+from whyvae.probes.objective import Objective
 from whyvae.watch.lineage import NoVAE, find
 from whyvae.watch.replay import Replay, ReplayFailed
 

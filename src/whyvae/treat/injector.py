@@ -19,7 +19,9 @@ from torch.overrides import TorchFunctionMode
 
 from whyvae.treat.points import Point
 from whyvae.watch.modes import put_above, take_off
-from whyvae.watch.tape import Place, calling_place, tensors_in, transformed
+from whyvae.watch.places import calling_place
+from whyvae.watch.recorder import transformed
+from whyvae.watch.tape import Place, tensors_in
 
 Call = Callable[..., Any]
 Key = tuple[str, Place, int]

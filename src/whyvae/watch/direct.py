@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from whyvae.watch.names import Registry
+from whyvae.watch.recorder import Recorder
 from whyvae.watch.step import Log, Step
 from whyvae.watch.subject import Subject
-from whyvae.watch.tape import Recorder, Tape, tensors_in
+from whyvae.watch.tape import Tape, tensors_in
 from whyvae.watch.trainings import NothingSeen, main_step
 
 BATCH = 128

@@ -18,13 +18,13 @@ from torch._functorch import eager_transforms
 from torch.utils import _pytree as pytree
 
 from whyvae.watch.names import Registry
-from whyvae.watch.tape import transformed
+from whyvae.watch.recorder import transformed
 from whyvae.watch.trees import Trees, memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whyvae.watch.tape import Recorder
+    from whyvae.watch.recorder import Recorder
 
 _HOOKS = "torch.func.{grad, vjp, jacrev, hessian} don't yet support saved tensor hooks. Please open an issue with your use case."
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from whyvae.watch.feeds import fresh_slots
+from whyvae.watch.recorder import Recorder
 from whyvae.watch.replay import Edit, Replay, ReplayFailed
 from whyvae.watch.step import Step
-from whyvae.watch.tape import Op, Recorder, Ref, Tape
+from whyvae.watch.tape import Op, Ref, Tape
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from whyvae.watch.dependencies import MIXING, Dependencies
+from whyvae.watch.places import calling_place
+from whyvae.watch.recorder import Recorder, copied
 from whyvae.watch.step import Decoded, Left
-from whyvae.watch.tape import RANDOM, Recorder, Tape, calling_place, copied, tensors_in
+from whyvae.watch.tape import RANDOM, Tape, tensors_in
 
 MOST_HELD_OUT = 2048  # examples
 MOST_BYTES = 64 * 2**20

@@ -18,7 +18,8 @@ from torch import nn
 from whyvae.watch.modes import compiler_called, put_on, take_off
 from whyvae.watch.onlooker import Onlooker
 from whyvae.watch.pictures import Pictures
-from whyvae.watch.tape import Place, Tape, calling_place
+from whyvae.watch.places import calling_place
+from whyvae.watch.tape import Place, Tape
 
 # What a sample may start with.
 DRAWING = (

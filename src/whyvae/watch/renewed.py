@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from whyvae.watch.tape import Recorder, Tape
+    from whyvae.watch.recorder import Recorder
+from whyvae.watch.tape import Tape
 
 
 def take_as_parameters(recorder: Recorder, asked: list[Tensor]) -> bool:

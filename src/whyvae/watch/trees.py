@@ -12,8 +12,8 @@ from whyvae.watch.names import Named
 from whyvae.watch.renewed import take_as_parameters, variables
 
 if TYPE_CHECKING:
+    from whyvae.watch.recorder import Recorder
     from whyvae.watch.step import Step
-    from whyvae.watch.tape import Recorder
 
 Key = tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of each leaf
 

@@ -22,14 +22,17 @@ from torch.optim.optimizer import (
 )
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from whyvae.watch.custom import hold_custom_functions, see_custom_functions
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.functional import Event, Functional
 from whyvae.watch.modes import put_on, take_off
 from whyvae.watch.names import Named, Registry
 from whyvae.watch.outside import Outside
+from whyvae.watch.places import calling_place
+from whyvae.watch.recorder import Recorder
 from whyvae.watch.renewed import variables
 from whyvae.watch.step import Log, Optimizer, Step
-from whyvae.watch.tape import Recorder, calling_place, hold_custom_functions, see_custom_functions, tensors_in
+from whyvae.watch.tape import tensors_in
 
 BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
 AGAIN = (

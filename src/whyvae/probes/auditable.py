@@ -1,0 +1,99 @@
+"""Is the regulariser of a loss something that a Gaussian KL can be compared with?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from whyvae.audit.likelihood import Likelihood
+from whyvae.audit.regulariser import Regulariser
+from whyvae.watch.dependencies import Dependencies
+from whyvae.watch.lineage import Lineage
+
+
+def _conditional_prior(subject: Any) -> bool:
+    """Does the KL meet what parameters make that stand neither before z nor before the output?"""
+    deps, lineage, slots = subject.deps, subject.lineage, subject.tape.slots
+    behind = deps.descendants([lineage.output]) | {lineage.output}
+    side = (deps.descendants(lineage.heads) | set(lineage.heads)) - behind
+    known = deps.ancestors([lineage.z, lineage.output])
+    for op in subject.tape.ops:
+        others = [r for r in op.reads if r not in side and r not in behind and not slots[r].trainable]
+        if (
+            not side.isdisjoint(op.reads)
+            and op.index not in lineage.decoder_ops
+            and any(slots[a].trainable and a not in known for r in others for a in deps.ancestors([r]))
+        ):
+            return True
+    return False
+
+
+_PLAIN = {
+    "add", "sub", "rsub", "mul", "div", "neg", "pow", "square", "sum", "mean", "exp", "log", "sqrt", "__add__", "__sub__",
+    "__mul__", "__truediv__", "__radd__", "__rsub__", "__rmul__", "__pow__", "__neg__", "add_", "mul_", "sub_", "div_",
+    "view", "reshape", "expand", "squeeze", "unsqueeze", "detach", "clone", "flatten", "abs", "clamp", "__iadd__", "to",
+    "float", "double", "__getitem__", "split", "chunk", "unbind", "permute", "transpose", "contiguous", "true_divide",
+    "subtract", "multiply", "divide", "negative", "addcmul", "addcdiv", "normal_affine", "reciprocal", "rsqrt", "prod",
+    "stack", "cat", "nanmean", "nansum", "__rtruediv__", "log1p", "expm1", "apply_", "isub", "__isub__", "__itruediv__",
+}  # fmt: skip
+
+
+def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood | None) -> str:
+    """A reason why a misfit of the regulariser is no mistake: it uses the sample in a way that no Gaussian KL does."""
+    lineage, deps, tape = subject.lineage, subject.deps, subject.tape
+    if lineage.posterior == "deterministic":
+        return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
+    if lineage.posterior not in {"diagonal Gaussian", "deterministic"}:
+        return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
+    if not lineage.heads:
+        return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
+    if regulariser.form == "none" or (regulariser.weighed and regulariser.form != "prior density"):
+        return ""
+    if regulariser.form == "unknown" and _conditional_prior(subject):
+        return "the prior of each example is made by parametrised functions of its own (a conditional prior)"
+    behind_output = deps.ancestors(tape.roots, stop={lineage.output})
+    sampled = deps.descendants([lineage.z]) - deps.descendants([lineage.output])
+    names = [
+        op.name for op in tape.ops
+        if op.index not in lineage.decoder_ops and lineage.output not in op.outs
+        and any(r in sampled and r in behind_output for r in op.reads) and any(o in behind_output for o in op.outs)
+    ]  # fmt: skip
+    if _weighs_samples(deps, lineage):
+        return "the loss weighs samples by their own likelihood (an importance-weighted bound)"
+    decoded = any(
+        op.index in lineage.decoder_ops and any(o in behind_output and o != lineage.output for o in op.outs)
+        for op in tape.ops
+    )
+    networks = "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
+    if regulariser.flow or regulariser.conditional:
+        return ""
+    if regulariser.form == "prior density":  # of what a network says of z it is not known whether it is a density
+        return networks if decoded else ""
+    latent = deps.descendants([lineage.z])
+    joined = {op.name for op in tape.ops if not latent.isdisjoint(op.reads) and not behind_output.isdisjoint(op.outs)}
+    if "logsumexp" in joined or (len(tape.slots[lineage.z].shape) > 2 and "softmax" in joined):
+        return (
+            "the loss takes a log-sum-exp over samples or components (an importance-weighted bound or a mixture prior)"
+        )
+    if decoded and (likelihood is None or likelihood.family != "gaussian per element" or regulariser.only_entropy):
+        return networks
+    if any(name not in _PLAIN for name in names):
+        odd = sorted({n for n in names if n not in _PLAIN})
+        return f"the regulariser compares samples with each other or with a density (`{odd[0]}`): not a KL of one posterior"
+    if regulariser.coupled:
+        return "the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
+    return ""
+
+
+def _weighs_samples(deps: Dependencies, lineage: Lineage) -> bool:
+    """Is there a weight, not differentiated, of how well a sample is decoded and of its own density?"""
+    if lineage.output < 0:
+        return False
+    decoded, heads = deps.descendants([lineage.output]), deps.descendants(lineage.heads)
+    useful = deps.ancestors(deps.tape.roots)
+    return any(
+        op.name == "detach"
+        and useful.issuperset(op.outs)
+        and not decoded.isdisjoint(op.reads)
+        and not heads.isdisjoint(deps.ancestors(op.reads, stop={lineage.output}))
+        for op in deps.tape.ops
+    )

@@ -1,0 +1,102 @@
+"""The noise variance s that a loss implies: at a recorded step, at the first, at half the batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from whyvae.audit.batch import at_batch_size
+from whyvae.audit.likelihood import Likelihood, audit_likelihood
+from whyvae.audit.regulariser import Regulariser, audit_regulariser
+from whyvae.watch.lineage import Lineage, NoVAE, find
+from whyvae.watch.replay import Replay, ReplayFailed
+
+APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s
+STEADY = 1e-4  # of log s between two steps of one size; rounding moves it by 1e-6
+
+
+def noise_variance_of(regulariser: Regulariser, likelihood: Likelihood | None) -> float:
+    if likelihood is None or not likelihood.scale:
+        return math.nan
+    s = regulariser.weight / likelihood.scale
+    if likelihood.family.startswith("laplace"):
+        return 2 * s**2  # variance of a Laplace density of scale s
+    return s * likelihood.delta if likelihood.family == "huber" else s
+
+
+def at_first(subject: Any, last: float) -> float:
+    """S at the earliest recorded step that can be audited (an annealed weight moves between the two)."""
+    for step in subject.steps:
+        if step is subject.main:
+            return last
+        try:
+            return noise_variance_at(step)
+        except (NoVAE, ReplayFailed):
+            continue
+    return last
+
+
+def noise_variance_at(step: Any) -> float:
+    """S at a recorded step, at the parameters of that time where they were kept.
+
+    Raises:
+        NoVAE, ReplayFailed: the step cannot be audited.
+    """
+    lineage = find(step.tape)
+    replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
+    return noise_variance_of(audit_regulariser(lineage, replay), audit_likelihood(lineage, replay))
+
+
+def at_half_batch(subject: Any, s: float, likelihood: Likelihood | None) -> float:
+    """S of the same step with half of its batch: from a recorded step of another size where there is one.
+
+    NaN where another term is found there, as in a table whose columns have a term each: s of one says nothing of another.
+    """
+    seen = power_between_sizes(subject)
+    if not math.isnan(seen):
+        return float(s * 0.5**seen)
+    try:
+        lineage, replay = at_batch_size(subject, 0.5)
+        there = audit_likelihood(lineage, replay)
+        same = likelihood is not None and there is not None and there.family == likelihood.family
+        return _audited(lineage, replay) if same else math.nan
+    except (NoVAE, ReplayFailed, ValueError):
+        return math.nan
+
+
+def power_between_sizes(subject: Any) -> float:
+    """Exponent of the batch size in s, between a recorded step of another size (a last, smaller batch) and the one
+    nearest to it in time; NaN where every step has one size.
+    """
+    mine = subject.main.tape.shape_key()
+    usual = [step for step in subject.steps if step.tape.shape_key() == mine and step.finite]
+    for step in reversed(subject.steps):
+        if not step.finite or len(step.tape.ops) != len(subject.tape.ops) or step.tape.shape_key() == mine:
+            continue
+        around = sorted(usual, key=lambda other: abs(other.index - step.index))[:2]
+        try:
+            size, there = _size_and_s(step)
+            pairs = [_size_and_s(other) for other in around]
+        except (NoVAE, ReplayFailed):
+            continue
+        if len(pairs) < 2 or not there > 0 or not all(here > 0 for _, here in pairs):
+            continue
+        (other, here), (_, beside) = pairs
+        moves = abs(math.log(here / beside)) > STEADY  # the weight is annealed, or the scale is learned
+        if not moves and abs(math.log(size / other)) > APART:
+            return math.log(there / here) / math.log(size / other)
+    return math.nan
+
+
+def _size_and_s(step: Any) -> tuple[int, float]:
+    """(examples, s) of a recorded step at the parameters it had."""
+    lineage = find(step.tape)
+    replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
+    return step.tape.slots[lineage.z].shape[0], _audited(lineage, replay)
+
+
+def _audited(lineage: Lineage, replay: Replay) -> float:
+    likelihood, regulariser = audit_likelihood(lineage, replay), audit_regulariser(lineage, replay)
+    if likelihood is None or not regulariser.weighed:
+        return math.nan
+    return noise_variance_of(regulariser, likelihood)
