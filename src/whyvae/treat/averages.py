@@ -6,8 +6,9 @@ from contextlib import suppress
 
 import libcst as cst
 
+from whyvae.treat.operands import imported
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, imported
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
 from whyvae.treat.terms import REDUCING, Term, Terms, constant, plain
 from whyvae.watch.dependencies import LOSSES

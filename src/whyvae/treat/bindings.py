@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import libcst as cst
 
 from whyvae.treat.files import imports
-from whyvae.treat.sites import Spot, arguments, simple
+from whyvae.treat.operands import simple
+from whyvae.treat.sites import Spot, arguments
 from whyvae.treat.source import Source, dotted
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import libcst as cst
 
 from whyvae.treat.bindings import bindings
+from whyvae.treat.operands import number
 from whyvae.treat.program import loops
-from whyvae.treat.sites import Spot, number
+from whyvae.treat.sites import Spot
 from whyvae.treat.source import Source, dotted
 
 INTO = {"sub_": -1, "add_": 1, "addcdiv_": 1, "addcmul_": 1}  # methods that change what they are called on

@@ -7,9 +7,10 @@ import math
 import libcst as cst
 
 from whyvae.treat.literals import literals, written
+from whyvae.treat.operands import number
 from whyvae.treat.program import written_out
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, elements, number
+from whyvae.treat.sites import Sites, Spot, elements
 from whyvae.treat.source import dotted
 from whyvae.watch.tape import Op
 

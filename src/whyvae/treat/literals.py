@@ -5,7 +5,8 @@ from __future__ import annotations
 import libcst as cst
 
 from whyvae.treat.bindings import bindings, elsewhere
-from whyvae.treat.sites import Spot, number
+from whyvae.treat.operands import number
+from whyvae.treat.sites import Spot
 
 DEEPEST = 4  # names that stand for names that stand for names
 LONGEST = 6  # the same, where no value is known to look for

@@ -16,8 +16,9 @@ from whyvae.treat.averages import Averages, size_of_example
 from whyvae.treat.bindings import bindings
 from whyvae.treat.edits.sum_over_features import weigh_one
 from whyvae.treat.literals import literals
+from whyvae.treat.operands import imported, number
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, imported, number
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import Source, dotted
 from whyvae.treat.terms import Term, Terms
 from whyvae.watch.replay import ReplayFailed

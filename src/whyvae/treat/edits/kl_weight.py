@@ -8,10 +8,11 @@ import libcst as cst
 
 from whyvae.treat.bindings import bindings
 from whyvae.treat.literals import literal, written
+from whyvae.treat.operands import number
 from whyvae.treat.program import returned
 from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.terms import Term, Terms, constant, plain
 from whyvae.watch.tape import Op, Ref
 

@@ -8,10 +8,11 @@ import libcst as cst
 
 from whyvae.treat.layers import Layers
 from whyvae.treat.literals import written
+from whyvae.treat.operands import number
 from whyvae.treat.program import backward, calls, loops
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import METHODS, decodings, drawn
-from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import Source, dotted
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.literals import the_number
+from whyvae.treat.operands import number
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, elements, number
+from whyvae.treat.sites import Sites, Spot, elements
 from whyvae.treat.source import Source, dotted
 
 if TYPE_CHECKING:

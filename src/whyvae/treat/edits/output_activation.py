@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.activations import after_last_layer, remove
+from whyvae.treat.operands import imported
 from whyvae.treat.program import built
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, imported
+from whyvae.treat.sites import Sites, Spot
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.bindings import bindings
+from whyvae.treat.operands import imported
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, elements, imported
+from whyvae.treat.sites import Sites, Spot, elements
 from whyvae.treat.source import Source, dotted
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.edits.noise import standard
+from whyvae.treat.operands import number
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import Decoding, decodings, drawn, way
-from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
 from whyvae.watch.tape import Op
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.probes.rows import RowMixing
+from whyvae.treat.operands import number
 from whyvae.treat.program import built, called
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
 from whyvae.watch.tape import Op, Ref
 

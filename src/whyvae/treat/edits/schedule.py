@@ -10,10 +10,11 @@ import libcst as cst
 from whyvae.treat.bindings import bindings, key_of_item
 from whyvae.treat.edits.kl_weight import found_weight, is_size
 from whyvae.treat.literals import the_number, written
+from whyvae.treat.operands import number
 from whyvae.treat.program import returned
 from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot, number
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
 from whyvae.treat.terms import Terms
 

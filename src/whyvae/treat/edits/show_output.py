@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.operands import number
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import decodings
-from whyvae.treat.sites import Sites, number
+from whyvae.treat.sites import Sites
 from whyvae.treat.source import PRODUCT, Source, dotted, tightness
 
 if TYPE_CHECKING:
