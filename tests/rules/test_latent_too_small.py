@@ -43,3 +43,8 @@ def test_both_sides_of_each_limit(field, healthy, ill):
 def test_half_a_nat_is_nothing_whatever_the_rate():
     assert isinstance(check(nats=0.49, rate=1.0), Healthy)
     found(check(nats=0.51, rate=1.0), "too small", at=LINE)
+
+
+def test_larger_parts_that_gain_far_less_than_more_latents_do_not_matter():
+    found(check(wider=0.3, nats=8.0 * 0.3 / 0.19), "too small", at=LINE)
+    assert isinstance(check(wider=0.3, nats=8.0 * 0.3 / 0.21), Healthy)

@@ -20,7 +20,12 @@ MISSED = Limit(
     "of 103 healthy runs of the bank, whose families are not those it is examined on, the most was 0.084; read out "
     "linearly, further units bring back less than half of what training anew with as many does",
 )
-WIDER = Limit("<", SHARE, "a fifth: parts that are too small are repaired first, they leave residuals of their own")
+WIDER = Limit(
+    "<",
+    SHARE,
+    "a fifth: parts that are too small leave such residuals too, and are repaired first; where more latents gain many "
+    "times as much, the residuals are theirs",
+)
 
 
 def _fitting(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -37,12 +42,17 @@ class LatentTooSmall(Rule):
     @staticmethod
     def check(more: MoreLatents) -> Verdict:
         share = more.nats / max(more.rate, 1e-9)
+        most = max(more.rate, more.nats, 1e-9)
         missed = more.missed_before - more.missed_after
         evidence = (
             Evidence(f"share of the data's variance that {more.added} more latents would bring back", missed, MISSED),
             Evidence(f"nats per example that {more.added} more latents would gain", more.nats, MATERIAL, "nats"),
             Evidence("that gain, as a share of the nats the code carries", share, WASTED),
-            Evidence("what a wider encoder and decoder gain, as a share of it", more.wider, WIDER),
+            Evidence(
+                "what a wider encoder and decoder gain, as a share of the larger of the two",
+                more.wider * more.rate / most,
+                WIDER,
+            ),
             Evidence("latent units that carry nothing", more.units - more.active, SPARE),
         )
         if not all(e.incriminating for e in evidence):
