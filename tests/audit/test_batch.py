@@ -85,6 +85,10 @@ def named_weight(error, divergence, n):
     return (error + beta * divergence) / len(n)
 
 
+def weighed_as_one_part_of_the_batch(error, divergence, n):
+    return (error + 0.015625 * divergence) / len(n)
+
+
 def times_the_batch(error, divergence, n):
     return error / len(n) * len(n) / len(n) + divergence / len(n)
 
@@ -94,14 +98,22 @@ def doubtful(error, divergence, n):
     return (error + beta * divergence) / len(n)
 
 
-@pytest.mark.parametrize("loss", [weighed_as_many_as_the_batch, named_weight, times_the_batch])
+def doubtful_part(error, divergence, n):
+    beta = 1 / 64
+    return (error + beta * divergence) / len(n)
+
+
+@pytest.mark.parametrize(
+    "loss", [weighed_as_many_as_the_batch, named_weight, weighed_as_one_part_of_the_batch, times_the_batch]
+)
 def test_a_weight_as_large_as_the_batch_is_no_size(loss):
     objective = Objective.measure(trained(loss, [64] * 4))
     assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(1, rel=1e-6)
 
 
-def test_a_whole_number_of_no_telling_name_is_not_guessed():
-    assert math.isnan(Objective.measure(trained(doubtful, [64] * 4)).noise_variance_half_batch)
+@pytest.mark.parametrize("loss", [doubtful, doubtful_part])
+def test_a_number_of_no_telling_name_is_not_guessed(loss):
+    assert math.isnan(Objective.measure(trained(loss, [64] * 4)).noise_variance_half_batch)
 
 
 def test_a_weight_that_moves_between_steps_is_no_batch_size():

@@ -170,20 +170,35 @@ def _hides_a_size(source: str) -> bool:
 
 
 def _weighs(op: Op, batch: int) -> bool:
-    """Is the op a product with a weight that happens to be as large as the batch (`100 * kl`, with 100 examples)?
+    """Is the op a product with a weight that happens to be as large as the batch, or as 1 / batch (`100 * kl` or
+    `0.01 * kl`, with 100 examples)?
 
     Raises:
         ValueError: the number's name does not tell.
     """
     numbers = [a for a in op.args if isinstance(a, int | float) and not isinstance(a, bool)]
-    if "mul" not in op.name or not numbers or op.place is None or not numbers[0] or numbers[0] % batch:
+    if "mul" not in op.name or not numbers or op.place is None or not _like_a_size(numbers[0], batch):
         return False
     named = _factors(linecache.getline(op.place.file, op.place.line).strip())
     if named is None or any(_SIZES.search(name) for name in named):
         return False
-    if isinstance(numbers[0], float) or str(numbers[0]) in named:
+    if numbers[0] in [_literal(name) for name in named] or (isinstance(numbers[0], float) and numbers[0] >= 1):
         return True
     raise ValueError(f"the number {numbers[0]} in line {op.place.line} may be a weight or the batch")
+
+
+def _like_a_size(value: float, batch: int) -> bool:
+    if value == 0:
+        return False
+    multiple = value if abs(value) >= 1 else 1 / value
+    return abs(multiple - round(multiple)) <= 1e-9 * abs(multiple) and round(multiple) % batch == 0
+
+
+def _literal(source: str) -> float | None:
+    try:
+        return float(source)
+    except ValueError:
+        return None
 
 
 def _factors(source: str) -> list[str] | None:
