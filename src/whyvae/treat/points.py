@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whyvae.audit.cut import head_values, posterior
+from whyvae.watch.draws import SIDE_BY_SIDE
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op, Place
 
@@ -60,7 +61,7 @@ def _at(op: Op, position: int, *, made: bool) -> Point | None:
     return Point(op.name, op.place.file, op.place.line, op.turn, made, position)
 
 
-_OURS_ALONE = {"normal_affine", "apply"}  # names that no call has at run time
+_OURS_ALONE = {"normal_affine", "apply", SIDE_BY_SIDE}  # names that no call has at run time
 
 
 @dataclass(frozen=True, slots=True)

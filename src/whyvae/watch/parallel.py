@@ -98,8 +98,9 @@ def _joined(tape: Tape, plan: _Plan) -> Tape:
     eps, z, *parts = _new_slots(slots, [sum(widths), sum(widths), *widths], like)
     index = _indices(tape)
     shape = (like.shape[0], sum(widths))
+    # the user's source shows neither of the two: they have no frames there
     noise = replace(draws[0], index=next(index), func=torch.randn, name=SIDE_BY_SIDE, args=(shape,), kwargs={}, out=Ref(eps),
-                    reads=(), outs=(eps,), writes=(), random=True)  # fmt: skip
+                    reads=(), outs=(eps,), writes=(), random=True, frames=())  # fmt: skip
     join = replace(noise, index=next(index), func=torch.cat, name=SIDE_BY_SIDE, args=([Ref(s) for s in latents], 1), out=Ref(z),
                    reads=tuple(latents), outs=(z,), random=False, grad=True)  # fmt: skip
     columns = {
