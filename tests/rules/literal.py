@@ -22,7 +22,7 @@ from whyvae.verdict import Finding, Where
 DATA_AT, KL_AT, LIKELIHOOD_AT, Z_AT, OUTPUT_AT, STEP_AT, BACKWARD_AT = (Where("train.py", line) for line in range(1, 8))
 
 DATA = Data(
-    rows=1024, shape=(1, 28, 28), low=0.0, high=1.0, mean=0.13, sd=0.31, not_finite=0, spread_ratio=2.0,
+    rows=1024, shape=(1, 28, 28), low=0.0, high=1.0, mean=0.13, sd=0.31, not_finite=0, refused=0, spread_ratio=2.0,
     constant_features=0, target_low=0.0, target_high=1.0, target_binary=False, input_rms=0.33, at=DATA_AT,
 )  # fmt: skip
 REGULARISER = Regulariser("exact", 1 / 64, (1 / 64, 1 / 64, 1 / 64, 0.0), 1e-9)

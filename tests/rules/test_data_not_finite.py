@@ -20,3 +20,8 @@ def test_says_how_many():
 
 def test_numbers_only_are_healthy():
     assert isinstance(check(DATA), Healthy)
+
+
+def test_batches_that_were_left_out_are_told():
+    found(check(replace(DATA, not_finite=7, refused=7)), "leaves out every batch", at=DATA_AT)
+    found(check(replace(DATA, not_finite=8, refused=7)), "into every weight", at=DATA_AT)

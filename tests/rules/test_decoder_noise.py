@@ -13,10 +13,20 @@ OBJECTIVE = SimpleNamespace(regulariser_at=AT, own_variance=False, bernoulli=Fal
 
 
 def check(
-    ratio, *, stated=True, learned=False, threshold=0.7, kept=0.8, excess=0.01, moving=False, held=False, features=16
+    ratio,
+    *,
+    stated=True,
+    learned=False,
+    threshold=0.7,
+    kept=0.8,
+    excess=0.01,
+    moving=False,
+    held=False,
+    features=16,
+    drawn=math.nan,
 ):
     """Verdict on a decoder that claims variance 1 and is off by `ratio`."""
-    noise = Measured(stated, learned, False, ratio, 1.0, AT, moving, held, features)
+    noise = Measured(stated, learned, False, ratio, 1.0, AT, moving, held, features, drawn, AT)
     balance = Balance(1.0, ratio, threshold, kept, 0, 14, excess, 10.0, 50.0)
     return DecoderNoise.check(noise, OBJECTIVE, balance)
 
@@ -76,3 +86,15 @@ def test_what_states_no_scale_is_another_rules():
 
 def test_no_number_no_verdict():
     assert isinstance(check(math.nan), Skipped)
+
+
+@pytest.mark.parametrize(("drawn", "verdict"), [(0.24, Finding), (0.26, Healthy), (30.0, Healthy)])
+def test_a_scale_that_only_samples_suffer_from(drawn, verdict):
+    found = check(0.1, threshold=1.5, drawn=drawn)
+    assert isinstance(found, verdict)
+    assert not isinstance(found, Finding) or "times as much noise" in found.summary
+
+
+@pytest.mark.parametrize(("drawn", "verdict"), [(0.24, Finding), (0.26, Skipped)])
+def test_samples_may_get_a_scale_that_no_loss_states(drawn, verdict):
+    assert isinstance(check(0.01, stated=False, drawn=drawn), verdict)

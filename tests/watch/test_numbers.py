@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from whyvae.probes.data import Data
 from whyvae.probes.finite import Finiteness
 from whyvae.watch.numbers import first_break
 from whyvae.watch.subject import Subject
@@ -109,3 +110,29 @@ def test_what_is_told_of_a_forward_pass_that_was_not_ended():
 
     with pytest.raises(NothingSeen, match=r"`exp` \(line \d+\) had made NaN or Inf of numbers up to \d+; the data"):
         trained(stop, scale=1e3)
+
+
+def looping(batches):
+    """A subject; batches whose loss is no number are left out."""
+    torch.manual_seed(0)
+    encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+    with Watcher() as watcher:
+        for x in batches:
+            mu, logvar = encoder(x).chunk(2, 1)
+            output = decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu))
+            loss = squares(output, x) - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()
+            if not torch.isfinite(loss):
+                continue
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return Subject.of(watcher)
+
+
+def test_numbers_in_batches_that_are_left_out_are_counted():
+    batches = [torch.rand(32, 6) for _ in range(6)]
+    assert Data.measure(looping(batches)).not_finite == 0
+    batches[1][3, 2] = batches[1][4, 2] = -math.inf
+    data = Data.measure(looping(batches))
+    assert (data.not_finite, data.refused) == (2, 2)

@@ -35,7 +35,8 @@ class Data(Probe):
     high: float
     mean: float
     sd: float
-    not_finite: int  # numbers, in input or target
+    not_finite: int  # numbers, in input or target; of batches that were looked at and left out too
+    refused: int  # of these, those left out
     spread_ratio: float
     constant_features: int
     target_low: float
@@ -61,6 +62,7 @@ class Data(Probe):
         bad = sum(
             int((~torch.isfinite(values)).sum()) for values in (inputs if entering is None else entering, targets)
         )
+        refused = sum(step.refused for step in subject.steps)
         slot = subject.tape.slots[subject.lineage.data]
         place = next(
             (op.place for op in subject.tape.ops if subject.lineage.data in op.reads and op.place),
@@ -68,7 +70,7 @@ class Data(Probe):
         )
         return cls(
             inputs.shape[0], tuple(slot.shape[1:]), float(finite.min()), float(finite.max()), float(finite.mean()),
-            float(finite.std()), bad, float(moving.max() / moving.median()) if moving.numel() else math.nan,
+            float(finite.std()), bad + refused, refused, float(moving.max() / moving.median()) if moving.numel() else math.nan,
             int(reach.numel() - moving.numel()), float(good.min()), float(good.max()),
             bool(((good == 0) | (good == 1)).all()), _rms(entering),
             Where(*place) if place else None, float(good.square().mean().sqrt()),

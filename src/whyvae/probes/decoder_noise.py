@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.added_noise import added_noise
 from whyvae.probes.implied import noise_variance_at
 from whyvae.probes.objective import Objective, audited_likelihood, standardised
 from whyvae.probes.reconstruction import Reconstruction
@@ -41,6 +42,10 @@ class DecoderNoise(Probe):
     moving: bool = False  # learned, and another at the end than half-way: it has not arrived, and nothing holds it
     held: bool = False  # learned by name: its parameters get no gradient (a clamp that binds, a detach), or no step
     features: int = 0  # numbers in an output
+    drawn: float = (
+        math.nan
+    )  # mean squared residual over the variance of the noise that samples get; NaN where they get none
+    drawn_at: Where | None = None
 
     @property
     def cost(self) -> float:
@@ -61,7 +66,22 @@ class DecoderNoise(Probe):
         stated = objective.counted_once and (learned or _density(subject))
         moving = learned and _moved(subject, s)
         held = learned and not own and _held(subject)
-        return cls(stated, learned, own, ratio, s, objective.likelihood_at, moving, held, reconstruction.features)
+        return cls(
+            stated, learned, own, ratio, s, objective.likelihood_at, moving, held, reconstruction.features,
+            *_drawn(subject, reconstruction),
+        )  # fmt: skip
+
+
+def _drawn(subject: Any, reconstruction: Reconstruction) -> tuple[float, Where | None]:
+    """(`drawn`, the line). Of two ratios the larger: of the variances as they are, and of each as a part of what varies from
+    example to example, so that neither samples in other units nor samples that are all alike count as noise.
+    """
+    noise = added_noise(subject)
+    kept = reconstruction.kept
+    if noise is None or not 0 < kept < 1 or noise.spread <= 0:
+        return math.nan, None
+    relative = (1 - kept) / kept / (noise.variance / noise.spread)
+    return max(reconstruction.mse / noise.variance, relative), noise.at
 
 
 def _held(subject: Any) -> bool:

@@ -54,6 +54,7 @@ class Recorder(TorchFunctionMode):
         self.overflow = False
         self.spent = 0.0  # seconds, our own only
         self.error: Exception | None = None
+        self.refused = 0  # numbers that are none, in batches that no gradient came from
         self._shared: dict[int, int] = {}
         self._slot_of: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._memory: dict[int, int] = {}  # address of an external tensor's memory -> Slot.storage
@@ -336,6 +337,7 @@ class Recorder(TorchFunctionMode):
         """The slice of the tape that its roots need, its data copied so that later changes do not reach it."""
         tape = self.tape.merged().sliced()
         used = {slot for op in tape.ops for slot in op.reads}
+        self.refused = self._refused(used)
         for slot in self.tape.slots:
             if slot.index not in used:
                 slot.value = slot.live = None
@@ -343,6 +345,20 @@ class Recorder(TorchFunctionMode):
                 slot.value = copied(slot.value)
         tape.autocast = self.tape.autocast
         return tape
+
+    def _refused(self, used: set[int]) -> int:
+        """Numbers that are none, in tensors like the step's data that its gradient does not come from: of batches that the
+        script looked at and left out.
+        """
+        slots = self.tape.slots
+        data = {
+            slots[s].shape for s in used if slots[s].external and not slots[s].parameter and len(slots[s].shape) > 1
+        }
+        others = [
+            s.value for s in slots
+            if s.external and s.index not in used and s.shape in data and s.value is not None and s.value.is_floating_point()
+        ]  # fmt: skip
+        return sum(int((~torch.isfinite(v.detach())).sum()) for v in others)
 
 
 def transformed() -> bool:

@@ -27,6 +27,7 @@ class Step:
     without_gradient: frozenset[int] = frozenset()  # ids of optimised parameters whose gradient is None or 0
     lr: float = float("nan")
     backward_at: Place | None = None
+    refused: int = 0  # numbers that are none, in batches since the step before that no gradient came from
 
     @property
     def finite(self) -> bool:

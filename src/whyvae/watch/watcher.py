@@ -205,6 +205,7 @@ class Watcher:
         step.parameters = {s: v for s, v in self._before.items() if tape.slots[s].value is not None}
         step.without_gradient = self._idle
         step.backward_at = self._backward_at
+        step.refused = recorder.refused
         mine = tape.parameter_ids()
         own = [o for o in self.optimizers.values() if not mine.isdisjoint(o.parameters)]
         step.lr = next((o.lr for o in own or self.optimizers.values()), float("nan"))

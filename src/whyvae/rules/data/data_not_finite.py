@@ -13,6 +13,12 @@ from whyvae.watch.subject import Subject
 NONE = Limit(">", 0, "one NaN or Inf makes every sum it enters NaN or Inf")
 
 
+def _harm(data: Data) -> str:
+    if data.not_finite == data.refused:
+        return "the script leaves out every batch that holds one, and what else is in these is never trained on"
+    return "they spread through the loss into every weight"
+
+
 class DataNotFinite(Rule):
     """NaN or Inf reaches the model."""
 
@@ -27,7 +33,7 @@ class DataNotFinite(Rule):
             return Healthy(evidence)
         return Finding(
             evidence,
-            f"{data.not_finite} numbers of the data shown to the model are NaN or infinite: they spread through the loss into every weight.",
+            f"{data.not_finite} numbers of the data shown to the model are NaN or infinite: {_harm(data)}.",
             "error",
             0.99,
             data.at,

@@ -43,7 +43,7 @@ class DecoderNoise(Rule):
     @staticmethod
     def check(noise: decoder_noise.DecoderNoise, objective: Objective, balance: Balance) -> Verdict:
         if not noise.stated:
-            return Skipped("does not apply: the loss states no scale of the decoder's noise")
+            return _drawn_wide(noise) or Skipped("does not apply: the loss states no scale of the decoder's noise")
         wide = Evidence("mean squared residual over the variance the decoder claims", noise.ratio, TOO_WIDE)
         narrow = Evidence(wide.what, noise.ratio, TOO_NARROW)
         if math.isnan(noise.ratio):
@@ -69,7 +69,7 @@ class DecoderNoise(Rule):
 def _wide(noise: decoder_noise.DecoderNoise, objective: Objective, balance: Balance, evidence: Evidence) -> Verdict:
     harmed = balance.too_heavy
     if not harmed and not noise.learned:
-        return Healthy((evidence, harm_heavy(objective, balance)))
+        return _drawn_wide(noise) or Healthy((evidence, harm_heavy(objective, balance)))
     return _found(
         noise,
         (evidence, harm_heavy(objective, balance)) if harmed else (evidence,),
@@ -92,6 +92,33 @@ def _narrow(noise: decoder_noise.DecoderNoise, balance: Balance, evidence: Evide
     )
 
 
+def _drawn_wide(noise: decoder_noise.DecoderNoise) -> Finding | None:
+    """The scale harms no training, but samples are drawn with it."""
+    evidence = Evidence("mean squared residual over the variance of the noise that samples get", noise.drawn, TOO_WIDE)
+    if math.isnan(noise.drawn) or not evidence.incriminating:
+        return None
+    return Finding(
+        (evidence,),
+        f"Samples are drawn with {1 / noise.drawn:.3g} times as much noise around the decoder's outputs as these are off by: what z "
+        "says is drowned in it.",
+        "error",
+        0.9,
+        noise.drawn_at,
+        remedies=(
+            _fit(),
+            Remedy("show the means", "samples = decoder(z), without noise around it; training needs no change"),
+        ),
+    )
+
+
+def _fit() -> Remedy:
+    return Remedy(
+        "let the scale fit the residual",
+        "log_sigma = nn.Parameter(torch.zeros(())) among the optimised parameters, without a clamp that binds; or no "
+        "parameter at all: loss = D / 2 * log(mse) + kl, D numbers in an output",
+    )
+
+
 def _found(noise: decoder_noise.DecoderNoise, evidence: tuple[Evidence, ...], summary: str, *, harmed: bool) -> Finding:
     stuck = (
         " It can be learned, but its parameter gets no gradient or no step: a clamp or a detach holds it."
@@ -106,11 +133,5 @@ def _found(noise: decoder_noise.DecoderNoise, evidence: tuple[Evidence, ...], su
         "error" if harmed else "warning",
         0.95 if harmed else 0.8,
         noise.at,
-        remedies=(
-            Remedy(
-                "let the scale fit the residual",
-                "log_sigma = nn.Parameter(torch.zeros(())) among the optimised parameters, without a clamp that binds; or no "
-                "parameter at all: loss = D / 2 * log(mse) + kl, D numbers in an output",
-            ),
-        ),
+        remedies=(_fit(),),
     )
