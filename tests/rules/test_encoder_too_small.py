@@ -8,14 +8,14 @@ from whyvae.rules.capacity.encoder_too_small import EncoderTooSmall
 from whyvae.verdict import Finding, Healthy, Where
 
 AT, RATE = Where("train.py", 33), 40.0
-WIDTHS = Widths(16, AT, 256, Where("train.py", 42), 16)
+WIDTHS = Widths(16, AT, 256, Where("train.py", 42), 16, 784)
 
 
-def check(own, calibrated=None, continued=0.5, decoder=0.0):
+def check(own, calibrated=None, continued=0.5, decoder=0.0, widths=WIDTHS):
     total = own + decoder
     gains = Gains(continued, own, decoder, total)
     best = Gains(continued, own if calibrated is None else calibrated, decoder, total)
-    return EncoderTooSmall.check(WiderBlocks(gains, best, 0.3, RATE, 256, 200), WIDTHS, lambda: None)
+    return EncoderTooSmall.check(WiderBlocks(gains, best, 0.3, RATE, 256, 200), widths, lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,12 @@ def test_says_what_a_wider_encoder_gains_and_how_narrow_it_is():
         assert words in finding.summary
     assert (finding.where, finding.severity, finding.nats, finding.confidence) == (AT, "error", 25.0, 0.99)
     assert "hidden units" in finding.remedies[0].how
+
+
+@pytest.mark.parametrize(("width", "latents", "features", "roomy"), [
+    (100, 4, 50, True), (24, 4, 50, False), (25, 4, 50, True), (25, 16, 50, False), (0, 1, 1, False), (300, 8, 784, False),
+])  # fmt: skip
+def test_a_part_that_is_wide_as_it_is_must_gain_half_of_the_code(width, latents, features, roomy):
+    widths = Widths(width, AT, 256, AT, latents, features)
+    assert isinstance(check(0.49 * RATE, widths=widths), Healthy if roomy else Finding)
+    assert isinstance(check(0.51 * RATE, widths=widths), Finding)

@@ -5,18 +5,20 @@ from dataclasses import replace
 import pytest
 from literal import found
 
+from whyvae.probes.missed import MissedDirections
 from whyvae.probes.more_latents import MoreLatents
 from whyvae.rules.capacity.latent_too_small import LatentTooSmall
 from whyvae.verdict import Healthy, Where
 
 LINE = Where("train.py", 21)
-SMALL = MoreLatents(
-    nats=6.0, missed_before=0.45, missed_after=0.3, rate=8.0, wider=0.02, units=2, active=2, added=2, rows=300, at=LINE
-)
+MISSED = MissedDirections(nats=6.0, before=0.45, after=0.3, added=2, rows=300)
+SMALL = MoreLatents(MISSED, rate=8.0, wider=0.02, units=2, active=2, at=LINE)
 
 
 def check(**changes):
-    return LatentTooSmall.check(replace(SMALL, **changes))
+    ours = {k: v for k, v in changes.items() if k in {"nats", "before", "after"}}
+    others = {k: v for k, v in changes.items() if k not in ours}
+    return LatentTooSmall.check(replace(SMALL, missed=replace(MISSED, **ours), **others))
 
 
 def test_says_how_many_and_what_they_bring():
@@ -29,7 +31,7 @@ def test_says_how_many_and_what_they_bring():
 @pytest.mark.parametrize(
     ("field", "healthy", "ill"),
     [
-        ("missed_after", 0.45 - 0.099, 0.45 - 0.101),
+        ("after", 0.45 - 0.099, 0.45 - 0.101),
         ("nats", 0.2 * 8 - 0.01, 0.2 * 8 + 0.01),
         ("wider", 0.21, 0.19),
         ("active", 1, 2),

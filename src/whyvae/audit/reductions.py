@@ -29,8 +29,8 @@ def reductions(deps: Dependencies, lineage: Lineage) -> Reductions:
     regulariser = _path(deps, list(lineage.heads), avoid={output, lineage.z, *lineage.chain} - set(lineage.heads))
     if not regulariser:  # a Monte-Carlo KL goes through z
         regulariser = _path(deps, [lineage.z], avoid={output})
-    counts = _counts(deps, lineage)
-    return Reductions(_divided(deps, reconstruction, counts), _divided(deps, regulariser, counts))
+    counts, widths = _counts(deps, lineage), _widths(deps, lineage)
+    return Reductions(_divided(deps, reconstruction, counts, widths[0]), _divided(deps, regulariser, counts, widths[1]))
 
 
 def _path(deps: Dependencies, start: list[int], avoid: set[int]) -> list[Op]:
@@ -64,16 +64,40 @@ def _counts(deps: Dependencies, lineage: Lineage) -> set[float]:
     """The numbers that a division by stands for averaging: batch, features, latents and their products."""
     slots = deps.tape.slots
     batch = slots[lineage.z].shape[0] if slots[lineage.z].shape else 1
-    features = slots[lineage.output].numel // max(1, batch) if lineage.output >= 0 else 1
-    latents = max(1, lineage.latents)
+    features, latents = _widths(deps, lineage)
     return {float(n) for n in (batch, features, latents, batch * features, batch * latents) if n > 1}
 
 
-def _divided(deps: Dependencies, path: list[Op], counts: set[float]) -> float:
-    total = 1.0
+def _widths(deps: Dependencies, lineage: Lineage) -> tuple[int, int]:
+    """(features, latents) of an example."""
+    slots = deps.tape.slots
+    batch = slots[lineage.z].shape[0] if slots[lineage.z].shape else 1
+    return slots[lineage.output].numel // max(1, batch) if lineage.output >= 0 else 1, max(1, lineage.latents)
+
+
+def _divided(deps: Dependencies, path: list[Op], counts: set[float], width: int) -> float:
+    """By how much `path` averages. A mean times the numbers of an example (`mse.mean() * 784`) is a sum over these."""
+    total, averaged = 1.0, False  # over the numbers of an example
     for op in path:
-        total *= _mean_over(deps, op) if op.name in {"mean", "nanmean"} or op.name in LOSSES else _quotient(op, counts)
+        if op.name in {"mean", "nanmean"} or op.name in LOSSES:
+            over = _mean_over(deps, op)
+            total, averaged = total * over, averaged or (over >= width and _whole(deps, op, width))
+        elif averaged and _times(op, width):
+            total, averaged = total / width, False
+        else:
+            total *= _quotient(op, counts)
     return total
+
+
+def _whole(deps: Dependencies, op: Op, width: int) -> bool:
+    """Does `op` still read all numbers of every example?"""
+    shape = deps.tape.slots[op.reads[0]].shape
+    return deps.tape.slots[op.reads[0]].numel >= width * (shape[0] if shape else 1) > 1
+
+
+def _times(op: Op, width: int) -> bool:
+    numbers = [a for a in op.args if isinstance(a, (int, float)) and not isinstance(a, (bool, Ref))]
+    return "mul" in op.name and len(numbers) == 1 and abs(numbers[0] - width) < 1e-6 * width
 
 
 def _mean_over(deps: Dependencies, op: Op) -> float:

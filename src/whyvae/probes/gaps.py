@@ -11,13 +11,20 @@ from torch import Tensor
 from whyvae.audit.elements import mask
 from whyvae.probes.objective import audited_likelihood
 
+_OF_RESIDUALS = {"gaussian", "laplace", "huber", "log-cosh"}  # families whose slope is 0 nowhere but at the target
+
 
 def left_out(subject: Any, feed: Mapping[int, Tensor]) -> Tensor | None:
     """Where the squared error of the step with this `feed` has no slope in the output although output and target differ, in
     the output's shape; None where the recorded step leaves nothing out, or other numbers than the output has are met.
     """
     likelihood, lineage = audited_likelihood(subject), subject.lineage
-    if likelihood is None or likelihood.family != "gaussian" or likelihood.gradient is None or likelihood.error is None:
+    if (
+        likelihood is None
+        or likelihood.family not in _OF_RESIDUALS
+        or likelihood.gradient is None
+        or likelihood.error is None
+    ):
         return None
     if not isinstance(mask(likelihood.gradient), Tensor):
         return None

@@ -22,6 +22,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 LOGITS = {"bernoulli logits", "continuous bernoulli logits", "categorical", "multinomial"}
+STATIONARY = 0.05  # of the gradient one standard deviation away: that of a logit or a logarithm is of one size there
 SELDOM = 0.1  # share of numbers that are pushed up while the others are pushed down
 
 
@@ -68,6 +69,8 @@ class OutputRange(Probe):
         low, high = output.low, output.high
         if low == -math.inf and high <= 0:
             raise CannotMeasure("does not apply: what meets the data is a logarithm, which belongs to the loss")
+        if likelihood is not None and likelihood.family.startswith("density") and not _in_units_of_data(subject):
+            raise CannotMeasure("does not apply: the output is a parameter of a density, in units of its own")
         if likelihood is not None and likelihood.family in LOGITS:
             low, high = 0.0, 1.0  # what the likelihood itself makes of the output
         targets = target_rows(subject)
@@ -77,6 +80,28 @@ class OutputRange(Probe):
             name, low, high, float(miss.square().sum(1).mean()), float((miss > 1e-6).double().mean()),
             float(targets.var(0, correction=0).sum()), float(targets.min()), float(targets.max()), output.at,
         )  # fmt: skip
+
+
+def _in_units_of_data(subject: Any) -> bool:
+    """Is the best output for a number that number itself (a mean, a median), and not its logarithm, a logit or a rate?"""
+    lineage, replay = subject.lineage, subject.replay
+    with torch.no_grad():
+        target = replay.run([lineage.target])[lineage.target].double()
+    shape = subject.tape.slots[lineage.output].shape
+    if target.numel() != torch.Size(shape).numel():
+        return False
+    target = target.reshape(shape)
+
+    def slope(output: torch.Tensor) -> torch.Tensor:
+        leaf = output.clone().requires_grad_()
+        loss = torch.stack(
+            [v.sum() for v in replay.run(subject.tape.roots, feed={lineage.output: leaf}).values()]
+        ).sum()
+        return torch.autograd.grad(loss, leaf)[0].abs()
+
+    here, beside = slope(target), slope(target + target.std())
+    inner = (target != 0) & here.isfinite() & beside.isfinite()  # at 0, where counts begin, the best may be a corner
+    return bool(inner.any()) and float(here[inner].median()) <= STATIONARY * float(beside[inner].median())
 
 
 def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], float, float]:

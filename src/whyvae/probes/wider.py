@@ -8,11 +8,13 @@ from typing import Any, Self
 
 from whyvae.probe import CannotMeasure, OnDemand, Probe
 from whyvae.probes.gaps import left_out
+from whyvae.probes.missed import MissedDirections
 from whyvae.probes.objective import Objective
 from whyvae.probes.sampling_mode import MOVED, SamplingMode, moved_statistics
 from whyvae.probes.sides import Parts, Score, Trials
 
 STEPS, LEAST_STEPS = 200, 60
+LONGER = 3  # times, where reconstructions miss so much that some part is too small for sure, and it is asked which
 WORK = 8e9  # floating-point operations a trial may cost: about two seconds of one core
 NOTHING = 0.05  # of the rate: a total gain below it is not attributed
 
@@ -47,10 +49,13 @@ class WiderBlocks(Probe):
     steps: int
 
     @classmethod
-    def measure(cls, subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> Self:
+    def measure(
+        cls, subject: Any, objective: Objective, mode: OnDemand[SamplingMode], missed: OnDemand[MissedDirections]
+    ) -> Self:
         _judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
-        steps = _affordable(trials)
+        residual = missed()
+        steps = _affordable(trials, LONGER * STEPS if residual is not None and residual.large else STEPS)
         before = trials.before()
         scores = {"continued": trials.after(Parts(), steps), "both": trials.after(Parts(True, True), steps)}
         rate = float(before.kl.mean())
@@ -81,8 +86,8 @@ def _judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode])
         )
 
 
-def _affordable(trials: Trials) -> int:
-    steps = min(STEPS, int(WORK / max(1.0, trials.flops())))
+def _affordable(trials: Trials, wanted: int) -> int:
+    steps = min(wanted, int(WORK * max(1, wanted / STEPS) / max(1.0, trials.flops())))
     if steps < LEAST_STEPS:
         raise CannotMeasure(
             f"a step of this model is too costly to train larger parts beside it ({trials.flops() / 1e9:.2g} GFLOP)"

@@ -22,6 +22,13 @@ class Widths(Probe):
     decoder: int
     decoder_at: Where | None
     latents: int
+    features: int = 0  # numbers in an output
+
+    def roomy(self, part: str) -> bool:
+        """Has no hidden layer of the part less than twice as many units as there are latents, or half as many as an example
+        has numbers?
+        """
+        return bool(getattr(self, part) >= max(2 * self.latents, self.features / 2, 1))
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
@@ -32,7 +39,8 @@ class Widths(Probe):
         seen = deps.descendants(start) if start else set(range(len(subject.tape.slots)))
         encoder = _narrowest(subject, seen & deps.ancestors(lineage.heads))
         decoder = _narrowest(subject, deps.descendants([lineage.z]) & deps.ancestors([lineage.output]))
-        return cls(*encoder, *decoder, lineage.latents)
+        features = subject.tape.slots[lineage.output].numel // max(1, subject.batch)
+        return cls(*encoder, *decoder, lineage.latents, features)
 
 
 def said(width: int, part: str) -> str:

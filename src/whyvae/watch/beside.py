@@ -31,8 +31,8 @@ def beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Meet
     best = meetings[0]
     shown = {s for s in (data, best.target) if s is not None and s >= 0}
     masks = {s for op in tape.ops if op.name in COMPARING for s in op.outs}
-    masks |= _sizes(deps, data)
     shown |= {origin(deps, s) for s in shown}
+    masks = masks.union(*(_sizes(deps, s) for s in shown))
     outputs = {m.output for m in meetings if m == best or tape.ops[deps.position[m.op]].name in LOSSES}
     if shown & deps.ancestors(outputs, stop=latent | masks):
         yield SHOWN

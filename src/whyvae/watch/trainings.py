@@ -84,11 +84,20 @@ def entered(call: Decoded, training: Training) -> bool:
     return not call.tape.parameter_ids().isdisjoint(training.ids)
 
 
+ENOUGH_STEPS, REPEATED = (
+    8,
+    2,
+)  # so many recorded steps, and no program among them seen more often: they change all the time
+
+
 def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
     """The last finite step of the most common program that is a VAE's; of a program that draws no noise where none does,
-    or where the noise stopped in the first half of the run (a model left in evaluation mode).
+    or where the noise stopped in the first half of the run (a model left in evaluation mode). Where nearly every step has a
+    program of its own (sequences packed by their lengths), the last of them.
     """
     order = Counter(step.tape.shape_key() for step in steps)
+    if len(steps) >= ENOUGH_STEPS and max(order.values()) <= REPEATED:
+        order = Counter({step.tape.shape_key(): i for i, step in enumerate(steps)})
     reason: Exception = lineages.NoVAE("")
     silent: tuple[Step, Lineage] | None = None
     for key, _ in order.most_common(4):

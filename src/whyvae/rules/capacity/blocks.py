@@ -8,16 +8,15 @@ from whyvae.probe import OnDemand
 from whyvae.probes.units import HiddenUnits, Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
-from whyvae.rules.capacity.gains import MATERIAL, SHARE, lacking, missed
+from whyvae.rules.capacity.gains import BROKEN, MATERIAL, SHARE, lacking, missed
 from whyvae.rules.training.dead_units import nearly_dead
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
-
-BROKEN = 0.5  # share from which generation is broken by it
 
 
 def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits], remedy: Remedy) -> Verdict:
     """The verdict on `part`. Where dead units are missed, the widths that were written say nothing."""
-    evidence = missed(part, wider)
+    roomy = widths.roomy(part)
+    evidence = missed(part, wider, roomy=roomy)
     if not lacking(evidence):
         return Healthy(evidence)
     hidden = units()
@@ -29,7 +28,7 @@ def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[Hidde
         f"The {part} is too small: with a wider one beside it, {wider.steps} more steps gain {own:.2g} nats per example, "
         f"and the whole code carries {wider.rate:.2g}. {_named(part, widths)}",
         severity(own / max(wider.rate, 1e-9)),
-        _sure(own, wider),
+        _sure(own, wider, BROKEN if roomy else SHARE),
         where=getattr(widths, f"{part}_at"),
         nats=getattr(wider.calibrated, part),
         remedies=(remedy,),
@@ -56,7 +55,7 @@ def _named(part: Part, widths: Widths) -> str:
     return f"Its narrowest layer makes {width} numbers of an example." if width else "It has no hidden layer."
 
 
-def _sure(own: float, wider: WiderBlocks) -> float:
+def _sure(own: float, wider: WiderBlocks, share: float) -> float:
     """Probability that the gain exceeds its limit, from its standard error."""
-    limit = max(MATERIAL.value, SHARE * wider.rate)
+    limit = max(MATERIAL.value, share * wider.rate)
     return min(0.99, NormalDist().cdf((own - limit) / max(wider.error, 1e-9)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from whyvae.probes.missed import MISSED
 from whyvae.probes.more_latents import MoreLatents
 from whyvae.rule import EARLIER, Rule
 from whyvae.rules.capacity.blocks import severity
@@ -14,9 +15,9 @@ from whyvae.watch.subject import Subject
 
 SPARE = Limit("<", 1, "a unit that carries nothing is a spare one: z is large enough")
 WASTED = Limit(">", SHARE, "a fifth of what the code carries, as for the other parts")
-MISSED = Limit(
+BACK = Limit(
     ">",
-    0.1,
+    MISSED,
     "of 103 healthy runs of the bank, whose families are not those it is examined on, the most was 0.084; read out "
     "linearly, further units bring back less than half of what training anew with as many does",
 )
@@ -41,12 +42,16 @@ class LatentTooSmall(Rule):
 
     @staticmethod
     def check(more: MoreLatents) -> Verdict:
-        share = more.nats / max(more.rate, 1e-9)
-        most = max(more.rate, more.nats, 1e-9)
-        missed = more.missed_before - more.missed_after
+        missed, added = more.missed, more.missed.added
+        share = missed.nats / max(more.rate, 1e-9)
+        most = max(more.rate, missed.nats, 1e-9)
         evidence = (
-            Evidence(f"share of the data's variance that {more.added} more latents would bring back", missed, MISSED),
-            Evidence(f"nats per example that {more.added} more latents would gain", more.nats, MATERIAL, "nats"),
+            Evidence(
+                f"share of the data's variance that {added} more latents would bring back",
+                missed.before - missed.after,
+                BACK,
+            ),
+            Evidence(f"nats per example that {added} more latents would gain", missed.nats, MATERIAL, "nats"),
             Evidence("that gain, as a share of the nats the code carries", share, WASTED),
             Evidence(
                 "what a wider encoder and decoder gain, as a share of the larger of the two",
@@ -60,12 +65,12 @@ class LatentTooSmall(Rule):
         return Finding(
             evidence,
             f"The latent space is too small: all {more.units} units are in use, and reconstructions still miss "
-            f"{more.missed_before:.0%} of the data's variance along few directions; {more.added} more units would "
-            f"leave {more.missed_after:.0%}.",
+            f"{missed.before:.0%} of the data's variance along few directions; {added} more units would "
+            f"leave {missed.after:.0%}.",
             severity(share),
             0.9,
             more.at,
-            nats=more.nats,
+            nats=missed.nats,
             remedies=(
                 Remedy(
                     "add latents",

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from whyvae.probes.more_latents import _along
+from whyvae.probes.missed import _along
 
 
 def test_held_out_variances_along_the_first_directions_are_the_eigenvalues():
