@@ -254,7 +254,7 @@ def kernel(a, b):
     return torch.exp(-(torch.cdist(a, b) ** 2) / (2 * d)).mean()
 
 
-@unauditable(named("cdist"))
+@unauditable(named("compares examples with each other"))
 def mmd(m, x):
     mu, lv = m.enc(x)
     z = reparameterise(mu, lv)
@@ -266,7 +266,7 @@ def by_differences(a, b):
     return torch.exp(-(a[:, None] - b[None]).square().sum(-1) / (2 * d)).mean()
 
 
-@unauditable(named("with each other"))
+@unauditable(named("compares examples with each other"))
 def mmd_by_differences(m, x):
     mu, lv = m.enc(x)
     z = reparameterise(mu, lv)

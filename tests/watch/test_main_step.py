@@ -48,3 +48,9 @@ def test_the_last_batch_may_be_of_another_size():
     """Sentences padded to the longest of their batch: the commonest program may be one of the first half's."""
     found = trained(100, range(100), lambda step: 16 if step < 40 else 3 + step % 13).lineage.posterior
     assert found == "diagonal Gaussian"
+
+
+def test_where_every_step_has_a_size_of_its_own_the_last_one_counts():
+    """Sequences packed by their lengths: a step of the beginning knows nothing of a weight that was warmed up."""
+    subject = trained(60, range(60), lambda step: 4 + step)
+    assert subject.main is subject.steps[-1]

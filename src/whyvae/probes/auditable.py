@@ -9,6 +9,8 @@ from whyvae.audit.regulariser import Regulariser
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.lineage import Lineage
 
+COMPARES = "does not apply: the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
+
 
 def _conditional_prior(subject: Any) -> bool:
     """Does the KL meet what parameters make that stand neither before z nor before the output?"""
@@ -76,11 +78,11 @@ def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood
         )
     if decoded and (likelihood is None or likelihood.family != "gaussian per element" or regulariser.only_entropy):
         return networks
+    if regulariser.coupled:
+        return COMPARES
     if any(name not in _PLAIN for name in names):
         odd = sorted({n for n in names if n not in _PLAIN})
         return f"the regulariser compares samples with each other or with a density (`{odd[0]}`): not a KL of one posterior"
-    if regulariser.coupled:
-        return "the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
     return ""
 
 

@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from whyvae.probe import CannotMeasure, Probe
+from whyvae.probe import CannotMeasure, OnDemand, Probe
+from whyvae.probes.auditable import COMPARES
+from whyvae.probes.balance import FAR
 from whyvae.probes.bypass import Bypass
 from whyvae.probes.data import Data
+from whyvae.probes.generation import Ladder
 from whyvae.probes.objective import Objective
 from whyvae.watch.beside import SHOWN
 
@@ -22,8 +25,10 @@ class LossFacts(Probe):
     limits: tuple[str, ...]
 
     @classmethod
-    def measure(cls, subject: Any, objective: Objective) -> Self:
+    def measure(cls, subject: Any, objective: Objective, ladder: OnDemand[Ladder]) -> Self:
         limits = []
+        if objective.not_auditable == COMPARES and not _covered(ladder()):
+            limits.append("the regulariser compares examples with each other, and is not audited")
         if objective.not_auditable and not objective.not_auditable.startswith("does not apply"):
             limits.append(f"the regulariser cannot be audited: {objective.not_auditable}")
         if objective.family == "unknown":
@@ -33,6 +38,12 @@ class LossFacts(Probe):
         return cls(objective.likelihood_name, variance, tuple(limits))
 
 
+def _covered(ladder: Ladder | None) -> bool:
+    """Do draws from N(0, I) decode as well as draws from where encodings lie? Then a regulariser does what it is for."""
+    return ladder is not None and ladder.prior_quality >= HALF and ladder.prior_excess <= FAR
+
+
+HALF = 0.5  # as GEN01 asks it
 LITTLE = 0.05  # of what a constant output leaves: a twentieth, as POS05 counts the other way round
 
 

@@ -39,6 +39,7 @@ class OutputActivation(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
+        audited_likelihood(subject)  # settles which of the tensors that meet the data is the output
         if subject.lineage.output < 0:
             raise CannotMeasure("the output was not found")
         chain, low, high = _after_last_layer(subject)

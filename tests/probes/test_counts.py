@@ -1,0 +1,73 @@
+"""Count models: a negative binomial by its logits or by its mean, with or without the library size as an offset."""
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import NegativeBinomial
+
+from whyvae.probe import Bench, CannotMeasure
+from whyvae.probes.output import OutputRange
+from whyvae.testing import kl
+from whyvae.watch.subject import Subject
+from whyvae.watch.watcher import Watcher
+
+GENES = 20
+
+
+def counts(n):
+    rates = torch.randn(n, 2) @ torch.randn(2, GENES) * 0.5
+    return torch.poisson(rates.softmax(1) * 400 * torch.rand(n, 1).add(0.5))
+
+
+def by_logits(mean, log_theta):
+    return NegativeBinomial(log_theta.exp(), logits=(mean + 1e-8).log() - log_theta)
+
+
+class ByMean:
+    """Written out, as scVI does."""
+
+    def __init__(self, mean, log_theta):
+        self.mean, self.theta = mean, log_theta.exp()
+
+    def log_prob(self, x):
+        theta, total = self.theta, (self.theta + self.mean).log()
+        return (
+            theta * (theta.log() - total) + x * ((self.mean + 1e-8).log() - total)
+            + torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x + 1)
+        )  # fmt: skip
+
+
+def trained(likelihood, offset):
+    torch.manual_seed(0)
+    x = counts(512)
+    encoder = nn.Sequential(nn.Linear(GENES, 32), nn.Tanh(), nn.Linear(32, 4))
+    decoder = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, GENES))
+    log_theta = nn.Parameter(torch.zeros(GENES))
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters(), log_theta], 3e-3)
+    with Watcher() as watcher:
+        for _ in range(60):
+            rows = x[torch.randperm(512)[:64]]
+            library = rows.sum(1, keepdim=True)
+            mu, logvar = encoder(torch.log1p(1e3 * rows / library)).chunk(2, 1)
+            made = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+            mean = library * made.softmax(1) if offset else nn.functional.softplus(made) * 20
+            optimizer.zero_grad()
+            (kl(mu, logvar) - likelihood(mean, log_theta).log_prob(rows).sum()).div(64).backward()
+            optimizer.step()
+    return Subject.of(watcher)
+
+
+@pytest.mark.parametrize("likelihood", [by_logits, ByMean])
+def test_a_library_size_is_no_way_around_the_latent(likelihood):
+    assert not trained(likelihood, offset=True).limits()
+
+
+def test_the_range_of_a_logit_says_nothing_of_counts():
+    with pytest.raises(CannotMeasure, match="units of its own"):
+        Bench(trained(by_logits, offset=True)).get(OutputRange)
+
+
+@pytest.mark.parametrize("offset", [False, True])
+def test_the_range_of_a_mean_does(offset):
+    found = Bench(trained(ByMean, offset=offset)).get(OutputRange)
+    assert found.low == pytest.approx(0, abs=1e-6)
