@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from steps import VAE, B, D, d, kl_sum, record, reparameterise, sse
 from torch import Tensor, nn
 
-from whyvae.watch import tape as tapes
+from whyvae.watch import recorder as recorders
 from whyvae.watch.recorder import Recorder
 from whyvae.watch.replay import Replay, ReplayFailed
 
@@ -80,7 +80,7 @@ class Keeping(Recorder):
         before, out = len(self.tape.ops), rest[-1]
         super()._note(func, name, *rest, **grad)
         if len(self.tape.ops) > before and (
-            name in tapes.RANDOM or "dropout" in name or name == "multi_head_attention_forward"
+            name in RANDOM or "dropout" in name or name == "multi_head_attention_forward"
         ):
             op = self.tape.ops[-1]
             value = out[0] if isinstance(out, tuple) else out
@@ -334,7 +334,7 @@ def test_a_paused_recorder_writes_nothing(model):
 
 
 def test_too_long_a_step_is_given_up(model, monkeypatch):
-    monkeypatch.setattr(tapes, "MOST_OPS", 5)
+    monkeypatch.setattr(recorders, "MOST_OPS", 5)
     recorder = Recorder()
     with recorder:
         loss = step_of(model)(torch.rand(B, D))
