@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from whyvae.watch import recorder as recorders
 from whyvae.watch.recorder import Recorder
 from whyvae.watch.replay import Replay, ReplayFailed
+from whyvae.watch.tape import RANDOM
 
 SPELLINGS = test_spellings.CASES
 CASES = [*SPELLINGS, *test_bugs.CASES, *test_unauditable.CASES]
