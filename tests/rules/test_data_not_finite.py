@@ -23,5 +23,5 @@ def test_numbers_only_are_healthy():
 
 
 def test_batches_that_were_left_out_are_told():
-    found(check(replace(DATA, not_finite=7, refused=7)), "leaves out every batch", at=DATA_AT)
+    found(check(replace(DATA, not_finite=7, refused=7)), "no step is taken", at=DATA_AT)
     found(check(replace(DATA, not_finite=8, refused=7)), "into every weight", at=DATA_AT)

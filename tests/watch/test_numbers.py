@@ -112,14 +112,16 @@ def test_what_is_told_of_a_forward_pass_that_was_not_ended():
         trained(stop, scale=1e3)
 
 
-def looping(batches):
-    """A subject; batches whose loss is no number are left out."""
+def looping(batches, *, validated=False):
+    """A subject; batches whose loss is no number are left out, or, `validated`, stop the script."""
     torch.manual_seed(0)
     encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
     with Watcher() as watcher:
         for x in batches:
             mu, logvar = encoder(x).chunk(2, 1)
+            if validated and not bool(torch.isfinite(mu).all()):
+                break
             output = decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu))
             loss = squares(output, x) - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()
             if not torch.isfinite(loss):
@@ -136,3 +138,10 @@ def test_numbers_in_batches_that_are_left_out_are_counted():
     batches[1][3, 2] = batches[1][4, 2] = -math.inf
     data = Data.measure(looping(batches))
     assert (data.not_finite, data.refused) == (2, 2)
+
+
+def test_so_are_those_of_the_batch_at_which_a_script_stops():
+    batches = [torch.rand(32, 6) for _ in range(3)]
+    batches[2][3, 2] = math.nan
+    data = Data.measure(looping(batches, validated=True))
+    assert (data.not_finite, data.refused) == (1, 1)

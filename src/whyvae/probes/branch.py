@@ -124,6 +124,8 @@ def _impossible(subject: Any, course: Course) -> str:
     count = sum(p.numel() for p in subject.replay.parameters.values())
     if subject.count == 0:
         return "does not apply: a trained model was given, no training was seen"
+    if subject.raised:
+        return "explained by TRN01: an error about numbers that are none ended the run"
     if subject.broken:
         return "explained by TRN01: the trained parameters are no numbers to train on from"
     if len(subject.train) < FEWEST_BATCHES:

@@ -14,7 +14,8 @@ from whyvae.probes.sampling_mode import MOVED, SamplingMode, moved_statistics
 from whyvae.probes.sides import Parts, Score, Trials
 
 STEPS, LEAST_STEPS = 200, 60
-LONGER = 3  # times, where reconstructions miss so much that some part is too small for sure, and it is asked which
+LONGER = 3  # times, where some part is too small for sure, as reconstructions miss much, and the gain leaves open which
+OPEN = 0.5  # of the rate: a total gain below it leaves that open
 WORK = 8e9  # floating-point operations a trial may cost: about two seconds of one core
 NOTHING = 0.05  # of the rate: a total gain below it is not attributed
 
@@ -54,8 +55,14 @@ class WiderBlocks(Probe):
     ) -> Self:
         _judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
+        found = cls._tried(trials, _affordable(trials, STEPS))
         residual = missed()
-        steps = _affordable(trials, LONGER * STEPS if residual is not None and residual.large else STEPS)
+        if residual is not None and residual.large and found.own.total < OPEN * found.rate:
+            return cls._tried(trials, _affordable(trials, LONGER * STEPS))
+        return found
+
+    @classmethod
+    def _tried(cls, trials: Trials, steps: int) -> Self:
         before = trials.before()
         scores = {"continued": trials.after(Parts(), steps), "both": trials.after(Parts(True, True), steps)}
         rate = float(before.kl.mean())

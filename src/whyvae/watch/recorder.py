@@ -337,7 +337,7 @@ class Recorder(TorchFunctionMode):
         """The slice of the tape that its roots need, its data copied so that later changes do not reach it."""
         tape = self.tape.merged().sliced()
         used = {slot for op in tape.ops for slot in op.reads}
-        self.refused = self._refused(used)
+        self.refused = not_finite(self.tape, data_shapes(tape), used)
         for slot in self.tape.slots:
             if slot.index not in used:
                 slot.value = slot.live = None
@@ -346,19 +346,22 @@ class Recorder(TorchFunctionMode):
         tape.autocast = self.tape.autocast
         return tape
 
-    def _refused(self, used: set[int]) -> int:
-        """Numbers that are none, in tensors like the step's data that its gradient does not come from: of batches that the
-        script looked at and left out.
-        """
-        slots = self.tape.slots
-        data = {
-            slots[s].shape for s in used if slots[s].external and not slots[s].parameter and len(slots[s].shape) > 1
-        }
-        others = [
-            s.value for s in slots
-            if s.external and s.index not in used and s.shape in data and s.value is not None and s.value.is_floating_point()
-        ]  # fmt: skip
-        return sum(int((~torch.isfinite(v.detach())).sum()) for v in others)
+
+def data_shapes(tape: Tape) -> set[tuple[int, ...]]:
+    """Of the tensors from outside that the ops of `tape` read, and that are no parameters."""
+    read = (tape.slots[s] for op in tape.ops for s in op.reads)
+    return {s.shape for s in read if s.external and not s.parameter and len(s.shape) > 1}
+
+
+def not_finite(tape: Tape, shapes: set[tuple[int, ...]], used: set[int]) -> int:
+    """Numbers that are none, in tensors from outside that look like data (of one of `shapes`) and are not in `used`: of
+    batches that the script looked at and left out.
+    """
+    others = [
+        s.value for s in tape.slots
+        if s.external and s.index not in used and s.shape in shapes and s.value is not None and s.value.is_floating_point()
+    ]  # fmt: skip
+    return sum(int((~torch.isfinite(v.detach())).sum()) for v in others)
 
 
 def transformed() -> bool:

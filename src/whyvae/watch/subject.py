@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from whyvae.watch.names import Named
 from whyvae.watch.numbers import Break, first_break, told_before_the_end, unfinished_step
 from whyvae.watch.onlooker import entries
 from whyvae.watch.parallel import side_by_side
+from whyvae.watch.recorder import data_shapes, not_finite
 from whyvae.watch.replay import Replay
 from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Tape
@@ -189,9 +190,18 @@ class Subject:
 
 
 def _with_unfinished(watcher: Any) -> list[Step]:
-    """The recorded steps, and after them the one whose loss was no number before its backward was called."""
-    step = None if watcher.unfinished is None else unfinished_step(watcher.unfinished, watcher.steps)
-    return watcher.steps if step is None else [*watcher.steps, step]
+    """The recorded steps, and after them the one whose loss was no number before its backward was called. Of a step that
+    did not get to a loss, the last one keeps how many numbers of its data were none.
+    """
+    last = watcher.unfinished
+    step = None if last is None else unfinished_step(last, watcher.steps)
+    if step is not None:
+        return [*watcher.steps, step]
+    if last is not None and watcher.steps:
+        *before, end = watcher.steps
+        left_out = not_finite(last.tape, data_shapes(end.tape), set())
+        return [*before, replace(end, refused=end.refused + left_out)]
+    return list(watcher.steps)
 
 
 def _nothing(backwards: int, error: Exception | None, inside: int) -> str:

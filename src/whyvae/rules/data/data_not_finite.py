@@ -15,7 +15,7 @@ NONE = Limit(">", 0, "one NaN or Inf makes every sum it enters NaN or Inf")
 
 def _harm(data: Data) -> str:
     if data.not_finite == data.refused:
-        return "the script leaves out every batch that holds one, and what else is in these is never trained on"
+        return "no step is taken on a batch that holds one, and what else is in it is never trained on"
     return "they spread through the loss into every weight"
 
 

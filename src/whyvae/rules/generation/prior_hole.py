@@ -57,7 +57,10 @@ class PriorHole(Rule):
         if objective.posterior != "diagonal Gaussian" or objective.regulariser.own_prior:
             return Skipped("does not apply: N(0, I) is not the prior of this model")
         if objective.not_auditable:
-            return Skipped("it is not known whether N(0, I) is the prior: " + objective.not_auditable.removeprefix("does not apply: "))
+            return Skipped(
+                "it is not known whether N(0, I) is the prior: "
+                + objective.not_auditable.removeprefix("does not apply: ")
+            )
         if use.for_another_model:
             return Skipped("does not apply: a latent map this large is drawn by another model, not from N(0, I)")
         if use.from_encodings:
