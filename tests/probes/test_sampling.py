@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from whyvae.probe import Bench, CannotMeasure
+from whyvae.probes.looks import moments
 from whyvae.probes.normalisation import Normalisation
 from whyvae.probes.sampling import Sampling
 from whyvae.probes.sampling_mode import SamplingMode, moved_statistics
@@ -168,3 +169,12 @@ def test_evaluation_mode_changes_nothing():
         seen(lambda model: model.eval().decoder(torch.randn(16, D)), norm=nn.BatchNorm1d).get(SamplingMode).places[-1]
     )
     assert (mode.layers, mode.changed) == ((), 0.0)
+
+
+def test_a_unit_that_is_too_wide_does_not_make_up_for_narrow_ones():
+    generator = torch.Generator().manual_seed(4)
+    z = torch.randn(4000, 4, generator=generator, dtype=torch.float64) * torch.tensor([0.3, 0.3, 0.3, 1.93])
+    mean, sd, found = moments(z, torch.zeros(4), torch.ones(4))
+    assert (mean, sd) == pytest.approx((0, 1), abs=0.03)
+    assert found == pytest.approx((3 * nats(0, 0.3) + nats(0, 1.93)) / 4, rel=0.02)
+    assert moments(z[:16], torch.zeros(4), torch.ones(4))[2] < found / 2  # too few rows to tell units apart

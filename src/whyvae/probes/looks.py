@@ -7,18 +7,26 @@ import math
 import torch
 from torch import Tensor
 
+EACH = 64  # rows: the KL of one unit is then known to 1 / 64 of a nat, a seventh of what is judged
 LEAST = 24  # numbers from outside torch: fewer cannot be told from a choice
 
 
 def moments(z: Tensor, mean: Tensor, sd: Tensor) -> tuple[float, float, float]:
-    """(mean, sd, nats per unit) of z in units of the given distribution; Gaussian moments, less their noise."""
+    """(mean, sd, nats per unit) of z in units of the given distribution; Gaussian moments, less their noise.
+
+    Of many rows each unit is compared by itself: one that is far too wide does not make up for others too narrow.
+    """
     scaled = (z - mean) / sd
     rows = scaled.shape[0] if scaled.shape[0] >= 8 else scaled.numel()
     scaled = scaled.reshape(rows, -1)
     variance = scaled.var(0)
-    squared = (scaled.mean(0).square() - variance / rows).mean().clamp_min(0)
-    v = variance.mean().clamp_min(1e-12)
-    return float(scaled.mean()), float(v.sqrt()), float(0.5 * (v + squared - 1 - v.log()))
+    squared = scaled.mean(0).square() - variance / rows
+    pooled = variance.mean().clamp_min(1e-12)
+    if rows < EACH:
+        variance, squared = pooled, squared.mean().clamp_min(0)
+    v = variance.clamp_min(1e-12)
+    nats = 0.5 * (v + squared - 1 - v.log())
+    return float(scaled.mean()), float(pooled.sqrt()), float(nats.mean().clamp_min(0))
 
 
 def chance(z: Tensor, mean: Tensor, sd: Tensor) -> float:
