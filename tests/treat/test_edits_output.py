@@ -130,6 +130,9 @@ source = Table()
 @pytest.mark.parametrize(("made", "after"), [
     ("table, test = source.make(200), source.make(50)\n", "table, test = source.make(200), source.make(50)\n"),
     ("table = source.make(200)\ntest = source.make(50)\ntest = test[:40]\n", "test = test[:40]\n"),
+    (("def prepare(raw):\n    return raw - 1.0, 1.0\n\n\nrows, shift = prepare(source.make(250).numpy())\n"
+      "table, test = torch.tensor(rows[:200]), torch.tensor(rows[200:])\n"),
+     "table, test = torch.tensor(rows[:200]), torch.tensor(rows[200:])\n"),
 ])  # fmt: skip
 def test_test_data_is_scaled_by_the_numbers_of_the_training_data(tmp_path, made, after):
     text = broken(

@@ -21,6 +21,10 @@ SCHEDULES = [
     (("class Ramp:\n    def __init__(self, cfg):\n        self.steps = cfg['steps']\n\n    def __call__(self, i):\n"
      "        share = i / self.steps\n        return min(1.0, share)\n\n\nramp = Ramp({'steps': 90000})"), "ramp(step) * div",
      "ramp = Ramp({'steps': 1800})"),
+    (("class Annealer:\n    def __init__(self, total):\n        self.total, self.i = total, 0\n\n    def step(self):\n"
+     "        self.i += 1\n\n    @property\n    def beta(self):\n        r = min(1.0, self.i / self.total)\n"
+     "        return r if self.total else 1.0\n\n\nannealer = Annealer(90000)"), "annealer.beta * div",
+     "annealer = Annealer(1800)"),
     ("beta_of = lambda i: min(1.0, i / 90000)", "beta_of(step) * div", "beta_of = lambda i: min(1.0, i / 1800)"),
     ("RAMP = torch.linspace(0, 1, 90000)", "float(RAMP[min(step, 89999)]) * div", "RAMP = torch.linspace(0, 1, 1800)"),
 ]  # fmt: skip

@@ -94,6 +94,17 @@ def returned(call: Spot) -> Iterator[Spot]:
                 yield from (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)
 
 
+def property_of(spot: Spot) -> Iterator[Spot]:
+    """What an attribute gives back that is a property of a class of the user's: `annealer.beta`."""
+    if not isinstance(spot.node, cst.Attribute):
+        return
+    for file in spot.source.family():
+        for function in file.nodes(cst.FunctionDef):
+            decorated = any(dotted(d.decorator).split(".")[-1].endswith("property") for d in function.decorators)
+            if decorated and function.name.value == spot.node.attr.value:
+                yield from (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)
+
+
 def written_out(spot: Spot) -> Spot | None:
     """What `built` finds; of a function of the user's that is called but there, what it returns: its layers are its own."""
     made = built(spot)

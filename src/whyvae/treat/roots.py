@@ -143,13 +143,22 @@ def is_class(call: cst.Call) -> bool:
 
 
 def siblings(spot: Spot) -> list[Spot]:
-    """Other values of names that are made by the same function of the user's, as a test set is beside a training set."""
+    """Other values of names that are made by the same function of the user's, or cut from the same whole, as a test set is
+    beside a training set.
+    """
     source, name = spot.source, dotted(spot.node.func) if isinstance(spot.node, cst.Call) else ""
-    own = {f.name.value for f in source.nodes(cst.FunctionDef)}
-    if name.split(".")[-1] not in own or loops(source, spot.node):
+    own, whole = {f.name.value for f in source.nodes(cst.FunctionDef)}, _cut_from(spot.node)
+    if (name.split(".")[-1] not in own and not whole) or loops(source, spot.node):
         return []
-    made = [v for a in source.nodes(cst.Assign) for v in elements(a.value)]
-    return [Spot(source, v) for v in made if v is not spot.node and isinstance(v, cst.Call) and dotted(v.func) == name]
+    made = [v for a in source.nodes(cst.Assign) for v in elements(a.value) if v is not spot.node]
+    alike = [v for v in made if isinstance(v, cst.Call) and dotted(v.func) == name]
+    return [Spot(source, v) for v in alike if not whole or _cut_from(v) == whole]
+
+
+def _cut_from(node: cst.CSTNode) -> str:
+    """`x` of `torch.tensor(x[:800])`; "" for anything else."""
+    inner = _converted(node) if isinstance(node, cst.Call) else None
+    return dotted(inner.value) if isinstance(inner, cst.Subscript) else ""
 
 
 def _converted(call: cst.Call) -> cst.CSTNode | None:

@@ -11,7 +11,7 @@ from whyvae.treat.bindings import bindings, key_of_item
 from whyvae.treat.edits.kl_weight import found_weight, is_size
 from whyvae.treat.literals import the_number, written
 from whyvae.treat.operands import number
-from whyvae.treat.program import returned
+from whyvae.treat.program import property_of, returned
 from whyvae.treat.reads import read_once
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
@@ -77,7 +77,8 @@ def lengths(spot: Spot, depth: int = 0) -> Iterator[Spot]:
         if isinstance(inner, cst.Call):
             yield from (s for made in returned(Spot(source, inner)) for s in lengths(made, depth + 1))
         else:
-            yield from (s for value in bindings(Spot(source, inner)) for s in lengths(value, depth + 1))
+            values = list(bindings(Spot(source, inner))) or list(property_of(Spot(source, inner)))
+            yield from (s for value in values for s in lengths(value, depth + 1))
 
 
 def _parts(source: Source, node: cst.CSTNode) -> list[cst.CSTNode]:
