@@ -141,4 +141,4 @@ class StepTooLarge(Rule):
 
     @staticmethod
     def specimen() -> Subject:
-        return Patient(lr=0.1, steps=400).train()
+        return Patient(lr=0.2, steps=400).train()
