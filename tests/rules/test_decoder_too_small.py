@@ -11,7 +11,7 @@ from whyvae.rules.capacity.decoder_too_small import DecoderTooSmall
 from whyvae.verdict import Finding, Healthy, Skipped, Where
 
 LINE = Where("train.py", 42)
-NARROW = Widths(256, Where("train.py", 33), 16, LINE, 16)
+NARROW = Widths(256, Where("train.py", 33), 16, LINE, 8, 784)
 RATE = 40.0
 
 

@@ -8,7 +8,7 @@ from whyvae.rules.capacity.encoder_too_small import EncoderTooSmall
 from whyvae.verdict import Finding, Healthy, Where
 
 AT, RATE = Where("train.py", 33), 40.0
-WIDTHS = Widths(16, AT, 256, Where("train.py", 42), 16, 784)
+WIDTHS = Widths(16, AT, 256, Where("train.py", 42), 8, 784)
 
 
 def check(own, calibrated=None, continued=0.5, decoder=0.0, widths=WIDTHS):
@@ -45,9 +45,18 @@ def test_says_what_a_wider_encoder_gains_and_how_narrow_it_is():
 
 
 @pytest.mark.parametrize(("width", "latents", "features", "roomy"), [
-    (100, 4, 50, True), (24, 4, 50, False), (25, 4, 50, True), (25, 16, 50, False), (0, 1, 1, False), (300, 8, 784, False),
+    (100, 4, 50, True), (24, 4, 50, False), (25, 4, 50, True), (25, 12, 50, True), (0, 1, 1, False), (300, 8, 784, False),
 ])  # fmt: skip
 def test_a_part_that_is_wide_as_it_is_must_gain_half_of_the_code(width, latents, features, roomy):
     widths = Widths(width, AT, 256, AT, latents, features)
     assert isinstance(check(0.49 * RATE, widths=widths), Healthy if roomy else Finding)
     assert isinstance(check(0.51 * RATE, widths=widths), Finding)
+
+
+@pytest.mark.parametrize(("width", "latents", "active", "tight"), [
+    (7, 4, 0, True), (8, 4, 0, False), (7, 16, 3, False), (5, 16, 3, True), (0, 4, 4, False),
+])  # fmt: skip
+def test_a_part_narrower_than_twice_the_used_latents_must_gain_a_fifteenth(width, latents, active, tight):
+    widths = Widths(width, AT, 256, AT, latents, 784, active)
+    assert isinstance(check(0.07 * RATE, widths=widths), Finding if tight else Healthy)
+    assert isinstance(check(0.06 * RATE, widths=widths), Healthy)

@@ -127,6 +127,37 @@ def test_bytes(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("line", "given", "kept", "expected"), [
+    ("pixels = (images * 255 * 255).to(torch.uint8)", (-3.0, 65100.0), (0.0, 255.0),
+     "pixels = (images * 255).round().clip(0, 255).to(torch.uint8)"),
+    ("pixels = images.numpy().astype('uint8')", (0.0, 1.02), (0.0, 255.0),
+     "pixels = (images.numpy() * 255).round().clip(0, 255).astype('uint8')"),
+    ("torchvision.utils.save_image(images, 'a.png')", (-1.0, 1.0), (0.0, 1.0),
+     "torchvision.utils.save_image((images + 1) * 0.5, 'a.png')"),
+    ("save_image(images - 0.5, 'a.png')", (-0.4242, 2.8215), (0.0, 1.0),
+     "save_image((images - 0.5 + 0.4242) * 0.3081, 'a.png')"),
+    ("cv2.imwrite('a.png', images[0])", (0.0, 1.0), (0.0, 255.0), "cv2.imwrite('a.png', images[0] * 255)"),
+    ("shown = torch.clamp(images * 2 - 1, 0, 1)", (-1.0, 1.0), (0.0, 1.0), "shown = torch.clamp((images * 2 - 1 + 1) * 0.5, 0, 1)"),
+    ("shown = images.clamp(0, 1)", (-1.0, 1.0), (0.0, 1.0), "shown = ((images + 1) * 0.5).clamp(0, 1)"),
+])  # fmt: skip
+def test_the_range_of_the_data_becomes_the_one_that_is_kept(tmp_path, line, given, kept, expected):
+    text = TRAINER + f"    {line} if False else None\n"
+    at = {"file": str(tmp_path / "script.py"), "line": len(text.splitlines())}
+    ends = dict(zip(("low", "high", "floor", "ceiling"), (*given, *kept), strict=True))
+    assert came(tmp_path, text, "show_output", steps=None, what="range", **at, **ends) == [
+        f"{expected} if False else None"
+    ]
+
+
+def test_a_picture_of_one_colour_has_no_range_to_map(tmp_path):
+    text = TRAINER + "    pixels = images.to(torch.uint8)\n"
+    at = {"file": str(tmp_path / "script.py"), "line": len(text.splitlines())}
+    with pytest.raises(NoEdit, match="one colour"):
+        edited(
+            tmp_path, text, "show_output", steps=None, what="range", low=0.0, high=0.0, floor=0.0, ceiling=255.0, **at
+        )
+
+
 def test_the_sigmoid_of_training(tmp_path):
     assert came(tmp_path, TRAINER, "show_output", steps=None, what="activation") == [
         "images = trainer.model.decoder(torch.randn(9, 4)).sigmoid()"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, case_of, difference, edited
 
+from whyvae.treat.logs import of_output
 from whyvae.treat.remedies.reconstruction_formula import ReconstructionFormula
 from whyvae.treat.remedy import NoEdit, by_promise
 
@@ -371,6 +372,17 @@ def test_logarithms_of_the_output_are_guarded(tmp_path):
     assert mended(tmp_path, text, "guarded_log")[1] == [
         "rec = -(x * recon.clamp_min(1e-6).log() + (1 - x) * torch.log((1 - recon).clamp_min(1e-6))).sum(dim=1).mean()"
     ]
+
+
+@pytest.mark.parametrize(("clamped", "guarded"), [
+    ("recon.clamp(0, 1)", False), ("recon.clamp(1e-6, 1 - 1e-6)", True), ("torch.clamp(recon, min=1e-6, max=0.999)", True),
+    ("recon.clamp_max(1.0)", False), ("recon.clamp(min=0)", False),
+])  # fmt: skip
+def test_a_clamp_guards_a_logarithm_where_it_keeps_the_ends_out(tmp_path, clamped, guarded):
+    text = broken(TRAINER, 'F.binary_cross_entropy(input=recon, target=x, reduction="none")',
+                  "-(x * torch.log(kept) + (1 - x) * torch.log(1 - kept))")  # fmt: skip
+    text = broken(text, "        rec = ", f"        kept = {clamped}\n        rec = ")
+    assert len(of_output(case_of(tmp_path, text).subject)) == (0 if guarded else 2)
 
 
 def test_the_example_is_not_shown_to_the_decoder(tmp_path):

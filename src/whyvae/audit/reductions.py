@@ -9,6 +9,9 @@ from whyvae.watch.dependencies import LOSSES, Dependencies
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.tape import Op, Ref
 
+TIMES = frozenset({"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"})
+OVER = frozenset({"div", "div_", "__truediv__", "__itruediv__", "true_divide"})
+
 
 @dataclass(frozen=True, slots=True)
 class Reductions:
@@ -62,17 +65,20 @@ def _unwound(deps: Dependencies, came: dict[int, tuple[int, int] | None], slot: 
 
 def _counts(deps: Dependencies, lineage: Lineage) -> set[float]:
     """The numbers that a division by stands for averaging: batch, features, latents and their products."""
-    slots = deps.tape.slots
-    batch = slots[lineage.z].shape[0] if slots[lineage.z].shape else 1
-    features, latents = _widths(deps, lineage)
+    batch, (features, latents) = _batch(deps, lineage), _widths(deps, lineage)
     return {float(n) for n in (batch, features, latents, batch * features, batch * latents) if n > 1}
 
 
 def _widths(deps: Dependencies, lineage: Lineage) -> tuple[int, int]:
     """(features, latents) of an example."""
     slots = deps.tape.slots
-    batch = slots[lineage.z].shape[0] if slots[lineage.z].shape else 1
-    return slots[lineage.output].numel // max(1, batch) if lineage.output >= 0 else 1, max(1, lineage.latents)
+    features = slots[lineage.output].numel // max(1, _batch(deps, lineage)) if lineage.output >= 0 else 1
+    return features, max(1, lineage.latents)
+
+
+def _batch(deps: Dependencies, lineage: Lineage) -> int:
+    shape = deps.tape.slots[lineage.z].shape
+    return shape[0] if shape else 1
 
 
 def _divided(deps: Dependencies, path: list[Op], counts: set[float], width: int) -> float:
@@ -96,8 +102,18 @@ def _whole(deps: Dependencies, op: Op, width: int) -> bool:
 
 
 def _times(op: Op, width: int) -> bool:
+    factor = _factor(op)
+    return factor is not None and abs(factor - width) < 1e-6 * width
+
+
+def _factor(op: Op) -> float | None:
+    """The one number that `op` multiplies by; of a division its reciprocal."""
+    if op.name not in TIMES | OVER:
+        return None
     numbers = [a for a in op.args if isinstance(a, (int, float)) and not isinstance(a, (bool, Ref))]
-    return "mul" in op.name and len(numbers) == 1 and abs(numbers[0] - width) < 1e-6 * width
+    if len(numbers) != 1 or numbers[0] == 0:
+        return None
+    return float(numbers[0]) if op.name in TIMES else 1 / float(numbers[0])
 
 
 def _mean_over(deps: Dependencies, op: Op) -> float:
@@ -111,21 +127,6 @@ def _mean_over(deps: Dependencies, op: Op) -> float:
 
 
 def _quotient(op: Op, counts: set[float]) -> float:
-    if op.name not in {
-        "div",
-        "__truediv__",
-        "div_",
-        "__itruediv__",
-        "true_divide",
-        "mul",
-        "__mul__",
-        "__rmul__",
-    }:
-        return 1.0
-    numbers = [a for a in op.args if isinstance(a, (int, float)) and not isinstance(a, (bool, Ref))]
-    if len(numbers) != 1 or numbers[0] == 0:
-        return 1.0
-    value = float(numbers[0])
-    divisor = 1 / value if "mul" in op.name else value
-    near = next((c for c in counts if abs(divisor - c) < 1e-6 * c), None)
+    factor = _factor(op)
+    near = next((c for c in counts if factor is not None and abs(1 / factor - c) < 1e-6 * c), None)
     return near if near is not None else 1.0

@@ -236,8 +236,8 @@ def _after_encoder_training(game: Game, subject: Any) -> tuple[float, float]:
 
 
 def learning_rate(subject: Any) -> float:
-    """That of the script, as far as it is one that a trial can take."""
-    rates = [o.lr for o in subject.optimizers if 0 < o.lr < 0.1]
+    """The script's largest, as far as it is one that a trial can take: that to which a schedule has fallen moves nothing."""
+    rates = [o.largest_lr for o in subject.optimizers if 0 < o.largest_lr < 0.1]
     return min(max(rates, default=1e-3), 3e-3)
 
 

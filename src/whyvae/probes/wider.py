@@ -55,15 +55,15 @@ class WiderBlocks(Probe):
     ) -> Self:
         _judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
-        found = cls._tried(trials, _affordable(trials, STEPS))
+        before = trials.before()
+        found = cls._tried(trials, before, _affordable(trials, STEPS))
         residual = missed()
         if residual is not None and residual.large and found.own.total < OPEN * found.rate:
-            return cls._tried(trials, _affordable(trials, LONGER * STEPS))
+            return cls._tried(trials, before, _affordable(trials, LONGER * STEPS))
         return found
 
     @classmethod
-    def _tried(cls, trials: Trials, steps: int) -> Self:
-        before = trials.before()
+    def _tried(cls, trials: Trials, before: Score, steps: int) -> Self:
         scores = {"continued": trials.after(Parts(), steps), "both": trials.after(Parts(True, True), steps)}
         rate = float(before.kl.mean())
         gained = {k: _own(trials, before, s) for k, s in scores.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from whyvae.probe import CannotMeasure, Probe
+from whyvae.probe import CannotMeasure, OnDemand, Probe
+from whyvae.probes.latents import LatentUsage
 from whyvae.verdict import Where
 from whyvae.watch.tape import Op
 
@@ -23,6 +24,7 @@ class Widths(Probe):
     decoder_at: Where | None
     latents: int
     features: int = 0  # numbers in an output
+    active: int = 0  # latents that carry something, as far as that is known
 
     def roomy(self, part: str) -> bool:
         """Has no hidden layer of the part less than twice as many units as there are latents, or half as many as an example
@@ -30,8 +32,14 @@ class Widths(Probe):
         """
         return bool(getattr(self, part) >= max(2 * self.latents, self.features / 2, 1))
 
+    def tight(self, part: str) -> bool:
+        """Has some hidden layer of the part less than twice as many units as there are latents that carry something? A part
+        without any was meant to be linear.
+        """
+        return bool(0 < getattr(self, part) < 2 * (self.active or self.latents))
+
     @classmethod
-    def measure(cls, subject: Any) -> Self:
+    def measure(cls, subject: Any, usage: OnDemand[LatentUsage]) -> Self:
         deps, lineage = subject.deps, subject.lineage
         if lineage.output < 0 or not lineage.heads:
             raise CannotMeasure("the encoder's and the decoder's layers were not found")
@@ -40,7 +48,8 @@ class Widths(Probe):
         encoder = _narrowest(subject, seen & deps.ancestors(lineage.heads))
         decoder = _narrowest(subject, deps.descendants([lineage.z]) & deps.ancestors([lineage.output]))
         features = subject.tape.slots[lineage.output].numel // max(1, subject.batch)
-        return cls(*encoder, *decoder, lineage.latents, features)
+        used = usage()
+        return cls(*encoder, *decoder, lineage.latents, features, used.active if used is not None else 0)
 
 
 def said(width: int, part: str) -> str:

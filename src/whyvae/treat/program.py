@@ -91,7 +91,7 @@ def returned(call: Spot) -> Iterator[Spot]:
             owner = file.enclosing(function, cst.ClassDef)
             called = function.name.value == "__call__" and owner is not None and owner.name.value == made
             if function.name.value == name or called:
-                yield from (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)
+                yield from _results(file, function)
 
 
 def property_of(spot: Spot) -> Iterator[Spot]:
@@ -102,7 +102,11 @@ def property_of(spot: Spot) -> Iterator[Spot]:
         for function in file.nodes(cst.FunctionDef):
             decorated = any(dotted(d.decorator).split(".")[-1].endswith("property") for d in function.decorators)
             if decorated and function.name.value == spot.node.attr.value:
-                yield from (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)
+                yield from _results(file, function)
+
+
+def _results(file: Source, function: cst.FunctionDef) -> Iterator[Spot]:
+    return (Spot(file, r.value) for r in file.nodes(cst.Return, function) if r.value is not None)
 
 
 def written_out(spot: Spot) -> Spot | None:

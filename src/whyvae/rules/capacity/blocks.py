@@ -8,15 +8,15 @@ from whyvae.probe import OnDemand
 from whyvae.probes.units import HiddenUnits, Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
-from whyvae.rules.capacity.gains import BROKEN, MATERIAL, SHARE, lacking, missed
+from whyvae.rules.capacity.gains import BROKEN, MATERIAL, asked, lacking, missed
 from whyvae.rules.training.dead_units import nearly_dead
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
 
 
 def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits], remedy: Remedy) -> Verdict:
     """The verdict on `part`. Where dead units are missed, the widths that were written say nothing."""
-    roomy = widths.roomy(part)
-    evidence = missed(part, wider, roomy=roomy)
+    limit = asked(part, widths)
+    evidence = missed(part, wider, limit)
     if not lacking(evidence):
         return Healthy(evidence)
     hidden = units()
@@ -28,7 +28,7 @@ def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[Hidde
         f"The {part} is too small: with a wider one beside it, {wider.steps} more steps gain {own:.2g} nats per example, "
         f"and the whole code carries {wider.rate:.2g}. {_named(part, widths)}",
         severity(own / max(wider.rate, 1e-9)),
-        _sure(own, wider, BROKEN if roomy else SHARE),
+        _sure(own, wider, limit.value),
         where=getattr(widths, f"{part}_at"),
         nats=getattr(wider.calibrated, part),
         remedies=(remedy,),

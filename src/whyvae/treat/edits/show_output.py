@@ -4,6 +4,7 @@ colours last.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import libcst as cst
@@ -22,13 +23,31 @@ SNIPPETS = {
     "activation": "images = torch.sigmoid(decoder(z))  # as the loss does\n",
     "bytes": "pixels = (images * 255).round().astype(np.uint8)\n",
     "colours": "picture = image.permute(1, 2, 0)  # channels last\n",
+    "range": "picture = (images - low) / (high - low)  # low, high: the range of the data that the model was given\n",
 }
+CASTS = ("astype", "byte", "to", "type")
+SHOWS = {"save_image": 0, "imsave": 1, "imwrite": 1, "imshow": 0, "fromarray": 0}  # which argument is the picture
+CLIPS = ("clamp", "clamp_", "clip", "clip_")
+# Ends of the scales that pictures are kept in and are scaled to once too often: numbers near them are meant as them.
+USUAL = (
+    (0.0, 1.0),
+    (-1.0, 1.0),
+    (0.0, 255.0),
+    (-255.0, 255.0),
+    (0.0, 255.0**2),
+    (-0.5, 0.5),
+    (0.5, 1.0),
+    (127.5, 255.0),
+)
+NEAR = 0.05  # of a scale's width: as far as the ends of noisy data are from those of their scale
 
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
-    """`settings["what"]`: "activation", "bytes" or "colours"."""
+    """`settings["what"]`: "activation", "bytes", "colours" or "range"."""
     sites = Sites(case)
     what = str(settings["what"])
+    if what == "range":
+        return _range(sites, settings)
     found = decodings(sites)
     if not found:
         raise NoEdit("no place was found where new examples are made", SNIPPETS[what])
@@ -41,16 +60,78 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     return sites.result()
 
 
+def _range(sites: Sites, settings: dict[str, Any]) -> dict[str, str]:
+    """What arrives at the line where numbers are lost, from the data's range to the one that is kept there."""
+    source, line = sites.source(str(settings["file"])), int(settings["line"])
+    given, kept = (_usual(settings["low"], settings["high"]), (settings["floor"], settings["ceiling"]))
+    if not given[1] > given[0] or kept[0] != 0:
+        raise NoEdit("the picture is of one colour, or its range does not begin at 0", SNIPPETS["range"])
+    for name in CASTS:
+        for call in _on(source, line, name):
+            if _is_to_bytes(source, call) and isinstance(call.func, cst.Attribute):
+                mapped, ends = _mapped(source, call.func.value, given, kept[1]), "round().clip(0, 255)"
+                given_on = ", ".join(source.code(a) for a in call.args)
+                source.replace(call, f"({mapped}).{ends}.{name}({given_on})")
+                return sites.result()
+    for node in _shown(source, line):
+        source.replace(node, _mapped(source, node, given, kept[1]))
+        return sites.result()
+    raise NoEdit("the conversion was not found", SNIPPETS["range"], f"{source.path}:{line}")
+
+
+def _usual(low: float, high: float) -> tuple[float, float]:
+    """The scale that the ends are nearly those of; else the ends, as of data that were standardised."""
+    near = (s for s in USUAL if max(abs(low - s[0]), abs(high - s[1])) <= NEAR * (s[1] - s[0]))
+    return next(near, (float(f"{low:.4g}"), float(f"{high:.4g}")))
+
+
+def _shown(source: Source, line: int) -> Iterator[cst.BaseExpression]:
+    """What is shown or saved by the calls on a line, or clamped there."""
+    for name, position in SHOWS.items():
+        for call in _on(source, line, name):
+            given = [a.value for a in call.args if a.keyword is None]
+            if len(given) > position:
+                yield given[position]
+    for name in CLIPS:
+        for call in _on(source, line, name):
+            if isinstance(call.func, cst.Attribute) and dotted(call.func.value) not in {"torch", "np", "numpy"}:
+                yield call.func.value
+            elif call.args:
+                yield call.args[0].value
+
+
+def _on(source: Source, line: int, name: str) -> list[cst.Call]:
+    return [c for c in calls(source, name) if source.line(c) <= line <= source.end_line(c)]
+
+
+def _mapped(source: Source, node: cst.BaseExpression, given: tuple[float, float], top: float) -> str:
+    """`node`, linearly from the range `given` to 0 and `top`."""
+    low, factor, text = given[0], top / (given[1] - given[0]), source.code(node)
+    if low:
+        moved = f"({text} {'+' if low < 0 else '-'} {abs(low):.4g})"
+        return moved if factor == 1 else f"{moved} * {factor:.4g}"
+    once_less = f" * {1 / factor:g}"
+    if text.endswith(once_less):
+        return text.removesuffix(once_less)
+    whole = factor < 1 and abs(1 / factor - round(1 / factor)) < 1e-9
+    factored = f" / {round(1 / factor)}" if whole else "" if factor == 1 else f" * {factor:.4g}"
+    return (_product(source, node) if factored else text) + factored
+
+
+def _is_to_bytes(source: Source, call: cst.Call) -> bool:
+    named = call.func.attr.value if isinstance(call.func, cst.Attribute) else ""
+    return named == "byte" or any("uint8" in source.code(a.value) for a in call.args)
+
+
 def _bytes(source: Source) -> bool:
     """`x.astype(np.uint8)` -> `(x * 255).round().astype(np.uint8)`."""
     done = False
-    for call in (c for name in ("astype", "byte", "to", "type") for c in calls(source, name)):
-        whole = call.func.attr.value == "byte" if isinstance(call.func, cst.Attribute) else False
-        whole |= any("uint8" in source.code(a.value) for a in call.args)
-        if not whole or not isinstance(call.func, cst.Attribute) or "255" in source.code(call.func.value):
+    for call in (c for name in CASTS for c in calls(source, name)):
+        if not isinstance(call.func, cst.Attribute) or not _is_to_bytes(source, call):
             continue
-        source.replace(call.func.value, f"({_product(source, call.func.value)} * 255).round()")
-        done = True
+        if "255" not in source.code(call.func.value):
+            source.replace(call.func.value, f"({_product(source, call.func.value)} * 255).round()")
+            done = True
     return done
 
 

@@ -30,4 +30,10 @@ class ShowOutput(Remedy):
             )
         if picture.scrambled:
             yield cls.treatment(code, "puts the colours last by a transposition", what="colours")
+        if not picture.left_out and picture.at is not None:
+            how = dict(zip(("low", "high", "floor", "ceiling"), (*picture.given, *picture.allowed), strict=True))
+            yield cls.treatment(
+                code, "maps the range of the data to the one that can be shown", what="range",
+                line=picture.at.line, file=picture.at.file, **how,
+            )  # fmt: skip
         yield cls.treatment(code, "multiplies by 255 before rounding to bytes", what="bytes")
