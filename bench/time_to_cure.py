@@ -12,7 +12,7 @@ laid open by hand, so that no search loses steps to an edit that fails.
 *The score* is the likeness of samples to the data, which the trials of `fix` use (treat/effect.py). *Reached* is a score at
 or above the lower end of the one-sided 95 % prediction interval of the repaired script, from five trainings of it from as
 many seeds: mean - t(0.95, 4) * sd * sqrt(1 + 1/5). A further training of the repaired script itself reaches it 19 times in
-20. The standard deviation is taken as no smaller than what seeds are known to do (trial.SEED_TO_SEED / sqrt 2).
+20. The standard deviation is taken as no smaller than what seeds are known to do (effect.SEED_TO_SEED / sqrt 2).
 *Steps* are optimiser steps: of every training, failed ones too, and for `fix` those its examinations take on copies of the
 model as well (`Optimizer.step` is counted, whoever calls it). The arm that
 reaches the score counts with its training, and with its examination in the proof. A script whose broken form reaches the score is left out.
@@ -42,7 +42,7 @@ from bench.cure.methods import drawn, fixed, reference, searched, unturned
 from bench.cure.page import page
 from scipy.stats import t as student
 
-from whyvae.treat.trial import SEED_TO_SEED
+from whyvae.treat.effect import SEED_TO_SEED
 
 JSON = dict[str, Any]
 

@@ -124,3 +124,29 @@ def test_a_weight_that_moves_between_steps_is_no_batch_size():
 
 def test_sizes_that_are_nearly_one_are_not_compared():
     assert math.isnan(power_between_sizes(trained(summed_error, [64, 64, 60, 64])))
+
+
+@pytest.mark.parametrize("form", [
+    lambda r: r.abs() ** 1.5, lambda r: torch.log(torch.cosh(r)), lambda r: (1 + r.square()).sqrt() + 0.2 * r.square(),
+])  # fmt: skip
+@pytest.mark.parametrize(("reduced", "power"), [
+    (lambda error, divergence, x: (error + divergence) / len(x), 0),
+    (lambda error, divergence, x: error / len(x) + divergence, 1),
+    (lambda error, divergence, x: error + divergence / len(x), -1),
+])  # fmt: skip
+def test_where_the_scale_is_an_estimate_the_pull_of_half_a_batch_is_exact(form, reduced, power):
+    torch.manual_seed(0)
+    data = factors()
+    encoder, decoder = nn.Linear(12, 6), nn.Linear(3, 12)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+    with Watcher() as watcher:
+        for _ in range(4):
+            x = data[torch.randperm(len(data))[:64]]
+            mu, logvar = encoder(x).chunk(2, 1)
+            output = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+            optimizer.zero_grad()
+            reduced(form((output - x) / SIGMA2**0.5).sum(), kl(mu, logvar), x).backward()
+            optimizer.step()
+    objective = Objective.measure(Subject.of(watcher))
+    assert objective.family == "error"
+    assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)

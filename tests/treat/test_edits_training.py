@@ -149,6 +149,18 @@ def test_the_range_of_the_data_becomes_the_one_that_is_kept(tmp_path, line, give
     ]
 
 
+def test_what_is_shown_by_name_is_mapped_where_it_becomes_bytes(tmp_path):
+    text = (
+        TRAINER
+        + "    pixels = (images * 255).mul(255).numpy().astype('uint8')\n    Image.fromarray(pixels) if False else None\n"
+    )
+    at = {"file": str(tmp_path / "script.py"), "line": len(text.splitlines())}
+    ends = {"low": 0.0, "high": 65025.0, "floor": 0.0, "ceiling": 255.0}
+    assert came(tmp_path, text, "show_output", steps=None, what="range", **at, **ends) == [
+        "pixels = ((images * 255).mul(255).numpy() / 255).round().clip(0, 255).astype('uint8')"
+    ]
+
+
 def test_a_picture_of_one_colour_has_no_range_to_map(tmp_path):
     text = TRAINER + "    pixels = images.to(torch.uint8)\n"
     at = {"file": str(tmp_path / "script.py"), "line": len(text.splitlines())}

@@ -231,6 +231,16 @@ def test_z_is_attached(tmp_path, patient, right, wrong):
     assert difference(new, patient)[0] == difference(new, patient)[1] or right in new
 
 
+@pytest.mark.parametrize(("drawn", "expected"), [
+    ("torch.normal(mu, std)", "return mu + std * torch.randn_like(std)"),
+    ("torch.normal(mu, 0.5 + std).detach()", "return mu + (0.5 + std) * torch.randn_like(0.5 + std)"),
+    ("torch.normal(std=std, mean=mu)", "return mu + std * torch.randn_like(std)"),
+])  # fmt: skip
+def test_a_draw_without_gradient_becomes_one_with(tmp_path, drawn, expected):
+    text = broken(TRAINER, "return mu + eps * std", f"return {drawn}")
+    assert mended(tmp_path, text, "attached", what="z")[1] == [expected]
+
+
 @pytest.mark.parametrize(("patient", "right", "wrong", "expected"), [
     (TRAINER, "torch.randn_like(std)", "torch.rand_like(std)", "eps = torch.randn_like(std)"),
     (TRAINER, "torch.randn_like(std)", "torch.randn(mu.shape[1])", "eps = torch.randn_like(mu)"),

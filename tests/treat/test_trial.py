@@ -11,6 +11,7 @@ from whyvae.treat.effect import Outcome, effect, paired
 from whyvae.treat.length import Budget
 from whyvae.treat.patch import Changed, Patch
 from whyvae.treat.remedy import Treatment, by_promise
+from whyvae.treat.told import cure_line, cured_record
 from whyvae.treat.trial import Treating
 
 CHUNKS = 6
@@ -76,6 +77,43 @@ def test_the_cure_beats_control_and_placebo(tmp_path):
     assert trial.taken[0].verified
     assert trial.healthy_after
     assert not trial.tried[0].verified
+
+
+def test_what_makes_samples_better_is_built_on_though_the_fault_is_not_gone(tmp_path):
+    control = result(0.2, ["TRN03"], [plan("a", "TRN03")])
+    treated = {"a": result(0.6, ["TRN03"], [plan("b", "TRN03")], seed=1), "b": result(0.9, seed=2)}
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.21, ["TRN03"], seed=3), treated))
+    assert [t.treatment.remedy for t in trial.taken] == ["a", "b"]
+    assert [t.verified for t in trial.taken] == [False, True]
+    assert trial.verified
+    assert trial.healthy_after
+
+
+def test_a_later_round_gives_away_nothing_of_an_earlier_one(tmp_path):
+    control = result(0.2, ["OBJ01"], [plan("a", "OBJ01")])
+    treated = {"a": result(0.9, ["TRN03"], [plan("b", "TRN03")], seed=1), "b": result(0.5, seed=2)}
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.21, ["OBJ01"], seed=3), treated))
+    assert [t.treatment.remedy for t in trial.taken] == ["a"]
+    assert trial.verified
+
+
+def test_better_is_not_cured(tmp_path):
+    control = result(0.2, ["TRN03"], [plan("a", "TRN03")])
+    trial, _ = treating(
+        tmp_path, by_remedy(control, result(0.21, ["TRN03"], seed=3), {"a": result(0.6, ["TRN03"], seed=1)})
+    )
+    assert [t.treatment.remedy for t in trial.taken] == ["a"]
+    assert not trial.verified
+    assert cure_line(cured_record(trial, None, "", applied=False)).startswith("BETTER, NOT CURED")
+
+
+def test_a_longer_training_may_take_longer(tmp_path):
+    longer = plan("a", "TRN03")
+    longer["treatment"]["settings"] = {"times": 10}
+    control = result(0.2, ["TRN03"], [longer])
+    _, engine = treating(tmp_path, by_remedy(control, result(0.2, seed=3), {"a": result(0.8, seed=1)}))
+    limits = {t.name: t.limit for t in engine.asked}
+    assert limits["round1-0"] > limits["placebo"]
 
 
 def test_nothing_more_is_tried_where_the_first_is_enough(tmp_path):

@@ -24,6 +24,7 @@ MOST_STEPS = 300  # of an arm: 16 batches seen 19 times
 FEWEST_STEPS = 10
 MOST_PARAMETERS = 20_000_000  # an arm holds six copies in float64
 FACTORS = (0.1, 1.0, 3.0)
+BARELY = 3  # times the rate: more than that is worth a word
 FURTHER = (10.0, 30.0, 100.0, 300.0, 1000.0)  # tried in turn, while each gains more than the one before
 CHEAP = 0.01  # seconds: a gradient of this cost leaves time to judge with two draws of noise
 FEWEST_BATCHES = 4
@@ -93,6 +94,11 @@ class BranchTest(Probe):
     def onward(self) -> Arm:
         """The best at the user's rate or above."""
         return max(self.arms[1:], key=lambda arm: arm.sure)
+
+    @property
+    def decisive(self) -> Arm:
+        """The best at the same rate, or far above it: a rate within a factor of 3 of a good one is no fault."""
+        return max((a for a in self.arms[1:] if a.factor == 1 or a.factor > BARELY), key=lambda a: a.sure)
 
     def share(self, arm: Arm) -> float:
         return share_of(worth(self.achieved, self.offered), arm)

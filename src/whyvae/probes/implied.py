@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import torch
+
 from whyvae.audit.batch import at_batch_size
+from whyvae.audit.cut import gradient
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
 from whyvae.watch.lineage import Lineage, NoVAE, find
 from whyvae.watch.replay import Replay, ReplayFailed
 
 APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s
+ESTIMATED = ("density", "error")  # families whose scale is read off a batch's residuals, or off spread and bend
+PROPORTIONAL = 1e-6
 STEADY = 1e-4  # of log s between two steps of one size; rounding moves it by 1e-6
 
 
@@ -57,11 +63,34 @@ def at_half_batch(subject: Any, s: float, likelihood: Likelihood | None) -> floa
         return float(s * 0.5**seen)
     try:
         lineage, replay = at_batch_size(subject, 0.5)
+        if (
+            likelihood is not None
+            and likelihood.family in ESTIMATED
+            and (pulled := _by_pull(lineage, replay, likelihood))
+        ):
+            regulariser = audit_regulariser(lineage, replay)
+            return noise_variance_of(regulariser, pulled) if regulariser.weighed else math.nan
         there = audit_likelihood(lineage, replay)
         same = likelihood is not None and there is not None and there.family == likelihood.family
         return _audited(lineage, replay) if same else math.nan
     except (NoVAE, ReplayFailed, ValueError):
         return math.nan
+
+
+def _by_pull(lineage: Lineage, replay: Replay, likelihood: Likelihood) -> Likelihood | None:
+    """The likelihood with the scale it has for half the examples, from their pull on the same outputs: exact, where what the
+    scale itself is was only estimated. None where the pulls are not proportional.
+    """
+    slot, pull = likelihood.meeting.output, likelihood.gradient
+    shape = lineage.tape.slots[slot].shape
+    if pull is None or shape[1:] != likelihood.output.shape[1:]:
+        return None
+    leaf = likelihood.output[: shape[0]].detach().clone().requires_grad_()
+    got = replay.run(list(lineage.tape.roots), feed={slot: leaf}, attached=True)
+    here, there = pull[: shape[0]], gradient(torch.stack([r.sum() for r in got.values()]).sum(), [leaf])
+    ratio = float((there * here.flatten()).sum() / here.square().sum().clamp_min(1e-300))
+    apart = float((there - ratio * here.flatten()).norm() / there.norm().clamp_min(1e-300))
+    return replace(likelihood, scale=ratio * likelihood.scale) if ratio > 0 and apart < PROPORTIONAL else None
 
 
 def power_between_sizes(subject: Any) -> float:

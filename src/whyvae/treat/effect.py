@@ -18,6 +18,9 @@ from whyvae.score import Reference
 
 CHUNKS = 6  # independent sets of samples a model is scored by
 WORST = -1.0  # as far again from the data as the mean repeated is: how bad exactly says nothing more
+# Standard deviation, from seed to seed, of the difference of two trainings' likenesses: that of one control and its placebo
+# may be small by chance. Of 20 scripts (bench/cures.py) half differed by less than 0.015, which is 0.67 of it.
+SEED_TO_SEED = 0.02
 SURE = 2.571  # t, two-sided 95 %, CHUNKS - 1 degrees of freedom
 
 

@@ -35,7 +35,7 @@ def cured_record(trial: Trial, patch: str | None, folder: str, *, applied: bool)
     record["cure"] = {
         "rounds": [remedy_entry(t, before) | {"left": t.codes_left} for t in trial.taken],
         "tried": [remedy_entry(t, before) | {"round": t.round, "codes": list(t.treatment.codes)} for t in trial.tried],
-        "verified": bool(trial.taken) and all(t.verified for t in trial.taken),
+        "verified": trial.verified,
         "verdict_after": (trial.record_after or {}).get("verdict"), "left": serious(trial.record_after),
         "patch": patch, "diff": Path(patch).read_text(encoding="utf-8") if patch else "", "folder": folder, "applied": applied, "stopped": trial.stopped,
         "advice": [{k: p[k] for k in ("snippet", "where", "why_no_edit")} | p["treatment"] for p in trial.advice],
@@ -111,6 +111,8 @@ def cure_line(record: JSON) -> str:
         return "NOT CURED: " + (cure["stopped"] or "no change that was tried removed the first cause")
     names = ", then ".join(r["name"] for r in cure["rounds"])
     left = f"; left: {', '.join(cure['left'])}" if cure["left"] else ", and nothing is left"
+    if not cure["rounds"][-1]["trial"]["cured"]:
+        return f"BETTER, NOT CURED: {names}{left}"
     return f"{'CURED, VERIFIED' if cure['verified'] else 'CURED, NOT VERIFIED'}: {names}{left}"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whyvae.treat.arm import Spec
-from whyvae.treat.effect import effect, paired
+from whyvae.treat.effect import SEED_TO_SEED, effect, paired
 from whyvae.treat.engine import Engine, Task
 from whyvae.treat.length import WHOLE, Budget, Length, affordable
 from whyvae.treat.remedy import Treatment
@@ -28,9 +28,6 @@ MOST_ARMS = 4  # treatments tried in a round
 CUT_SHORT = ("TRN03", "OBJ07")  # training ends too early, a schedule never arrives: so it is in a shortened arm
 PLACEBO = 10_007  # added to the seeds
 SLACK_S, SLACK = 120.0, 4.0  # an arm may take so many seconds, and so many times as long as the control
-# Standard deviation, from seed to seed, of the difference of two trainings' likenesses: that of one control and its placebo
-# may be small by chance. Of 20 scripts (bench/cures.py) half differed by less than 0.015, which is 0.67 of it.
-SEED_TO_SEED = 0.02
 
 Told = Callable[[str], None]
 
@@ -124,7 +121,7 @@ class Treating:
             if some and not any(t.enough for t in made):
                 more = self._side_by_side(number, len(made), some, trial, length)
                 made, trial.tried = made + more, trial.tried + more
-        taken = best(made)
+        taken = best(made, trial.taken[-1] if trial.taken else None)
         if taken is not None and self.seeds > 1:
             again = self._replicated(taken, length)
             trial.tried[trial.tried.index(taken)] = taken = again
@@ -188,7 +185,7 @@ class Treating:
         spec = replace(
             self._as_it_is(length), treatments=injected, sources=sources, examine=True, ignore=ignored
         )  # fmt: skip
-        return self._placed(name, spec)
+        return self._placed(name, spec, longer=float(treatment.settings.get("times", 1)))
 
     def _untreated_tasks(self, length: Length) -> list[Task]:
         control, placebo = _names(length)
@@ -199,9 +196,10 @@ class Treating:
     def _as_it_is(self, length: Length) -> Spec:
         return replace(self.base, steps=self.base.steps if length.steps is None else length.steps)
 
-    def _placed(self, name: str, spec: Spec, seed: int = 0) -> Task:
+    def _placed(self, name: str, spec: Spec, seed: int = 0, longer: float = 1.0) -> Task:
+        """`longer`: times as long as the control it may train."""
         placed = replace(spec, folder=str(self.folder / name), offset=self.base.offset + seed * PLACEBO)
-        return Task(name, placed, SLACK_S + SLACK * self.control_s)
+        return Task(name, placed, SLACK_S + SLACK * longer * self.control_s)
 
 
 def _compared(plans: list[JSON]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from whyvae.treat.effect import Effect, Outcome, mean
+from whyvae.treat.effect import SEED_TO_SEED, Effect, Outcome, effect, mean
 from whyvae.treat.remedy import Treatment
 
 JSON = dict[str, Any]
@@ -40,8 +40,11 @@ class Tried:
             return self.effect is not None and self.effect.sure
         if self.failed or not self.cured:
             return False
-        if self.treatment.codes[0] in SHOWING:
-            return True
+        return self.treatment.codes[0] in SHOWING or self.better
+
+    @property
+    def better(self) -> bool:
+        """Are samples surely better than those of the script as it is, from its own seeds and from others?"""
         return bool(self.effect and self.over_placebo and self.effect.sure and self.over_placebo.sure)
 
     @property
@@ -85,6 +88,11 @@ class Trial:
         return self.taken[-1].result.get("record") if self.taken else self.control.get("record")
 
     @property
+    def verified(self) -> bool:
+        """Is the last change verified, and was each one before it, or were samples surely better with it?"""
+        return bool(self.taken) and self.taken[-1].verified and all(t.verified or t.better for t in self.taken)
+
+    @property
     def healthy_after(self) -> bool:
         record = self.record_after
         return record is not None and record["verdict"] == "healthy"
@@ -101,12 +109,24 @@ def outcome_of(result: JSON | None) -> Outcome | None:
     return found if found is not None and found.prior else None
 
 
-def best(tried: list[Tried]) -> Tried | None:
-    """The one to go on with: verified before cured; of those what leaves least, then what generates best."""
+def best(tried: list[Tried], than: Tried | None = None) -> Tried | None:
+    """The one to go on with: verified before cured, cured before better; of those what leaves least, then what generates
+    best. None that makes surely worse samples than the script as it is, or than what was taken before (`than`).
+    """
 
-    def key(t: Tried) -> tuple[bool, bool, int, float]:
+    def key(t: Tried) -> tuple[bool, bool, bool, int, float]:
         healthy = t.result["record"]["verdict"] == "healthy"
-        return t.verified, healthy, -len(t.codes_left), t.effect.value if t.effect else 0.0
+        return t.verified, t.cured, healthy, -len(t.codes_left), t.effect.value if t.effect else 0.0
 
-    fit = [t for t in tried if not t.failed and t.cured and not (t.effect and t.effect.high < 0)]
+    fit = [t for t in tried if not t.failed and _forward(t) and not _worse(t, than)]
     return max(fit, key=key) if fit else None
+
+
+def _forward(t: Tried) -> bool:
+    """Was the fault removed and nothing made worse, or were samples made better though it is not gone?"""
+    return (t.cured and not (t.effect and t.effect.high < 0)) or ("record" in t.result and t.better)
+
+
+def _worse(t: Tried, than: Tried | None) -> bool:
+    after, before = t.outcome, than.outcome if than else None
+    return after is not None and before is not None and effect(after.prior, before.prior, SEED_TO_SEED).high < 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isnan
 from statistics import NormalDist
 
-from whyvae.probes.branch import Arm, BranchTest, worth
+from whyvae.probes.branch import BARELY, Arm, BranchTest, worth
 from whyvae.rule import EARLIER, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
@@ -19,13 +19,7 @@ SHARE = Limit(
     "the most that more steps gained was 0.11; the healthy scripts of the test panel, stopped after 100 steps, gain 0.12 to 0.9",
 )
 SEVERE = 0.25  # of what the outputs are worth
-BARELY = 3  # times the rate: more than that is worth a word
 DECAYED = 0.3  # of the largest rate: below it a schedule ended the training, not the last step
-
-
-def _decisive(branch: BranchTest) -> Arm:
-    """The best at the same rate, or far above it: a rate within a factor of 3 of a good one is no fault."""
-    return max((a for a in branch.arms[1:] if a.factor == 1 or a.factor > BARELY), key=lambda a: a.sure)
 
 
 def _sure(branch: BranchTest, arm: Arm) -> float:
@@ -65,7 +59,7 @@ class UnderTrained(Rule):
     def check(branch: BranchTest) -> Verdict:
         if branch.reason:
             return Skipped(branch.reason)
-        arm = _decisive(branch)
+        arm = branch.decisive
         share = branch.share(arm)
         if isnan(share):
             return Skipped("what the outputs are worth is not known for this likelihood, so no gain can be weighed")

@@ -12,7 +12,7 @@ from whyvae.treat.literals import literal, the_number
 from whyvae.treat.program import calls, unpacked
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
-from whyvae.treat.source import dotted
+from whyvae.treat.source import PRODUCT, dotted, tightness
 from whyvae.treat.terms import Terms, plain
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from whyvae.watch.tape import Op
 
 CUTTING = {"detach", "detach_"}
+DRAWN = "normal_affine"  # torch.normal(mean, std)
 NUMBERS = {"item", "tolist", "numpy"}
 LEAVING = {*CUTTING, *NUMBERS, "cpu"}
 DEEPEST = 4
@@ -60,7 +61,7 @@ def _cuts(sites: Sites, what: str) -> list[Op]:
         if start.isdisjoint(op.reads) or wanted.isdisjoint(op.outs):
             continue
         before = any(slots[r].requires_grad for r in op.reads if r in start)
-        if (before and not any(slots[o].requires_grad for o in op.outs)) or op.name in CUTTING:
+        if (before and not any(slots[o].requires_grad for o in op.outs)) or op.name in {*CUTTING, DRAWN}:
             cutting.append(op)
     return cutting
 
@@ -73,6 +74,10 @@ def _attach(sites: Sites, op: Op) -> bool:
     node, source = spot.node, spot.source
     if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
         name = node.func.attr.value
+        if dotted(node.func) == "torch.normal":
+            return _reparametrised(source, node)
+        if name in CUTTING and _drawn(node.func.value):
+            return False  # gone with the draw it stands behind
         if name in CUTTING:
             source.replace(node, source.code(node.func.value))
             return True
@@ -83,6 +88,27 @@ def _attach(sites: Sites, op: Op) -> bool:
         source.replace(node, source.code(node.value))
         return True
     return not op.grad and any(_with_gradient(source, s.node, sites) for s in _standing(sites, op))
+
+
+def _drawn(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Call) and dotted(node.func) == "torch.normal"
+
+
+def _reparametrised(source: Source, draw: cst.Call) -> bool:
+    """`torch.normal(mu, sigma)`, and what cuts it off behind that, -> `mu + sigma * torch.randn_like(sigma)`."""
+    given = {
+        a.keyword.value if a.keyword else name: a.value for name, a in zip(("mean", "std"), draw.args, strict=False)
+    }
+    if set(given) != {"mean", "std"}:
+        return False
+    whole: cst.CSTNode = draw
+    above = source.parent(draw)
+    if isinstance(above, cst.Attribute) and above.attr.value in CUTTING:
+        whole = source.parent(above) or draw
+    mean, std = source.code(given["mean"]), source.code(given["std"])
+    factor = std if tightness(given["std"]) >= PRODUCT else f"({std})"
+    source.replace(whole, f"{mean} + {factor} * torch.randn_like({std})")
+    return True
 
 
 def _standing(sites: Sites, op: Op) -> list[Spot]:

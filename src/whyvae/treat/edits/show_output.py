@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.bindings import bindings
 from whyvae.treat.operands import number
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import decodings
-from whyvae.treat.sites import Sites
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import PRODUCT, Source, dotted, tightness
 
 if TYPE_CHECKING:
@@ -66,13 +67,10 @@ def _range(sites: Sites, settings: dict[str, Any]) -> dict[str, str]:
     given, kept = (_usual(settings["low"], settings["high"]), (settings["floor"], settings["ceiling"]))
     if not given[1] > given[0] or kept[0] != 0:
         raise NoEdit("the picture is of one colour, or its range does not begin at 0", SNIPPETS["range"])
-    for name in CASTS:
-        for call in _on(source, line, name):
-            if _is_to_bytes(source, call) and isinstance(call.func, cst.Attribute):
-                mapped, ends = _mapped(source, call.func.value, given, kept[1]), "round().clip(0, 255)"
-                given_on = ", ".join(source.code(a) for a in call.args)
-                source.replace(call, f"({mapped}).{ends}.{name}({given_on})")
-                return sites.result()
+    for file, call, converted in _casts(source, line):
+        mapped, rest = _mapped(file, converted, given, kept[1]), ", ".join(file.code(a) for a in call.args)
+        file.replace(call, f"({mapped}).round().clip(0, 255).{dotted(call.func).rpartition('.')[2]}({rest})")
+        return sites.result()
     for node in _shown(source, line):
         source.replace(node, _mapped(source, node, given, kept[1]))
         return sites.result()
@@ -83,6 +81,18 @@ def _usual(low: float, high: float) -> tuple[float, float]:
     """The scale that the ends are nearly those of; else the ends, as of data that were standardised."""
     near = (s for s in USUAL if max(abs(low - s[0]), abs(high - s[1])) <= NEAR * (s[1] - s[0]))
     return next(near, (float(f"{low:.4g}"), float(f"{high:.4g}")))
+
+
+def _casts(source: Source, line: int) -> Iterator[tuple[Source, cst.Call, cst.BaseExpression]]:
+    """(file, call, what it converts) of the conversions to bytes on a line, and of what is shown on it by name."""
+    made = [Spot(source, c) for name in CASTS for c in _on(source, line, name)]
+    for node in _shown(source, line):
+        values = bindings(Spot(source, node)) if isinstance(node, cst.Name) else ()
+        made += [Spot(v.source, c) for v in values for name in CASTS for c in calls(v.source, name, v.node)]
+    for spot in made:
+        call = spot.node
+        if isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute) and _is_to_bytes(spot.source, call):
+            yield spot.source, call, call.func.value
 
 
 def _shown(source: Source, line: int) -> Iterator[cst.BaseExpression]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
+from whyvae.probes.branch import BARELY
+from whyvae.treat.remedies.learning_rate import rate_wanted
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -23,5 +25,7 @@ class Longer(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        if rate_wanted(case) > BARELY:
+            return  # with steps that are far too small, a few times as many come to nothing
         for times in TIMES_OF_FEW if case.subject.count < FEW else TIMES:
             yield cls.treatment(code, f"trains {times} times as long", times=times)
