@@ -67,9 +67,9 @@ def _range(sites: Sites, settings: dict[str, Any]) -> dict[str, str]:
     given, kept = (_usual(settings["low"], settings["high"]), (settings["floor"], settings["ceiling"]))
     if not given[1] > given[0] or kept[0] != 0:
         raise NoEdit("the picture is of one colour, or its range does not begin at 0", SNIPPETS["range"])
-    for file, call, converted in _casts(source, line):
-        mapped, rest = _mapped(file, converted, given, kept[1]), ", ".join(file.code(a) for a in call.args)
-        file.replace(call, f"({mapped}).round().clip(0, 255).{dotted(call.func).rpartition('.')[2]}({rest})")
+    for file, call, method in _casts(source, line):
+        mapped, rest = _mapped(file, method.value, given, kept[1]), ", ".join(file.code(a) for a in call.args)
+        file.replace(call, f"({mapped}).round().clip(0, 255).{method.attr.value}({rest})")
         return sites.result()
     for node in _shown(source, line):
         source.replace(node, _mapped(source, node, given, kept[1]))
@@ -83,8 +83,8 @@ def _usual(low: float, high: float) -> tuple[float, float]:
     return next(near, (float(f"{low:.4g}"), float(f"{high:.4g}")))
 
 
-def _casts(source: Source, line: int) -> Iterator[tuple[Source, cst.Call, cst.BaseExpression]]:
-    """(file, call, what it converts) of the conversions to bytes on a line, and of what is shown on it by name."""
+def _casts(source: Source, line: int) -> Iterator[tuple[Source, cst.Call, cst.Attribute]]:
+    """(file, call, the method it calls) of the conversions to bytes on a line, and of what is shown on it by name."""
     made = [Spot(source, c) for name in CASTS for c in _on(source, line, name)]
     for node in _shown(source, line):
         values = bindings(Spot(source, node)) if isinstance(node, cst.Name) else ()
@@ -92,7 +92,7 @@ def _casts(source: Source, line: int) -> Iterator[tuple[Source, cst.Call, cst.Ba
     for spot in made:
         call = spot.node
         if isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute) and _is_to_bytes(spot.source, call):
-            yield spot.source, call, call.func.value
+            yield spot.source, call, call.func
 
 
 def _shown(source: Source, line: int) -> Iterator[cst.BaseExpression]:
