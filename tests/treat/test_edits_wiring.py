@@ -376,6 +376,26 @@ def test_a_sign_is_turned_where_that_gives_a_smallest_value(tmp_path, loss, foun
     assert mistakes(tmp_path, loss) == found
 
 
+@pytest.mark.parametrize(("loss", "expected"), [
+    ("rec = ((x - recon).sum(dim=1) ** 2).mean()", "rec = (((x - recon) ** 2).sum(dim=1)).mean()"),
+    ("rec = (x - recon).sum(1).pow(2).mean()", "rec = ((x - recon).pow(2)).sum(1).mean()"),
+    ("rec = torch.square((x - recon).mean(1)).mean()", "rec = (torch.square((x - recon))).mean(1).mean()"),
+    ("rec = torch.sum(x - recon, dim=1).abs().mean()", "rec = ((x - recon).abs()).sum(dim=1).mean()"),
+])  # fmt: skip
+def test_errors_are_squared_before_they_are_added(tmp_path, loss, expected):
+    right = 'rec = F.binary_cross_entropy(input=recon, target=x, reduction="none").sum(dim=1).mean()'
+    text = broken(TRAINER, right, loss)
+    assert mended(tmp_path, text, "reconstruction_formula", mistake="added first")[1] == [expected]
+
+
+def test_a_sum_of_errors_by_name_is_squared_first(tmp_path):
+    right = 'rec = F.binary_cross_entropy(input=recon, target=x, reduction="none").sum(dim=1).mean()'
+    text = broken(TRAINER, right, "err = (x - recon).sum(1)\n        rec = (err ** 2).mean()")
+    assert "rec = (((x - recon) ** 2).sum(1)).mean()" in edited(
+        tmp_path, text, "reconstruction_formula", mistake="added first"
+    )
+
+
 def test_logarithms_of_the_output_are_guarded(tmp_path):
     text = broken(TRAINER, 'F.binary_cross_entropy(input=recon, target=x, reduction="none")',
                   "-(x * recon.log() + (1 - x) * torch.log(1 - recon))")  # fmt: skip

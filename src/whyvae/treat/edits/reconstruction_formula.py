@@ -1,4 +1,6 @@
-"""Output and target in their own places, or the sign of the reconstruction term turned round."""
+"""Output and target in their own places, the sign of the reconstruction term turned round, or errors squared before they
+are added.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,12 @@ import libcst as cst
 
 from whyvae.probes.exchange import CROSS_ENTROPIES
 from whyvae.probes.objective import Objective
+from whyvae.treat.bindings import bindings
 from whyvae.treat.places import ONE_WAY, misplaced
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
-from whyvae.treat.terms import Terms
+from whyvae.treat.source import ATOM, dotted, tightness
+from whyvae.treat.terms import Terms, plain
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -19,15 +23,17 @@ if TYPE_CHECKING:
 SNIPPETS = {
     "sign": "loss = -log_likelihood + kl\n",
     "exchanged": "rec = F.binary_cross_entropy(output, target)  # the prediction comes first: F.poisson_nll_loss(log_rate, counts)\n",
+    "added first": "rec = ((output - x) ** 2).sum(1)  # not (output - x).sum(1) ** 2\n",
 }
+POWERS, SUMS = {"pow", "square", "abs"}, {"sum", "mean"}
 
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
-    """`settings["mistake"]`: "sign" or "exchanged"."""
+    """`settings["mistake"]`: "sign", "exchanged" or "added first"."""
     sites = Sites(case)
     mistake = str(settings["mistake"])
     try:
-        (_turn if mistake == "sign" else _exchange)(sites)
+        {"sign": _turn, "exchanged": _exchange, "added first": _square_first}[mistake](sites)
     except NoEdit as no:
         raise NoEdit(str(no), SNIPPETS[mistake], no.where) from no
     return sites.result()
@@ -60,6 +66,46 @@ def _exchange(sites: Sites) -> None:
         if spot is not None and _pair(spot):
             return
     raise NoEdit("the call that is given output and target was not found")
+
+
+def _square_first(sites: Sites) -> None:
+    """`(output - x).sum(1) ** 2` -> `((output - x) ** 2).sum(1)`."""
+    deps, tape = sites.subject.deps, sites.subject.tape
+    after, before = deps.descendants([sites.subject.lineage.output]), deps.ancestors(tape.roots)
+    done = False
+    for op in tape.ops:
+        if plain(op.name) in POWERS and not after.isdisjoint(op.reads) and not before.isdisjoint(op.outs):
+            spot = sites.of(op)
+            done |= spot is not None and _exchanged(spot)
+    if not done:
+        raise NoEdit("no power of a sum of errors was found")
+
+
+def _exchanged(spot: Spot) -> bool:
+    """A power of a sum becomes a sum of powers."""
+    source, node = spot.source, spot.node
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Power):
+        base: cst.CSTNode = node.left
+    elif isinstance(node, cst.Call):
+        of_module = dotted(node.func).startswith("torch.")
+        base = node.args[0].value if of_module and node.args else getattr(node.func, "value", node)
+    else:
+        return False
+    added = base if isinstance(base, cst.Call) else next((v.node for v in bindings(Spot(source, base))), base)
+    if (
+        not isinstance(added, cst.Call)
+        or not isinstance(added.func, cst.Attribute)
+        or added.func.attr.value not in SUMS
+    ):
+        return False
+    error, rest = added.func.value, ", ".join(source.code(a) for a in added.args)
+    if dotted(error) == "torch":
+        error, rest = added.args[0].value, ", ".join(source.code(a) for a in added.args[1:])
+    (start, end), (first, last) = source.offsets(node), source.offsets(base)
+    closed = source.code(error) if tightness(error) == ATOM else f"({source.code(error)})"
+    power = source.text[start:first] + closed + source.text[last:end]
+    source.replace(node, f"({power}).{added.func.attr.value}({rest})")
+    return True
 
 
 def _pair(spot: Spot) -> bool:

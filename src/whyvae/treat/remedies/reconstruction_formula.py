@@ -26,7 +26,7 @@ class ReconstructionFormula(Remedy):
         if misplaced(case.subject) is not None:
             yield cls.treatment(code, "exchanges output and target in the reconstruction term", mistake="exchanged")
         elif sight is not None and sight.blind:
-            return  # errors added before they are squared: which sum was meant, the user knows
+            yield cls.treatment(code, "squares the errors before they are added, not after", mistake="added first")
         elif code == "OBJ08" and _turned(objective) and has_bottom_when_turned(case.subject):
             yield cls.treatment(code, "turns the sign of the reconstruction term", mistake="sign")
 
