@@ -28,7 +28,7 @@ TIGHT = Limit(
     ">",
     1 / 15,
     "a fifteenth of what the code carries, where a layer is narrower than twice the latents: set on four families of data; "
-    "of 68 parts so narrow of four others that gained more within these few steps, each lacked a quarter and more against "
+    "of 68 parts so narrow of four others that gained more within these few steps, each lacked 0.24 and more against "
     "one trained anew and wide (bench/narrow.py)",
 )
 OTHERS = Limit(
