@@ -30,10 +30,12 @@ def test_a_layer_is_looked_at_from_a_share_on(dead, ill):
     assert (not isinstance(check(dead, wider=gains(decoder=5.0)), Healthy)) is ill
 
 
-@pytest.mark.parametrize(("gain", "ill"), [(0.0, False), (1.9, False), (2.1, True)])
-def test_few_living_units_are_accused_if_more_would_help(gain, ill):
-    """A fifth of the code is what a part must gain; two units are left of 100."""
-    assert (not isinstance(check(98, wider=gains(decoder=gain)), Healthy)) is ill
+@pytest.mark.parametrize(("dead", "gain", "ill"), [
+    (98, 0.0, False), (98, 0.6, False), (98, 0.7, True), (92, 1.9, False), (92, 2.1, True),
+])  # fmt: skip
+def test_few_living_units_are_accused_if_more_would_help(dead, gain, ill):
+    """A fifth of the code is what a part must gain; a fifteenth where fewer units live than twice the four latents."""
+    assert (not isinstance(check(dead, wider=gains(decoder=gain)), Healthy)) is ill
     assert isinstance(check(98, wider=gains(encoder=gain)), Healthy)
 
 

@@ -9,7 +9,7 @@ from whyvae.probes.units import HiddenUnits, Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rules.capacity.gains import BROKEN, MATERIAL, asked, lacking, missed
-from whyvae.rules.training.dead_units import nearly_dead
+from whyvae.rules.training.dead_units import asked_of, nearly_dead
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
 
 
@@ -20,7 +20,8 @@ def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[Hidde
     if not lacking(evidence):
         return Healthy(evidence)
     hidden = units()
-    if hidden and any(lacking(missed(layer.part, wider)) for layer in nearly_dead(hidden)):
+    suspects = nearly_dead(hidden) if hidden else []
+    if hidden and any(lacking(missed(s.part, wider, asked_of(s, hidden.latents))) for s in suspects):
         return Skipped("explained by TRN05: so many hidden units are dead that the widths say nothing")
     own = getattr(wider.own, part)
     return Finding(

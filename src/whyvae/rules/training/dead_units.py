@@ -9,7 +9,7 @@ from whyvae.probe import OnDemand
 from whyvae.probes.units import HiddenUnits, Layer
 from whyvae.probes.wider import WiderBlocks
 from whyvae.rule import Rule
-from whyvae.rules.capacity.gains import lacking, missed
+from whyvae.rules.capacity.gains import TIGHT, WASTED, lacking, missed
 from whyvae.testing import Patient, digits, fitting
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
@@ -30,6 +30,11 @@ def nearly_dead(hidden: HiddenUnits) -> list[Layer]:
     """Layers that may lack the units that are dead: healthy networks lose as many where they are wider than need be."""
     silent = [layer for layer in hidden.layers if MOST.broken_by(layer.share)]
     return [layer for layer in silent if layer.share > FEW or layer.alive < hidden.latents]
+
+
+def asked_of(layer: Layer, latents: int) -> Limit:
+    """Of a gain as a share of the code: what lives of a layer is its width."""
+    return TIGHT if layer.alive < 2 * latents else WASTED
 
 
 def _drowned(width: int) -> nn.Module:
@@ -70,7 +75,7 @@ def _share(layer: Layer) -> Evidence:
 def _harm(layer: Layer, wider: WiderBlocks | None, latents: int) -> tuple[Evidence, ...]:
     """What the network gains with living units beside the layer; where no trial can say it, what is left of the layer."""
     if wider is not None:
-        return missed(layer.part, wider)
+        return missed(layer.part, wider, asked_of(layer, latents))
     return (Evidence("numbers of that layer that can move for an example", layer.alive, _narrow(latents)),)
 
 
