@@ -42,9 +42,7 @@ class DecoderNoise(Probe):
     moving: bool = False  # learned, and another at the end than half-way: it has not arrived, and nothing holds it
     held: bool = False  # learned by name: its parameters get no gradient (a clamp that binds, a detach), or no step
     features: int = 0  # numbers in an output
-    drawn: float = (
-        math.nan
-    )  # mean squared residual over the variance of the noise that samples get; NaN where they get none
+    drawn: float = math.nan  # mean squared residual over the variance of the noise that samples get, if they get any
     drawn_at: Where | None = None
 
     @property

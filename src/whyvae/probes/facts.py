@@ -11,7 +11,7 @@ from whyvae.probes.auditable import COMPARES
 from whyvae.probes.balance import FAR
 from whyvae.probes.bypass import Bypass
 from whyvae.probes.data import Data
-from whyvae.probes.generation import Ladder
+from whyvae.probes.generation import HALF, Ladder
 from whyvae.probes.objective import Objective
 from whyvae.watch.beside import SHOWN
 
@@ -43,7 +43,6 @@ def _covered(ladder: Ladder | None) -> bool:
     return ladder is not None and ladder.prior_quality >= HALF and ladder.prior_excess <= FAR
 
 
-HALF = 0.5  # as GEN01 asks it
 LITTLE = 0.05  # of what a constant output leaves: a twentieth, as POS05 counts the other way round
 
 

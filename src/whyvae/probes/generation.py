@@ -26,6 +26,7 @@ REPEATED = 1.5  # examples looked at for each different one wanted
 MOST_NUMBERS = 40_000_000  # in the examples of one rung, and as many multiplications times LABOUR for all rungs
 LABOUR = 500
 DRAWS = 4  # from each unseen posterior: the 1 % quantile of few encodings is a guess
+HALF = 0.5  # of the quality where encodings lie: of 37 healthy VAEs 36 keep 0.8 of it and more from N(0, I)
 RARE = 0.01  # of encodings are less likely than what counts as a hole
 
 Feeds = list[dict[int, Tensor]]

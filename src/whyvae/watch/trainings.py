@@ -84,10 +84,8 @@ def entered(call: Decoded, training: Training) -> bool:
     return not call.tape.parameter_ids().isdisjoint(training.ids)
 
 
-ENOUGH_STEPS, REPEATED = (
-    8,
-    2,
-)  # so many recorded steps, and no program among them seen more often: they change all the time
+# So many recorded steps, and no program among them seen more often: they change all the time.
+ENOUGH_STEPS, REPEATED = 8, 2
 
 
 def main_step(steps: list[Step]) -> tuple[Step, Lineage]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from whyvae.probes.balance import FAR
-from whyvae.probes.generation import RARE, Ladder
+from whyvae.probes.generation import HALF, RARE, Ladder
 from whyvae.probes.objective import Objective
 from whyvae.probes.use import LatentUse
 from whyvae.rule import EARLIER, Rule
@@ -18,7 +18,6 @@ from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, V
 from whyvae.watch.subject import Subject
 
 NONE = Limit(">", RARE, "what encodings of other examples have, by construction")
-HALF = 0.5  # of 37 healthy VAEs of the test panel 36 keep 0.8 and more, and the last has no hole
 REACH = Limit(
     "<",
     MATERIAL,
