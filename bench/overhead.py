@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from bench.turns import interval, pair
 from torch import Tensor, nn
 
-from whyvae.watch.watcher import BUDGET, Watcher
+from whyvae.watch.recordings import BUDGET
+from whyvae.watch.watcher import Watcher
 
 GOAL = 1.02
 BATCH, BLOCK = 128, 10  # examples of a step, steps of a turn

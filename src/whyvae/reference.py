@@ -70,7 +70,7 @@ def _watched(trained: Trained, data: Dataset, watcher: Watcher) -> Subject:
     trained.model.train()
     with torch.random.fork_rng():
         tape = record(lambda: _loss(trained, x))
-        watcher.steps.append(Step(tape, watcher.count, float(_loss(trained, x).detach())))
+        watcher.recordings.keep(Step(tape, watcher.count, float(_loss(trained, x).detach())))
     trained.model.eval()
     with neutral():
         return Subject.of(watcher, data.source)

@@ -27,25 +27,16 @@ from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.functional import Event, Functional
 from whyvae.watch.modes import put_on, take_off
 from whyvae.watch.names import Named, Registry
+from whyvae.watch.optimizers import Optimizers
 from whyvae.watch.outside import Outside
 from whyvae.watch.places import calling_place
 from whyvae.watch.recorder import Recorder
+from whyvae.watch.recordings import BUDGET, Recordings
 from whyvae.watch.renewed import variables
 from whyvae.watch.step import Log, Optimizer, Step
 from whyvae.watch.tape import tensors_in
 
-BUDGET = 0.01  # share of the run's time that recording may take, beyond the first steps
-AGAIN = (
-    1.5  # times as far as the last recorded step: here one is due whatever it costs, so that the end is never far off
-)
-SUSTAINED = 0.2  # of that budget, once as many steps are kept as ever will be: new ones only replace old ones
-FREE_STEPS = 3  # recorded whatever they cost
-FREE_SECONDS = 0.05  # a short run may cost this much beyond its share
-MOST_STEPS = 24
-MOST_BYTES = 256 * 2**20  # data kept in all recorded steps
 SMALL_MODEL = 4_000_000  # parameters: up to this many, recorded steps keep the parameters' values too
-
-
 MOST_FAILURES = 3  # of our own, before recording is given up
 
 
@@ -81,19 +72,13 @@ class Watcher:
 
     def __init__(self, *, stop_after: int | None = None, budget: float = BUDGET, ratio: float | None = None) -> None:
         self.stop_after = stop_after
-        self.budget = budget
-        self.ratio = ratio
-        self.steps: list[Step] = []
+        self.recordings, self._optimizers = Recordings(budget, ratio), Optimizers()
         self.log = Log()
-        self.optimizers: dict[int, Optimizer] = {}
         self.names: dict[int, Named] = {}
         self.outside = Outside()
-        self.count = 0  # optimiser steps done
         self.examples = 0  # in the largest data set that a DataLoader gave training batches from
         self.backwards = 0
         self._begin = time.perf_counter()
-        self._fixed = 0.0  # of `spent`: the free steps
-        self.spent = 0.0
         self.seconds = 0.0  # of the run, ours included
         self.compiled = False
         self.error: Exception | None = None  # our own last mistake
@@ -109,9 +94,6 @@ class Watcher:
         self._registry = Registry()
         self._met: set[int] = set()  # ids of the parameters of the models met so far
         self._parted = 0  # ops when a step was taken that this window's model has no part in; 0: none was
-        # id of an optimiser -> itself, its key in `optimizers`
-        self._keys: dict[int, tuple[weakref.ref[Any], int]] = {}
-        self._known = 0  # optimisers met
         self._parted_by = 0  # key of the optimiser that took it
         # keys of those after whose step the step of another follows from the same forward pass
         self._midway: set[int] = set()
@@ -121,15 +103,36 @@ class Watcher:
                 self._before_backward,
                 self._after_transform,
                 lambda: self._recorder,
-                lambda: [p for o in self.optimizers.values() for p in o.alive],
+                self._optimizers.parameters,
             ),
             self._registry,
         )
         self.outside.onlooker.known = self.functional.trees.known
 
+    # ------------------------------------------------------------------ what was seen
+    @property
+    def steps(self) -> list[Step]:
+        """Those recorded and kept, oldest first."""
+        return self.recordings.steps
+
+    @property
+    def optimizers(self) -> dict[int, Optimizer]:
+        return self._optimizers.known
+
+    @property
+    def count(self) -> int:
+        """Optimiser steps done."""
+        return self._optimizers.count
+
+    @property
+    def spent(self) -> float:
+        """Seconds of our own in recorded steps."""
+        return self.recordings.spent
+
     # ------------------------------------------------------------------ life
     def __enter__(self) -> Watcher:
         self._begin = time.perf_counter()
+        self.recordings.begin()
         self._undo += self._registry.listen()
         self._undo += [
             register_optimizer_step_pre_hook(self._before_step).remove,
@@ -190,12 +193,12 @@ class Watcher:
         begin = time.perf_counter()
         take_off(recorder)
         see_custom_functions(None)
-        self.spent += recorder.spent
+        self.recordings.spent += recorder.spent
         if self._parted and len(self._marks) == 1:  # no further loss of this step came: what follows is the next one's
             del recorder.tape.ops[self._parted :]
         if keep and recorder.tape.roots and not recorder.overflow:
             self._keep(recorder)
-        self.spent += time.perf_counter() - begin
+        self.recordings.spent += time.perf_counter() - begin
 
     def _keep(self, recorder: Recorder) -> None:
         tape = recorder.finished()
@@ -209,40 +212,14 @@ class Watcher:
         mine = tape.parameter_ids()
         own = [o for o in self.optimizers.values() if not mine.isdisjoint(o.parameters)]
         step.lr = next((o.lr for o in own or self.optimizers.values()), float("nan"))
-        self.steps.append(step)
+        self.recordings.keep(step)
         if not self.outside.onlooker.encoder or (own and self._met.isdisjoint(mine)):  # the first, or another model
             self.outside.meet(tape)
             self.names |= self._registry.names(mine)
             self._met |= mine
-        self._thin()
-
-    def _thin(self) -> None:
-        kept = sum(_bytes(step) for step in self.steps)
-        while len(self.steps) > MOST_STEPS or (kept > MOST_BYTES and len(self.steps) > 4):
-            dropped = self.steps.pop(len(self.steps) // 2 if len(self.steps) % 2 else 2)
-            kept -= _bytes(dropped)
 
     def _due(self) -> bool:
-        if len(self.steps) < FREE_STEPS:
-            self._fixed = self.spent
-            return self.failures < MOST_FAILURES
-        if self.ratio is not None:
-            return self.count >= self.ratio * self.steps[-1].index and self.failures < MOST_FAILURES
-        far = self.count >= AGAIN * self.steps[-1].index
-        return (far or time.perf_counter() > self._due_at) and self.failures < MOST_FAILURES
-
-    @property
-    def spent(self) -> float:
-        """Seconds of our own in recorded steps."""
-        return self._spent
-
-    @spent.setter
-    def spent(self, seconds: float) -> None:
-        """Sets the clock for the next recorded step, so that the hooks of a step need only look at it."""
-        self._spent = seconds
-        over = seconds - self._fixed - FREE_SECONDS
-        budget = self.budget if len(self.steps) < MOST_STEPS else self.budget * SUSTAINED
-        self._due_at = self._begin + over / budget if budget > 0 else float("inf")
+        return self.failures < MOST_FAILURES and self.recordings.due(self.count)
 
     # ------------------------------------------------------------------ events
     def _wrap(
@@ -291,7 +268,7 @@ class Watcher:
             with _paused(recorder):
                 self.functional.trees.meet_variables(recorder, asked or [])
         self._rooted(recorder, roots)
-        self.spent += time.perf_counter() - begin
+        self.recordings.spent += time.perf_counter() - begin
 
     def _rooted(self, recorder: Recorder, roots: list[Tensor]) -> None:
         slots = [s for s in (recorder.slot_of(r) for r in roots) if s is not None]
@@ -325,7 +302,7 @@ class Watcher:
             self._stale = self._stale / after if after > 0 else float("nan")
 
     def _stepped_by_hand(self) -> None:
-        self.count += 1
+        self._optimizers.count += 1
         if self.stop_after is not None and self.count >= self.stop_after:
             raise StopTraining
         if self._recorder is None and self._due():
@@ -341,7 +318,7 @@ class Watcher:
         elif self._recorder is not None:
             with _paused(self._recorder):
                 reached = {t.data_ptr() for t, g in zip(leaves, gradients, strict=True) if bool(g.any())}
-            optimised = [p for o in self.optimizers.values() for p in o.alive]
+            optimised = self._optimizers.parameters()
             self._idle = frozenset(id(p) for p in optimised if p.data_ptr() not in reached)
 
     def _same_graph(self, recorder: Recorder, slots: list[int]) -> bool:
@@ -363,9 +340,7 @@ class Watcher:
     def _without_gradient(self) -> frozenset[int]:
         """ids of optimised parameters that backward left without a gradient."""
         with _paused(self._recorder):
-            return frozenset(
-                id(p) for o in self.optimizers.values() for p in o.alive if p.grad is None or not bool(p.grad.any())
-            )
+            return frozenset(id(p) for p in self._optimizers.parameters() if p.grad is None or not bool(p.grad.any()))
 
     def _gradient_norm(self) -> float:
         """Norm of the gradients of the optimised parameters in this step (not of another model's, trained before); of the
@@ -390,15 +365,14 @@ class Watcher:
     @_guarded
     def _before_step(self, optimizer: Any, *_: object) -> None:
         self.outside.in_step += 1
-        if self._key(optimizer) not in self.optimizers:
-            self._meet(optimizer)
+        self._optimizers.meet(optimizer)
         recorder = self._recorder
         if recorder is not None and recorder.tape.roots:
             if self._parted or not self._apart(recorder):
                 self._close(keep=True)
             else:  # what gradients the rest still holds is for its own optimiser to clear
                 self._parted, self._stale = len(recorder.tape.ops), float("nan")
-                self._parted_by = self._key(optimizer)
+                self._parted_by = self._optimizers.key(optimizer)
 
     def _apart(self, recorder: Recorder) -> bool:
         """Does the loss reach only a part of what was computed with parameters, by them alone (a critic shown detached
@@ -416,47 +390,19 @@ class Watcher:
         trained = [s.index for s in tape.slots if s.trainable and s.requires_grad and s.index in used]
         return not reached.issuperset(trained)
 
-    def _key(self, optimizer: Any) -> int:
-        """A number of its own for each optimiser: the id of one that is gone may be another's."""
-        held = self._keys.get(id(optimizer))
-        if held is None or held[0]() is not optimizer:
-            self._known += 1
-            held = self._keys[id(optimizer)] = (weakref.ref(optimizer), self._known)
-        return held[1]
-
-    def _begun(self, optimizer: Any) -> int:
-        """Steps done before the first of `optimizer`: those of an earlier training, not of one it takes turns with."""
-        others = [o.steps for key, o in self.optimizers.items() if key != self._key(optimizer)]
-        return self.count if max(others, default=0) > 1 else 0
-
     @_guarded
     def _after_step(self, optimizer: Any, *_: object) -> None:
         self.outside.in_step = max(0, self.outside.in_step - 1)
         self.outside.before_step = False
         if self._recorder is not None and self._recorder.tape.roots and not self._parted:  # an LBFGS closure ran inside
             self._close(keep=True)
-        known = self.optimizers[self._key(optimizer)]
-        known.steps += 1
-        if known.steps == 1:
-            known.begun = self._begun(optimizer)
-        if known.stepped_at is None:
-            known.stepped_at = calling_place()
-        known.lr = _rate(optimizer)
-        known.largest_lr = max(known.largest_lr, known.lr)
-        self.count = self.outside.count = max(self.count, known.begun + known.steps)
+        self._optimizers.stepped(optimizer)
+        self.outside.count = self.count
         self.outside.pictures.look()
         if self.stop_after is not None and self.count >= self.stop_after:
             raise StopTraining
-        if self._recorder is None and self._key(optimizer) not in self._midway and self._due():
+        if self._recorder is None and self._optimizers.key(optimizer) not in self._midway and self._due():
             self._open()
-
-    def _meet(self, optimizer: Any) -> None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.optimizers[self._key(optimizer)] = Optimizer(
-            type(optimizer).__name__, frozenset(id(p) for p in parameters), parameters,
-            _rate(optimizer),
-            {k: v for k, v in optimizer.param_groups[0].items() if isinstance(v, int | float | tuple) and k != "lr"},
-        )  # fmt: skip
 
     def _quiet_loader(self) -> Callable[[], None]:
         """Collating and transforming examples is not part of the step."""
@@ -499,11 +445,6 @@ def _trains(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return not kwargs.get("create_graph") and any(t.is_leaf for t in tensors_in(inputs))
 
 
-def _rate(optimizer: Any) -> float:
-    """Its learning rate; 0 where somebody's own optimiser calls it otherwise, or has none."""
-    return float(optimizer.param_groups[0].get("lr", 0.0))
-
-
 @contextmanager
 def _paused(recorder: Recorder | None) -> Iterator[None]:
     if recorder is None:
@@ -523,11 +464,3 @@ def _in_child(watcher: Watcher | None) -> None:
     if watcher._recorder is not None:  # noqa: SLF001
         watcher._recorder.overflow = True  # noqa: SLF001
     watcher.outside.onlooker.enabled = False
-
-
-def _bytes(step: Step) -> int:
-    return sum(
-        s.value.numel() * s.value.element_size()
-        for s in step.tape.slots
-        if s.value is not None and not s.parameter and not s.trainable
-    )
