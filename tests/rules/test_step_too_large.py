@@ -7,7 +7,11 @@ import pytest
 
 from whyvae.probes.branch import Arm, BranchTest
 from whyvae.probes.finite import Finiteness
+from whyvae.probes.generalisation import Generalisation
+from whyvae.probes.killed import Killed
 from whyvae.probes.rewind import Rewind
+from whyvae.probes.units import HiddenUnits, Layer
+from whyvae.probes.wider import Gains, WiderBlocks
 from whyvae.rules.training.step_too_large import StepTooLarge
 from whyvae.verdict import Finding, Healthy, Skipped
 
@@ -29,8 +33,10 @@ def rewind(*gains, achieved=18.0, users=None):
     return Rewind(arms, users, 150, 1000, achieved, "nats", 1e-2, None)
 
 
-def check(rewound, branched, numbers=NUMBERS):
-    return StepTooLarge.check(rewound, branched, numbers)
+def check(rewound, branched, numbers=NUMBERS, units=None, wider=None, killed=None, test=None):
+    return StepTooLarge.check(
+        rewound, branched, numbers, lambda: units, lambda: wider, lambda: killed, lambda: test
+    )  # fmt: skip
 
 
 def test_healthy():
@@ -95,3 +101,30 @@ def test_nothing_could_be_tried():
     assert isinstance(check(nothing, NONE), Skipped)
     assert isinstance(check(nothing, branch(0.1, 0.1)), Healthy)
     assert isinstance(check(nothing, branch(6.0, 0.1)), Finding)
+
+
+DEAD = HiddenUnits((Layer("encoder", "relu", 100, 97, 1, None),), 1000, 4)
+
+
+def lacks(gain):
+    """Of a code of 10 nats."""
+    gained = Gains(0.1, gain, 0.0, gain)
+    return WiderBlocks(gained, gained, 0.3, 10.0, 256, 200)
+
+
+@pytest.mark.parametrize(("users", "slower", "gain", "verdict"), [
+    (0.95, 0.4, 5.0, Finding), (0.95, 0.8, 5.0, Healthy), (0.6, 0.4, 5.0, Healthy), (0.95, 0.4, 0.3, Healthy),
+])  # fmt: skip
+def test_steps_that_kill_units_which_smaller_ones_leave_alive(users, slower, gain, verdict):
+    again = Killed((users,), (slower,), 150, 1e-2)
+    found = check(rewind(-9.0), branch(0.4, 0.1), units=DEAD, wider=lacks(gain), killed=again)
+    assert isinstance(found, verdict)
+    if verdict is Finding:
+        assert "95% of the units after `relu` in the encoder within 150 steps" in found.summary
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(20.0, Healthy), (7.0, Finding)])
+def test_what_is_learnt_by_heart_is_no_matter_of_steps(gap, verdict):
+    nan = math.nan
+    measured = Generalisation(gap, 0.1, 512, nan, nan, 0, 18.0, "nats", 900, 40.0, 60.0, None, "")
+    assert isinstance(check(rewind(-9.0), branch(9.0, 1.0), test=measured), verdict)

@@ -56,13 +56,13 @@ class Rewind(Probe):
         course, start = Course(subject), subject.earliest
         place = subject.optimizers[0].stepped_at if subject.optimizers else None
         at = Where(*place) if place else None
-        reason = _impossible(subject, course, start)
+        reason = impossible(subject, course, start)
         if reason:
             return cls((), None, 0, subject.count, math.nan, "", course.rate, at, reason)
         fit, judge = split(subject.train)
         try:
             with course.alone(fit[0]):
-                steps = _afforded(course, fit[0])
+                steps = afforded(course, fit[0])
                 court = Court(course, objective, judge, 1)
                 achieved = math.nan if subject.broken else court.achieved()
                 offered = math.nan if subject.broken else court.offered()
@@ -73,7 +73,7 @@ class Rewind(Probe):
         return cls(arms, users, steps, subject.count, achieved, court.unit, course.rate, at, "", offered)
 
 
-def _impossible(subject: Any, course: Course, start: Feed | None) -> str:
+def impossible(subject: Any, course: Course, start: Feed | None) -> str:
     """Why the start cannot be tried again; empty if it can."""
     if start is None:
         return "the parameters of the start were not kept, so it cannot be tried again"
@@ -84,7 +84,7 @@ def _impossible(subject: Any, course: Course, start: Feed | None) -> str:
     return "" if course.rate > 0 else "the learning rate was not seen"
 
 
-def _afforded(course: Course, feed: Feed) -> int:
+def afforded(course: Course, feed: Feed) -> int:
     begin = time.process_time()
     course.gradients(feed, 0)
     affordable = int(SECONDS / max(time.process_time() - begin, 1e-9))

@@ -55,20 +55,25 @@ class DeadUnits(Rule):
 
     @staticmethod
     def check(hidden: HiddenUnits, wider: OnDemand[WiderBlocks]) -> Verdict:
-        worst = max(hidden.layers, key=lambda layer: layer.share)
-        suspects = sorted(nearly_dead(hidden), key=lambda layer: -layer.share)
-        harms = [(layer, _harm(layer, wider(), hidden.latents)) for layer in suspects]
+        harms = harmed(hidden, wider)
         for layer, harm in harms:
             if lacking(harm):
-                return _finding(hidden, layer, (_share(layer), *harm))
-        return Healthy((_share(worst), *(e for _, harm in harms for e in harm)))
+                return _finding(hidden, layer, (share_dead(layer), *harm))
+        worst = max(hidden.layers, key=lambda layer: layer.share)
+        return Healthy((share_dead(worst), *(e for _, harm in harms for e in harm)))
 
     @staticmethod
     def specimen() -> Subject:
         return Patient(data=digits(), latents=6, activation=nn.ReLU, norm=_drowned, loss=fitting, steps=3000).train()
 
 
-def _share(layer: Layer) -> Evidence:
+def harmed(hidden: HiddenUnits, wider: OnDemand[WiderBlocks]) -> list[tuple[Layer, tuple[Evidence, ...]]]:
+    """Layers that are nearly dead, the worst first, each with what its dead units cost."""
+    suspects = sorted(nearly_dead(hidden), key=lambda layer: -layer.share)
+    return [(layer, _harm(layer, wider(), hidden.latents)) for layer in suspects]
+
+
+def share_dead(layer: Layer) -> Evidence:
     return Evidence(f"share of dead units in the {layer.part}'s worst hidden layer", layer.share, MOST)
 
 

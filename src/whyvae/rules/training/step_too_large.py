@@ -5,10 +5,18 @@ from __future__ import annotations
 from math import isfinite, isnan
 from statistics import NormalDist
 
+from whyvae.probe import OnDemand
 from whyvae.probes.branch import Arm, BranchTest
 from whyvae.probes.finite import Finiteness
+from whyvae.probes.generalisation import Generalisation
+from whyvae.probes.killed import SLOWER, Killed
 from whyvae.probes.rewind import Rewind
+from whyvae.probes.units import HiddenUnits
+from whyvae.probes.wider import WiderBlocks
 from whyvae.rule import EARLIER, Rule
+from whyvae.rules.capacity.gains import lacking
+from whyvae.rules.training.dead_units import MOST, harmed, share_dead
+from whyvae.rules.training.overfit import Overfit
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -23,6 +31,7 @@ SHARE = Limit(
 BREAKS = Limit(">", 0, "the same start, batches and loss: only the size of the steps differs")
 EXPLODED = 10.0  # times the loss of the first step
 HUGE = 10_000  # nats: a ruin, whatever the number
+LIVE = Limit("<", MOST.value, "the same start and batches: only the size of the steps differs")
 SEVERE = 0.25
 DECAYED = 0.3  # of the largest rate: below it a schedule has made the steps small
 
@@ -115,6 +124,41 @@ def _restless(branch: BranchTest) -> Finding | Healthy:
     return Finding(evidence, summary, severity, _sure(arm), branch.at, nats, _smaller(arm.rate))
 
 
+def _by_heart(found: Finding | Healthy, test: OnDemand[Generalisation]) -> Healthy | None:
+    """Where the model loses more to learning its examples by heart than smaller steps on the same examples would gain."""
+    if isinstance(found, Healthy) or found.nats is None:
+        return None
+    measured = test()
+    overfit = Overfit.check(measured) if measured is not None else None
+    if not isinstance(overfit, Finding) or not (overfit.nats or 0.0) > found.nats:
+        return None
+    limit = Limit("<", found.nats, "what smaller steps on the same examples gain: less than is lost on others")
+    lost = Evidence("lost per example by having learnt by heart", overfit.nats or 0.0, limit, unit="nats")
+    return Healthy((*found.evidence, lost))
+
+
+def _killed(hidden: HiddenUnits, wider: OnDemand[WiderBlocks], killed: OnDemand[Killed]) -> Finding | None:
+    """Units that are dead and missed died by the size of the steps: in the same course at a tenth of it they live."""
+    for layer, harm in harmed(hidden, wider):
+        again = killed() if lacking(harm) else None
+        if again is None:
+            continue
+        place = hidden.layers.index(layer)
+        what = f"share of dead units in that layer {again.steps} steps from the start at"
+        evidence = (
+            share_dead(layer), *harm,
+            Evidence(f"{what} {again.rate:.1g}", again.users[place], MOST),
+            Evidence(f"{what} {SLOWER * again.rate:.1g}", again.slower[place], LIVE),
+        )  # fmt: skip
+        if all(e.incriminating for e in evidence):
+            summary = (
+                f"The steps are too large: they kill {again.users[place]:.0%} of the units after `{layer.activation}` in the "
+                f"{layer.part} within {again.steps} steps; at a tenth of the learning rate, {again.slower[place]:.0%} die."
+            )
+            return Finding(evidence, summary, "error", 0.9, layer.at, remedies=_smaller(SLOWER * again.rate))
+    return None
+
+
 def _weighed(what: str, test: BranchTest | Rewind, arm: Arm) -> tuple[Evidence, ...]:
     nats = Evidence(f"{what}, less two standard errors", max(0.0, arm.sure), MATERIAL, unit="nats")
     part = Evidence("that, as a share of what the outputs would be worth", test.share(arm), SHARE)
@@ -130,14 +174,22 @@ class StepTooLarge(Rule):
     explains = ("TRN01", "POS01", "TRN05")
 
     @staticmethod
-    def check(rewind: Rewind, branch: BranchTest, numbers: Finiteness) -> Verdict:
+    def check(
+        rewind: Rewind, branch: BranchTest, numbers: Finiteness, units: OnDemand[HiddenUnits],
+        wider: OnDemand[WiderBlocks], killed: OnDemand[Killed], test: OnDemand[Generalisation],
+    ) -> Verdict:  # fmt: skip
         if rewind.users is not None:
             return _broke(rewind, numbers)
+        hidden = units()
+        deaths = _killed(hidden, wider, killed) if hidden is not None else None
         if not branch.arms:
-            return _ruined(rewind, branch) or Skipped(branch.reason)
+            return _ruined(rewind, branch) or deaths or Skipped(branch.reason)
         if isnan(branch.achieved):
-            return Skipped("what the outputs are worth is not known for this likelihood, so no gain can be weighed")
-        return _ruined(rewind, branch) or _restless(branch)
+            return deaths or Skipped(
+                "what the outputs are worth is not known for this likelihood, so no gain can be weighed"
+            )
+        found = _ruined(rewind, branch) or deaths or _restless(branch)
+        return _by_heart(found, test) or found
 
     @staticmethod
     def specimen() -> Subject:
