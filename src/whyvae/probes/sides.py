@@ -182,7 +182,9 @@ class Trials:
     def _train(self, sides: Sides, own: list[Tensor], steps: int) -> None:
         added = list(sides.parameters())
         groups = [(added, RATE), (own, learning_rate(self.subject))]
-        optimizer = torch.optim.Adam([{"params": ps, "lr": lr} for ps, lr in groups if ps] or [torch.zeros(1)])
+        optimizer = torch.optim.Adam(
+            [{"params": ps, "lr": lr} for ps, lr in groups if ps] or [torch.zeros(1)], fused=True
+        )
         full = [group["lr"] for group in optimizer.param_groups]
         wanted = [*added, *own]
         for step in range(steps):
