@@ -7,6 +7,7 @@ from torch import nn
 
 from whyvae.probe import Bench
 from whyvae.probes.rows import RowMixing
+from whyvae.testing import Patient
 from whyvae.watch.direct import watch_model
 
 B, T, D, L = 16, 4, 6, 3
@@ -131,3 +132,12 @@ def test_examples_at_which_all_units_are_dead_hide_nothing():
     mixing = measured(wide, decode)
     assert mixing.decoder > 1.5
     assert mixing.op == "cumsum"
+
+
+def test_where_all_units_died_the_start_of_the_run_shows_it():
+    subject = Patient(between=lambda h: h.t().reshape(h.shape), steps=60).train()
+    subject.replay.parameters = {i: torch.zeros_like(p) for i, p in subject.replay.parameters.items()}
+    assert RowMixing.measure(subject).encoder > 1.5
+    still = Patient(steps=60).train()
+    still.replay.parameters = {i: torch.zeros_like(p) for i, p in still.replay.parameters.items()}
+    assert not RowMixing.measure(still).encoder > 1.5

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -63,10 +64,14 @@ class RowMixing(Probe):
             raise CannotMeasure("does not apply: data, latent and output were not all found on the recorded step")
         if lineage.posterior.startswith(NOT_GAUSSIAN):
             raise CannotMeasure("does not apply: what draws z may use other random numbers where other examples stand")
-        fixed = {lineage.eps: noise_like(lineage)} if lineage.eps >= 0 else {}
         try:
-            first = _walk(subject, lineage.data, lineage.z, fixed, 0)
-            second = _walk(subject, lineage.z, lineage.output, {}, first.count)
+            first, second = _ways(subject)
+            if (
+                not _mix(first, second) and subject.earliest is not None
+            ):  # dead units show nothing: they lived at the start
+                with _parameters(subject.replay, subject.earliest):
+                    began = _ways(subject)
+                first, second = began if _mix(*began) else (first, second)
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
         guilty = first if first.reach > ALONE else second
@@ -75,6 +80,29 @@ class RowMixing(Probe):
             first.reach, second.reach, guilty.others, _name(guilty.op), _place(guilty.op),
             _name(noted.statistics), _place(noted.statistics), first.by_design or second.by_design,
         )  # fmt: skip
+
+
+@contextmanager
+def _parameters(replay: Any, values: dict[int, Tensor]) -> Iterator[None]:
+    """Inside, replays use `values`."""
+    saved = replay.parameters
+    replay.parameters = {**saved, **{i: v.detach().double() for i, v in values.items()}}
+    try:
+        yield
+    finally:
+        replay.parameters = saved
+
+
+def _ways(subject: Any) -> tuple[_Walk, _Walk]:
+    """(from the data to z, from z to the output)."""
+    lineage = subject.lineage
+    fixed = {lineage.eps: noise_like(lineage)} if lineage.eps >= 0 else {}
+    first = _walk(subject, lineage.data, lineage.z, fixed, 0)
+    return first, _walk(subject, lineage.z, lineage.output, {}, first.count)
+
+
+def _mix(first: _Walk, second: _Walk) -> bool:
+    return first.reach > ALONE or second.reach > ALONE
 
 
 @dataclass
