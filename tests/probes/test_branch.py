@@ -7,12 +7,14 @@ import pytest
 import torch
 from linear import LinearVAE
 from torch import nn
+from torch.nn import functional as F
 
 from whyvae.probe import Bench
-from whyvae.probes.branch import Arm, BranchTest, _arms
+from whyvae.probes.branch import Arm, BranchTest, _arms, judged_course
 from whyvae.probes.course import Course, moved_per_step
 from whyvae.probes.court import FIRST_NOISE, Court
 from whyvae.probes.objective import Objective, audited_likelihood
+from whyvae.testing import Patient, digits, kl
 from whyvae.watch.direct import watch_model
 from whyvae.watch.subject import Subject
 from whyvae.watch.watcher import Watcher
@@ -190,3 +192,14 @@ def test_courts_over_different_batches_judge_alike():
     objective, course = Bench(subject).get(Objective), Course(subject)
     easy, hard = subject.train[0], {k: 3 * v for k, v in subject.train[1].items()}
     assert Court(course, objective, [easy], 1).kl_weight == Court(course, objective, [hard], 1).kl_weight
+
+
+def test_a_loss_that_refuses_what_is_no_number_ends_a_course():
+    def cross_entropy(output, x, mu, logvar):
+        return (F.binary_cross_entropy(output, x, reduction="sum") + kl(mu, logvar)) / x.shape[0]
+
+    subject = Patient(data=digits(), output=torch.sigmoid, loss=cross_entropy, steps=60).train()
+    court = Court(Course(subject), Objective.measure(subject), subject.train[1::3], 1)
+    with court.course.branched():
+        diverged = judged_course(court, subject.train[::3], 1e12, 50)
+    assert diverged.gain == -math.inf

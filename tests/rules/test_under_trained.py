@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 
 from whyvae.probes.branch import Arm, BranchTest
+from whyvae.probes.wider import Gains, WiderBlocks
+from whyvae.probes.widths import Widths
 from whyvae.rules.training.under_trained import UnderTrained
 from whyvae.verdict import Finding, Healthy, Skipped
 
@@ -19,58 +21,70 @@ def branch(slower, same, faster, *more, achieved=18.0, unit="nats", last=1e-3):
     return BranchTest(arms, 300, 500, achieved, unit, 16, 8, 1e-3, last, None)
 
 
+def check(branched, wider=None, widths=None):
+    return UnderTrained.check(branched, lambda: wider, lambda: widths)
+
+
 def test_healthy_gains_little():
-    assert isinstance(UnderTrained.check(branch(0.3, 0.1, -0.8)), Healthy)
+    assert isinstance(check(branch(0.3, 0.1, -0.8)), Healthy)
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(3.6, Finding), (3.2, Healthy)])
 def test_share_of_the_worth(gain, verdict):
     """(3.6 - 0.2) / 21.4 = 0.159, (3.2 - 0.2) / 21 = 0.143."""
-    assert isinstance(UnderTrained.check(branch(0.5, gain, 1.0)), verdict)
+    assert isinstance(check(branch(0.5, gain, 1.0)), verdict)
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(1.3, Finding), (1.1, Healthy)])
 def test_a_nat(gain, verdict):
-    assert isinstance(UnderTrained.check(branch(0.5, gain, 1.0, achieved=2.0)), verdict)
+    assert isinstance(check(branch(0.5, gain, 1.0, achieved=2.0)), verdict)
 
 
 def test_units_of_an_unknown_loss_are_judged_by_share_alone():
-    assert isinstance(UnderTrained.check(branch(0.01, 0.5, 0.3, achieved=0.3, unit="units of the loss")), Finding)
+    assert isinstance(check(branch(0.01, 0.5, 0.3, achieved=0.3, unit="units of the loss")), Finding)
 
 
 def test_severity():
-    assert UnderTrained.check(branch(2, 4, 4)).severity == "warning"
-    assert UnderTrained.check(branch(8, 30, 35)).severity == "error"
+    assert check(branch(2, 4, 4)).severity == "warning"
+    assert check(branch(8, 30, 35)).severity == "error"
 
 
 def test_smaller_steps_that_gain_more_are_another_illness():
-    assert isinstance(UnderTrained.check(branch(8, 4, -100)), Healthy)
+    assert isinstance(check(branch(8, 4, -100)), Healthy)
 
 
 def test_says_which_it_is():
-    assert "stopped too early" in UnderTrained.check(branch(3, 9, 10)).summary
-    slow = UnderTrained.check(branch(0.01, 0.1, 0.3, arm(10, 2), arm(30, 6), achieved=2.0))
+    assert "stopped too early" in check(branch(3, 9, 10)).summary
+    slow = check(branch(0.01, 0.1, 0.3, arm(10, 2), arm(30, 6), achieved=2.0))
     assert "too small: 300 more steps at 0.03 instead of 0.001" in slow.summary
-    assert "lowered too early" in UnderTrained.check(branch(3, 9, 8, last=1e-5)).summary
+    assert "lowered too early" in check(branch(3, 9, 8, last=1e-5)).summary
 
 
 def test_unknown_worth_is_no_verdict():
-    assert isinstance(UnderTrained.check(branch(3, 9, 8, achieved=math.nan)), Skipped)
+    assert isinstance(check(branch(3, 9, 8, achieved=math.nan)), Skipped)
 
 
 def test_divergence_is_no_gain():
     diverged = Arm(3.0, 3e-3, (-math.inf,), math.nan)
     whole = branch(0.1, 0.0, 0.0)
-    assert isinstance(UnderTrained.check(replace(whole, arms=(*whole.arms[:2], diverged))), Healthy)
+    assert isinstance(check(replace(whole, arms=(*whole.arms[:2], diverged))), Healthy)
 
 
 def test_three_times_the_rate_is_tuning():
-    assert isinstance(UnderTrained.check(branch(0.3, 1.0, 6.0)), Healthy)
-    assert isinstance(UnderTrained.check(branch(0.3, 1.0, 6.0, arm(10, 7.0))), Finding)
+    assert isinstance(check(branch(0.3, 1.0, 6.0)), Healthy)
+    assert isinstance(check(branch(0.3, 1.0, 6.0, arm(10, 7.0))), Finding)
 
 
 def test_a_poor_model_is_weighed_by_what_the_data_offer():
     """Measured on a decoder of three units: 2.3 nats are 0.16 of its 11, and 0.06 of the 36 of a linear decoder."""
     poor = branch(0.3, 2.3, 4.0, achieved=11.0)
-    assert isinstance(UnderTrained.check(poor), Finding)
-    assert isinstance(UnderTrained.check(replace(poor, offered=36.0)), Healthy)
+    assert isinstance(check(poor), Finding)
+    assert isinstance(check(replace(poor, offered=36.0)), Healthy)
+
+
+@pytest.mark.parametrize(("gain", "width", "verdict"), [(19.0, 3, Healthy), (17.0, 3, Finding), (19.0, 64, Finding)])
+def test_training_that_is_slow_for_a_narrow_part(gain, width, verdict):
+    """Twice the 9 nats that more steps gain; of a part that is wide enough, slow is not small."""
+    gained = Gains(1.0, 0.0, gain, gain)
+    wider, widths = WiderBlocks(gained, gained, 0.3, 10.0, 256, 200), Widths(64, None, width, None, 8, 144)
+    assert isinstance(check(branch(3, 9, 10), wider, widths), verdict)

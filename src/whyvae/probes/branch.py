@@ -176,14 +176,20 @@ def judged_course(court: Court, fit: list[Feed], factor: float, steps: int) -> A
     gains: list[float] = []
     gain = torch.zeros(0)
     checks = {math.ceil(steps * (k + 1) / CHECKS) for k in range(CHECKS)}
-    for step in court.course.train(fit, factor):
-        if step not in checks:
-            continue
-        gain = court.gained()
-        finite = bool(torch.isfinite(gain).all())
-        gains.append(float(gain.mean()) if finite else -math.inf)
-        if step >= steps or not finite:
-            break
+    done = 0
+    try:
+        for done in court.course.train(fit, factor):
+            if done not in checks:
+                continue
+            gain = court.gained()
+            finite = bool(torch.isfinite(gain).all())
+            gains.append(float(gain.mean()) if finite else -math.inf)
+            if done >= steps or not finite:
+                break
+    except ReplayFailed:  # a loss function that refuses what is no number: so the course has come to that
+        if not done:
+            raise
+        gains.append(-math.inf)
     error = float(gain.std() / math.sqrt(len(gain))) if len(gain) > 1 else abs(gains[-1]) / 4
     least = float(gain.min()) if len(gain) >= ENOUGH_BATCHES else -math.inf
     return Arm(factor, factor * court.course.rate, tuple(gains), error, least)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,6 +10,8 @@ from whyvae.probe import CannotMeasure, OnDemand, Probe
 from whyvae.probes.latents import LatentUsage
 from whyvae.verdict import Where
 from whyvae.watch.tape import Op
+
+EMPTY = math.log(2)  # nats, one bit: how many units a code uses that is all but empty says nothing of how many it needs
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Widths(Probe):
         decoder = _narrowest(subject, deps.descendants([lineage.z]) & deps.ancestors([lineage.output]))
         features = subject.tape.slots[lineage.output].numel // max(1, subject.batch)
         used = usage()
-        return cls(*encoder, *decoder, lineage.latents, features, used.active if used is not None else 0)
+        active = used.active if used is not None and used.rate > EMPTY else 0
+        return cls(*encoder, *decoder, lineage.latents, features, active)
 
 
 def said(width: int, part: str) -> str:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from math import isnan
 from statistics import NormalDist
+from typing import get_args
 
+from whyvae.probe import OnDemand
 from whyvae.probes.branch import BARELY, Arm, BranchTest, worth
+from whyvae.probes.units import Part
+from whyvae.probes.wider import WiderBlocks
+from whyvae.probes.widths import Widths
 from whyvae.rule import EARLIER, Rule
+from whyvae.rules.capacity.gains import FASTER, TIGHT, lacking, missed
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -47,6 +53,20 @@ def _told(branch: BranchTest, arm: Arm) -> tuple[str, Remedy]:
     return summary, Remedy("train longer", f"several times the {branch.trained} steps, until the loss no longer falls")
 
 
+def _of_size(arm: Arm, wider: WiderBlocks | None, widths: Widths | None) -> Evidence | None:
+    """What a wider part gains, where a narrow one is what training is slow for: more than twice what more steps gain."""
+    if wider is None or widths is None:
+        return None
+    limit = Limit(
+        "<", FASTER * arm.gain, "twice what more steps gain: the part is too small for what it is trained to do"
+    )
+    for part in get_args(Part):
+        gain = getattr(wider.own, part)
+        if widths.tight(part) and lacking(missed(part, wider, TIGHT)) and gain > limit.value:
+            return Evidence(f"nats per example that a wider {part} gains within a few steps", gain, limit, unit="nats")
+    return None
+
+
 class UnderTrained(Rule):
     """Stopped, or slowed to nothing, while still improving."""
 
@@ -56,7 +76,7 @@ class UnderTrained(Rule):
     explains = ("POS01",)
 
     @staticmethod
-    def check(branch: BranchTest) -> Verdict:
+    def check(branch: BranchTest, wider: OnDemand[WiderBlocks], widths: OnDemand[Widths]) -> Verdict:
         if branch.reason:
             return Skipped(branch.reason)
         arm = branch.decisive
@@ -75,6 +95,8 @@ class UnderTrained(Rule):
         slower = branch.slower.gain > branch.onward.gain  # smaller steps do it: not a matter of more of them (TRN02)
         if slower or not all(e.incriminating for e in evidence):
             return Healthy(evidence)
+        if branch.unit == "nats" and (size := _of_size(arm, wider(), widths())) is not None:
+            return Healthy((*evidence, size))
         summary, remedy = _told(branch, arm)
         return Finding(
             evidence,
