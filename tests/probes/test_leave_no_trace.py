@@ -120,7 +120,7 @@ def test_all_probes_are_known():
 
 
 def test_all_probes_leave_everything_as_it_was():
-    subject, *made = prepared(steps=16)
+    subject, *made = prepared(steps=24)
     bench = Bench(subject)
     replayed = {k: v.detach().clone() for k, v in subject.replay.parameters.items()}
     before = state(*made)

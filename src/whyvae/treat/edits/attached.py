@@ -12,7 +12,7 @@ from whyvae.treat.literals import literal, the_number
 from whyvae.treat.program import calls, unpacked
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
-from whyvae.treat.source import PRODUCT, dotted, tightness
+from whyvae.treat.source import PRODUCT, SUM, dotted, tightness
 from whyvae.treat.terms import Terms, plain
 
 if TYPE_CHECKING:
@@ -106,8 +106,9 @@ def _reparametrised(source: Source, draw: cst.Call) -> bool:
     if isinstance(above, cst.Attribute) and above.attr.value in CUTTING:
         whole = source.parent(above) or draw
     mean, std = source.code(given["mean"]), source.code(given["std"])
+    shift = mean if tightness(given["mean"]) >= SUM else f"({mean})"
     factor = std if tightness(given["std"]) >= PRODUCT else f"({std})"
-    source.replace(whole, f"{mean} + {factor} * torch.randn_like({std})")
+    source.replace(whole, f"{shift} + {factor} * torch.randn_like({std})")
     return True
 
 
