@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 from torch.distributions import NegativeBinomial
+from torch.nn import functional as F
 
 from whyvae.probe import Bench, CannotMeasure
 from whyvae.probes.output import OutputRange
-from whyvae.testing import kl
+from whyvae.rules.output.double_activation import DoubleActivation
+from whyvae.testing import Patient, kl
+from whyvae.verdict import Finding
 from whyvae.watch.subject import Subject
 from whyvae.watch.watcher import Watcher
 
@@ -71,3 +74,17 @@ def test_the_range_of_a_logit_says_nothing_of_counts():
 def test_the_range_of_a_mean_does(offset):
     found = Bench(trained(ByMean, offset=offset)).get(OutputRange)
     assert found.low == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("log_input", "ill"), [(True, True), (False, False)])
+def test_a_rate_under_a_loss_on_logarithms_is_positive_twice(log_input, ill):
+    def poisson(output, x, mu, logvar):
+        return (F.poisson_nll_loss(output, x, log_input=log_input, reduction="sum") + kl(mu, logvar)) / x.shape[0]
+
+    rates = torch.rand(512, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
+        [[2.0, 0.4, 6.0], [0.5, 0.3, 3.0]]
+    )
+    rows = torch.poisson(rates, generator=torch.Generator().manual_seed(1))
+    subject = Patient(data=rows, output=F.softplus, loss=poisson, steps=60).train()
+    assert Bench(subject).get(OutputRange).rare == pytest.approx(1 / 3 if log_input else 0)
+    assert isinstance(Bench(subject).call(DoubleActivation.check), Finding) is ill

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from literal import ACTIVATION, OBJECTIVE, OUTPUT_AT, found
+from literal import ACTIVATION, OBJECTIVE, OUTPUT_AT, RANGE, found
 
 from whyvae.rules.output.double_activation import DoubleActivation
 from whyvae.verdict import Healthy
@@ -12,9 +12,9 @@ from whyvae.verdict import Healthy
 LOGITS = "bernoulli logits"
 
 
-def check(activations, low, high, family="gaussian", own=(0.0, 1.0)):
+def check(activations, low, high, family="gaussian", own=(0.0, 1.0), rare=0.0):
     seen = replace(ACTIVATION, activations=activations, low=low, high=high, own_low=own[0], own_high=own[1])
-    return DoubleActivation.check(seen, replace(OBJECTIVE, family=family))
+    return DoubleActivation.check(seen, replace(OBJECTIVE, family=family), lambda: replace(RANGE, rare=rare))
 
 
 def test_sigmoid_before_a_loss_with_a_sigmoid():
@@ -65,3 +65,15 @@ def test_tanh_before_a_loss_with_a_sigmoid(low, high):
 )
 def test_healthy(activations, low, high, family):
     assert isinstance(check(activations, low, high, family), Healthy)
+
+
+@pytest.mark.parametrize(("activation", "low", "family", "rare", "ill"), [
+    ("softplus", 0.0, "poisson", 0.6, True), ("exp", 0.0, "poisson", 0.2, True), ("softplus", 0.0, "poisson", 0.05, False),
+    ("softplus", 0.0, "poisson rates", 0.6, False), ("tanh", -1.0, "poisson", 0.6, False),
+])  # fmt: skip
+def test_a_rate_that_the_loss_takes_for_its_logarithm(activation, low, family, rare, ill):
+    verdict = check((activation,), low, inf, family, rare=rare)
+    if ill:
+        found(verdict, f"`{activation}` makes a positive rate", f"{rare:.0%} of the counts", at=OUTPUT_AT)
+    else:
+        assert isinstance(verdict, Healthy)

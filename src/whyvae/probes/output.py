@@ -63,6 +63,9 @@ class OutputRange(Probe):
     data_low: float
     data_high: float
     at: Where | None
+    rare: float = (
+        0.0  # share of an example's counts whose mean is below the smallest rate that log rates in range can stand for
+    )
 
     @classmethod
     def measure(cls, subject: Any, output: OutputActivation) -> Self:
@@ -80,7 +83,12 @@ class OutputRange(Probe):
         return cls(
             name, low, high, float(miss.square().sum(1).mean()), float((miss > 1e-6).double().mean()),
             float(targets.var(0, correction=0).sum()), float(targets.min()), float(targets.max()), output.at,
+            float((targets.mean(0) < math.exp(min(output.low, 700.0))).double().mean()) if _log_rates(likelihood) else 0.0,
         )  # fmt: skip
+
+
+def _log_rates(likelihood: Any) -> bool:
+    return likelihood is not None and likelihood.family == "poisson"
 
 
 def _in_units_of_data(subject: Any) -> bool:

@@ -12,6 +12,7 @@ from whyvae.probes.missed import MissedDirections
 from whyvae.probes.objective import Objective
 from whyvae.probes.sampling_mode import MOVED, SamplingMode, moved_statistics
 from whyvae.probes.sides import Parts, Score, Trials
+from whyvae.probes.widths import EMPTY
 
 STEPS, LEAST_STEPS = 200, 60
 LONGER = 3  # times, where some part is too small for sure, as reconstructions miss much, and the gain leaves open which
@@ -58,7 +59,8 @@ class WiderBlocks(Probe):
         before = trials.before()
         found = cls._tried(trials, before, _affordable(trials, STEPS))
         residual = missed()
-        if residual is not None and residual.large and found.own.total < OPEN * found.rate:
+        # a code that is all but empty is to be filled first, which takes its time
+        if found.rate < EMPTY or (residual is not None and residual.large and found.own.total < OPEN * found.rate):
             return cls._tried(trials, before, _affordable(trials, LONGER * STEPS))
         return found
 

@@ -11,7 +11,7 @@ from whyvae.probes.latents import LatentUsage
 from whyvae.verdict import Where
 from whyvae.watch.tape import Op
 
-EMPTY = math.log(2)  # nats, one bit: how many units a code uses that is all but empty says nothing of how many it needs
+EMPTY = math.log(2)  # nats, one bit: a code with less is all but empty, and how many units it uses says nothing
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from statistics import NormalDist
 from whyvae.probe import OnDemand
 from whyvae.probes.units import HiddenUnits, Part
 from whyvae.probes.wider import WiderBlocks
-from whyvae.probes.widths import Widths
+from whyvae.probes.widths import EMPTY, Widths
 from whyvae.rules.capacity.gains import BROKEN, MATERIAL, asked, lacking, missed
 from whyvae.rules.training.dead_units import asked_of, nearly_dead
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
@@ -28,7 +28,7 @@ def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[Hidde
         (*evidence, narrow(part, widths)),
         f"The {part} is too small: with a wider one beside it, {wider.steps} more steps gain {own:.2g} nats per example, "
         f"and the whole code carries {wider.rate:.2g}. {_named(part, widths)}",
-        severity(own / max(wider.rate, 1e-9)),
+        severity(own / max(wider.rate, EMPTY)),
         _sure(own, wider, limit.value),
         where=getattr(widths, f"{part}_at"),
         nats=getattr(wider.calibrated, part),

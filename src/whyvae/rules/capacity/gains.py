@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from whyvae.probes.units import Part
 from whyvae.probes.wider import WiderBlocks
-from whyvae.probes.widths import Widths
+from whyvae.probes.widths import EMPTY, Widths
 from whyvae.verdict import Evidence, Limit
 
 MATERIAL = Limit(
@@ -52,8 +52,8 @@ def missed(part: Part, wider: WiderBlocks, share: Limit = WASTED) -> tuple[Evide
         f"nats per example gained by a wider {part}, at the best noise variance", calibrated, MATERIAL, "nats"
     )
     wasted = Evidence(
-        "its gain in the script's own objective, as a share of the nats the code carries",
-        own / max(wider.rate, 1e-9),
+        "its gain in the script's own objective, as a share of the nats the code carries (a bit, if less)",
+        own / max(wider.rate, EMPTY),
         share,
     )
     unchanged = Evidence(

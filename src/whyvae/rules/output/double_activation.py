@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from whyvae.probe import OnDemand
 from whyvae.probes.objective import Objective
-from whyvae.probes.output import OutputActivation
+from whyvae.probes.output import OutputActivation, OutputRange
 from whyvae.rule import Rule
 from whyvae.testing import Patient, factors, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
@@ -18,6 +19,8 @@ TWICE = Limit(
     1,
     "each squashes what the one before already squashed: outputs crowd in the middle and black and white are out of reach",
 )
+POSITIVE = {"softplus", "relu", "relu_", "exp", "abs", "square", "sigmoid", "sigmoid_", "softmax"}
+RARE = 0.1  # of the counts of an example: rates of 1 and more may be meant where hardly one has a smaller mean
 SQUASHING = {
     "sigmoid",
     "sigmoid_",
@@ -35,6 +38,25 @@ def _bce(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return (F.binary_cross_entropy_with_logits(output, x, reduction="sum") + kl(mu, logvar)) / x.shape[0]
 
 
+def _of_rates(evidence: tuple[Evidence, ...], output: OutputActivation, counts: OutputRange) -> Finding:
+    name = next(n for n in output.activations if n in POSITIVE).rstrip("_")
+    return Finding(
+        evidence,
+        f"`{name}` makes a positive rate of the output, and the loss takes it for the logarithm of one: no rate below 1 can be "
+        f"put out, and {counts.rare:.0%} of the counts have a smaller mean.",
+        "error",
+        0.99,
+        output.at,
+        remedies=(
+            Remedy(
+                "make the rate positive once",
+                f"F.poisson_nll_loss(rate, x, log_input=False) on what `{name}` gives, or no `{name}` at the decoder's end",
+                "certain",
+            ),
+        ),
+    )
+
+
 class DoubleActivation(Rule):
     """An activation is applied twice, such as a sigmoid before BCE-with-logits."""
 
@@ -44,7 +66,7 @@ class DoubleActivation(Rule):
     explains = ("POS01", "TRN05")
 
     @staticmethod
-    def check(output: OutputActivation, objective: Objective) -> Verdict:
+    def check(output: OutputActivation, objective: Objective, reach: OnDemand[OutputRange]) -> Verdict:
         applied = [name for name in output.activations if name in SQUASHING]
         count = len(applied)
         narrowed = count > 1 and (output.low > output.own_low + 0.1 or output.high < output.own_high - 0.1)
@@ -54,11 +76,18 @@ class DoubleActivation(Rule):
         squashed_classes = (
             objective.family in {"categorical", "multinomial"} and "softmax" in applied and output.low >= 0
         )
-        inside = squashed_logits or squashed_classes
-        total = count + 1 if inside else (count if narrowed else min(count, 1))
+        positive = (
+            objective.family == "poisson" and not POSITIVE.isdisjoint(output.activations) and output.low >= -0.001
+        )
+        counts = reach() if positive else None
+        rates_of_rates = counts is not None and counts.rare > RARE
+        inside = squashed_logits or squashed_classes or rates_of_rates
+        total = max(count, 1) + 1 if inside else (count if narrowed else min(count, 1))
         evidence = (Evidence("activations between the last layer and the likelihood", total, TWICE),)
         if total < 2:
             return Healthy(evidence)
+        if rates_of_rates and counts is not None:
+            return _of_rates(evidence, output, counts)
         last = applied[-1].rstrip("_")
         second = (
             "the loss, which applies a sigmoid itself"
