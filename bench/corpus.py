@@ -23,6 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import whyvae
+
+# Where the package lies: scripts run in folders of their own, from which a relative PYTHONPATH leads to another one.
+OURS = str(Path(whyvae.__file__).resolve().parents[1])
 SCRIPTS = Path(__file__).resolve().parents[1] / "tests" / "scripts"
 LIMIT = 400  # seconds for one script, our examination included
 
@@ -34,7 +38,13 @@ def run(entry: dict[str, Any], folder: Path = SCRIPTS) -> dict[str, Any]:
         record = Path(scratch) / "record.json"
         command = [sys.executable, "-W", "ignore", "-m", "whyvae", "run", "--json", str(record), "--out", scratch,
                    str(folder / entry["path"])]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": OURS,
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "MPLBACKEND": "Agg",
+        }
         try:
             done = subprocess.run(
                 command, cwd=scratch, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False

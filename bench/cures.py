@@ -24,6 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import whyvae
+
+# Where the package lies: scripts run in folders of their own, from which a relative PYTHONPATH leads to another one.
+OURS = str(Path(whyvae.__file__).resolve().parents[1])
 SCRIPTS = Path(__file__).resolve().parents[1] / "tests" / "scripts"
 LIMIT = 1500  # seconds for one script
 NOT_OURS = {"DAT03", "TRN04"}  # more data is no edit of a script
@@ -52,7 +56,13 @@ def fix(entry: JSON) -> JSON:
             str(record),
         ]
         command += ["--out", f"{scratch}/runs", str(script)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": OURS,
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "MPLBACKEND": "Agg",
+        }
         try:
             done = subprocess.run(
                 command, cwd=script.parent, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False
