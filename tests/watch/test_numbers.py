@@ -112,13 +112,15 @@ def test_what_is_told_of_a_forward_pass_that_was_not_ended():
         trained(stop, scale=1e3)
 
 
-def looping(batches, *, validated=False):
-    """A subject; batches whose loss is no number are left out, or, `validated`, stop the script."""
+def looping(batches, *, validated=False, memory=None):
+    """A subject; batches whose loss is no number are left out, or, `validated`, stop the script. of `memory`, a tensor is drawn into each time."""
     torch.manual_seed(0)
     encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
     with Watcher() as watcher:
         for x in batches:
+            if memory is not None:
+                memory.pop().normal_()
             mu, logvar = encoder(x).chunk(2, 1)
             if validated and not bool(torch.isfinite(mu).all()):
                 break
@@ -138,6 +140,12 @@ def test_numbers_in_batches_that_are_left_out_are_counted():
     batches[1][3, 2] = batches[1][4, 2] = -math.inf
     data = Data.measure(looping(batches))
     assert (data.not_finite, data.refused) == (2, 2)
+
+
+def test_memory_that_is_filled_before_it_is_read_held_anything():
+    """As `torch.empty` gives it to `rsample`, in the shape of the batch."""
+    batches = [torch.rand(32, 6) for _ in range(6)]
+    assert Data.measure(looping(batches, memory=[torch.full((32, 6), math.nan) for _ in batches])).not_finite == 0
 
 
 def test_so_are_those_of_the_batch_at_which_a_script_stops():

@@ -355,11 +355,13 @@ def data_shapes(tape: Tape) -> set[tuple[int, ...]]:
 
 def not_finite(tape: Tape, shapes: set[tuple[int, ...]], used: set[int]) -> int:
     """Numbers that are none, in tensors from outside that look like data (of one of `shapes`) and are not in `used`: of
-    batches that the script looked at and left out.
+    batches that the script looked at and left out. What is filled before it is looked at is memory, and held anything.
     """
+    filled = {slot for op in tape.ops if op.name in _FILLS for slot in (*op.reads[:1], *op.writes)}
     others = [
         s.value for s in tape.slots
-        if s.external and s.index not in used and s.shape in shapes and s.value is not None and s.value.is_floating_point()
+        if s.external and s.index not in used | filled and s.shape in shapes and s.value is not None
+        and s.value.is_floating_point()
     ]  # fmt: skip
     return sum(int((~torch.isfinite(v.detach())).sum()) for v in others)
 
@@ -390,6 +392,10 @@ def _address(tensor: Tensor) -> int:
         return 0
 
 
+_FILLS = {
+    "normal_", "uniform_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_", "zero_", "fill_",
+    "copy_",
+}  # fmt: skip
 _ACTIVATIONS_IN_PLACE = {
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "mish", "hardtanh", "hardswish", "hardsigmoid",
     "threshold", "rrelu", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
