@@ -17,10 +17,8 @@ Feed = dict[int, Tensor]
 LONGEST = 5.0  # times the typical gradient's norm; longer ones are cut, since the user's own clipping is on no tape
 CLOSE = 4  # steps apart: a way is nearly straight
 LONG_AGO = 10_000  # optimiser steps behind us: the moments need no correction for a start from zero
-FUSED = (
-    torch.optim.Adam,
-    torch.optim.AdamW,
-)  # one call for all parameters: a third of the time of a small model's step
+# One call steps all parameters: trials of small models take a sixth less time.
+FUSED = (torch.optim.Adam, torch.optim.AdamW)
 _CLASSES: dict[str, type[torch.optim.Optimizer]] = {
     "SGD": torch.optim.SGD, "RMSprop": torch.optim.RMSprop, "AdamW": torch.optim.AdamW,
 }  # fmt: skip  # all others (LBFGS, NAdam, somebody's own) are replaced by Adam

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+from whyvae.audit.reductions import TIMES
 from whyvae.probe import Probe
 from whyvae.verdict import Where
 from whyvae.watch.tape import Op, Ref
 
 CROSS_ENTROPIES = {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
-PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,6 @@ def exchanged(subject: Any) -> Op | None:
         of_data = refs[:1] and refs[0] not in made and refs[0] not in deps.parametric and refs[0] not in deps.encoded
         if op.name in {"log", "log_", "log1p"} and of_data:
             after = [ops[p] for o in op.outs for p in deps.readers.get(o, [])]
-            if any(o.name in PRODUCTS and not made.isdisjoint(o.reads) for o in after):
+            if any(o.name in TIMES and not made.isdisjoint(o.reads) for o in after):
                 return op
     return None

@@ -63,9 +63,7 @@ class OutputRange(Probe):
     data_low: float
     data_high: float
     at: Where | None
-    rare: float = (
-        0.0  # share of an example's counts whose mean is below the smallest rate that log rates in range can stand for
-    )
+    rare: float = 0.0  # share of the counts whose mean is below the smallest rate that log rates in range stand for
 
     @classmethod
     def measure(cls, subject: Any, output: OutputActivation) -> Self:

@@ -66,9 +66,8 @@ class RowMixing(Probe):
             raise CannotMeasure("does not apply: what draws z may use other random numbers where other examples stand")
         try:
             first, second = _ways(subject)
-            if (
-                not _mix(first, second) and subject.earliest is not None
-            ):  # dead units show nothing: they lived at the start
+            # dead units show nothing: they lived at the start
+            if not _mix(first, second) and subject.earliest is not None:
                 with _parameters(subject.replay, subject.earliest):
                     began = _ways(subject)
                 first, second = began if _mix(*began) else (first, second)
