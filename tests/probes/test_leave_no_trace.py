@@ -24,7 +24,7 @@ PROBES = sorted(
     (p for p in Probe.__subclasses__() if p.__module__.startswith("whyvae.")),
     key=lambda p: p.__name__,
 )
-NOTHING_TO_MEASURE = {"Showing"}  # no picture is shown here
+NOTHING_TO_MEASURE = {"Showing", "Undone"}  # no picture is shown here
 FEATURES = 6
 
 

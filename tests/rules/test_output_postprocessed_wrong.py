@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from whyvae.probe import CannotMeasure, OnDemand
 from whyvae.probes.showing import Picture, Showing
+from whyvae.probes.undone import Undone
 from whyvae.rules.generation.output_postprocessed_wrong import OutputPostprocessedWrong
-from whyvae.verdict import Finding, Healthy, Where
+from whyvae.verdict import Finding, Healthy, Skipped, Where
 
 RIGHT = Picture(
     at=Where("train.py", 60), by="`save_image`", cut=0.0, given=(0.0, 1.0), allowed=(0.0, 1.0), levels=math.inf, wrapped=0.0,
@@ -16,8 +18,38 @@ RIGHT = Picture(
 CUT = replace(RIGHT, at=Where("train.py", 70), cut=0.68, given=(-1.0, 1.0), contrast=math.nan)
 
 
-def verdict(*pictures):
-    return OutputPostprocessedWrong.check(Showing(pictures))
+UNDONE = Undone(
+    moved=0.5, samples="rows", original="table", feature=2, made=(14.5, 6.7), real=(28.8, 9.5), at=Where("train.py", 80),
+)  # fmt: skip
+
+
+def verdict(*pictures, units=None):
+    shown = Showing(pictures) if pictures else None
+    return OutputPostprocessedWrong.check(OnDemand(lambda: given(shown)), OnDemand(lambda: given(units)))
+
+
+def given(measured):
+    if measured is None:
+        raise CannotMeasure("does not apply")
+    return measured
+
+
+@pytest.mark.parametrize(("moved", "severity"), [(0.04, None), (0.06, "warning"), (0.21, "error")])
+def test_units_of_their_own_have_a_limit(moved, severity):
+    found = verdict(units=replace(UNDONE, moved=moved))
+    assert isinstance(found, Finding if severity else Healthy)
+    assert getattr(found, "severity", None) == severity
+
+
+def test_it_says_which_arrays_have_other_units():
+    found = verdict(RIGHT, units=UNDONE)
+    assert found.where == Where("train.py", 80)
+    assert "`rows`" in found.summary
+    assert "mean 14.5 and deviation 6.7 in column 2, where `table` has mean 28.8 and deviation 9.5" in found.summary
+
+
+def test_without_anything_shown_or_rescaled_there_is_no_verdict():
+    assert isinstance(verdict(), Skipped)
 
 
 @pytest.mark.parametrize(("change", "severity"), [

@@ -23,7 +23,7 @@ from whyvae.verdict import Where
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.step import Decoded, Shown
-from whyvae.watch.tape import Op
+from whyvae.watch.tape import Op, Tape
 
 _SQUASHING = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softmax", "hardsigmoid"}
 
@@ -65,13 +65,14 @@ class Showing(Probe):
 
 
 def _picture(subject: Any, shown: Shown) -> Picture | None:
-    way = _way(subject, shown)
+    assert shown.tape is not None  # noqa: S101 - pictures without are not looked at
+    way = way_to(subject, shown.tape, _candidates([c for c in subject.decoded if c.tape is shown.tape], shown))
     if way is None:
         return None
     try:
         fed, meant = _perfect(subject, way)
         ideal = stages(way, shown, {way.start: fed})
-        drawn = stages(way, shown, {way.call.slot: _entered(way.call)})
+        drawn = stages(way, shown, {way.call.slot: entered(way.call)})
         striped = stages(way, shown, {way.start: _stripes(fed)})
     except ReplayFailed:
         return None
@@ -99,12 +100,11 @@ def _left_out(subject: Any, way: Way) -> str:
     return "sigmoid" if logits and names.isdisjoint(_SQUASHING) else ""
 
 
-def _way(subject: Any, shown: Shown) -> Way | None:
-    """The last call of the decoder that the picture was made from, where that can be told."""
-    assert shown.tape is not None  # noqa: S101 - pictures without are not looked at
-    deps = Dependencies(shown.tape)
-    calls = [c for c in subject.decoded if c.tape is shown.tape]
-    for end, how in _candidates(calls, shown):
+def way_to(subject: Any, tape: Tape, candidates: list[tuple[int, Recipe]]) -> Way | None:
+    """From the last call of the decoder that one of these (slot, recipe) was made from, where that can be told."""
+    deps = Dependencies(tape)
+    calls = [c for c in subject.decoded if c.tape is tape]
+    for end, how in candidates:
         above = deps.ancestors([end])
         for call in reversed(calls):
             if call.slot in above:
@@ -175,7 +175,7 @@ def _perfect(subject: Any, way: Way) -> tuple[Tensor, Tensor]:
         picked = rows[torch.arange(shape[0]) % rows.shape[0]].reshape(shape)
         return picked, picked
     with torch.no_grad():
-        own = replay.run([way.start], feed={way.call.slot: _entered(way.call)}, training=False)[way.start]
+        own = replay.run([way.start], feed={way.call.slot: entered(way.call)}, training=False)[way.start]
     whole = likelihood is not None and own.dim() == likelihood.output.dim()
     meant = own if of_classes and not whole else in_data_space(family, own, likelihood.axis if likelihood else -1)
     for name in way.missing:
@@ -188,7 +188,7 @@ def _stripes(fed: Tensor) -> Tensor:
     return torch.where(torch.arange(fed.numel()) % 2 == 0, fed.min(), fed.max()).reshape(fed.shape)
 
 
-def _entered(call: Decoded) -> Tensor:
+def entered(call: Decoded) -> Tensor:
     """What entered the decoder; rows that were not kept are the first ones again."""
     rows = call.tape.slots[call.slot].shape[:1]
     value = call.z.double()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from whyvae.watch.arrays import Array, arrays_of, frames_here
 from whyvae.watch.dependencies import MIXING, Dependencies
 from whyvae.watch.places import calling_place
 from whyvae.watch.recorder import Recorder, copied
@@ -79,9 +81,12 @@ class Onlooker(TorchFunctionMode):
         self.leaving: Callable[[], None] = lambda: None  # called when a decoded tensor leaves torch
         self.known: Callable[[], dict[int, int]] = dict  # id of a weight that took the place of another -> that one's
         self.step = 0  # optimiser steps done
+        self.frames: tuple[FrameType, ...] = ()  # of the user's, that called the decoder last, until training goes on
         self._shapes: frozenset[tuple[int, ...]] = frozenset()  # of the decoder's first weights
         self._examples = self._bytes = 0
+        self.last_left: tuple[Left, ...] = ()  # in the last window that is kept
         self.begin(0)
+        self._last = self._window
 
     def meet(self, tape: Tape) -> None:
         """Learns from a training step through which weights examples are encoded, and latents decoded.
@@ -113,6 +118,7 @@ class Onlooker(TorchFunctionMode):
         calls, self._calls = self._calls, []
         if not calls or not self.enabled:
             return
+        self._last, self.last_left = self._window, self.left
         _finish(self._window.tape)
         same = [w for w in self.windows if w[0].place == calls[0].place]
         surplus = same[1] if len(same) > 2 else self.windows[1] if len(self.windows) >= MOST_WINDOWS else None
@@ -122,6 +128,10 @@ class Onlooker(TorchFunctionMode):
     def decoded(self) -> list[Decoded]:
         """Calls of the decoder on what was not encoded, oldest first."""
         return [call for window in self.windows for call in window]
+
+    def arrays(self) -> list[Array]:
+        """What the user's functions hold that called the decoder last, if training did not go on after that."""
+        return arrays_of(self.frames, self._last.slot_of)
 
     def slot_of(self, value: Any) -> tuple[Tape, int] | None:
         """The window's tape, and where on it `value` stands (-1: it is no tensor that was followed)."""
@@ -198,6 +208,7 @@ class Onlooker(TorchFunctionMode):
         slot = self._window._slot(z)  # noqa: SLF001 - the window is ours
         value = _few(z)
         self._calls.append(Decoded(value, slot, len(tape.ops), tape, self.step, calling_place()))
+        self.frames = frames_here()
 
     def _followed(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = self._window.__torch_function__(func, (), args, kwargs)

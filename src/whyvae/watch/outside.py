@@ -123,6 +123,11 @@ class Outside:
         self.onlooker.end()
         self.pictures.look()
 
+    def trains(self) -> None:
+        """A training backward begins: what the functions hold that made samples is theirs to give up."""
+        self.close()
+        self.onlooker.frames = ()
+
     # ------------------------------------------------------------------ what opens them
     def _around(self, cls: Any) -> Callable[[], None]:
         first, last = cls.__enter__, cls.__exit__

@@ -41,6 +41,11 @@ def calling_frames() -> tuple[Place | None, tuple[Frame, ...]]:
     return best, tuple(found)
 
 
+def is_users(file: str) -> bool:
+    """A source of the user's own: not ours, torch's, the standard library's, or an installed package's."""
+    return not _foreign(file) and "site-packages" not in file
+
+
 @cache
 def _foreign(file: str) -> bool:
     """Ours, torch's, or of the standard library."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whyvae.watch.arrays import Array
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.draws import sane_parameters
 from whyvae.watch.feeds import earliest_parameters, feeds_of
@@ -20,7 +21,7 @@ from whyvae.watch.onlooker import entries
 from whyvae.watch.parallel import side_by_side
 from whyvae.watch.recorder import data_shapes, not_finite
 from whyvae.watch.replay import Replay
-from whyvae.watch.step import Decoded, Log, Optimizer, Shown, Step
+from whyvae.watch.step import Decoded, Left, Log, Optimizer, Shown, Step
 from whyvae.watch.tape import Tape
 from whyvae.watch.trainings import NothingSeen, chosen_training, entered, trainings_of
 
@@ -45,6 +46,8 @@ class Subject:
     script: str = ""
     cost: dict[str, float] = field(default_factory=dict)
     examples: int = 0  # in the largest data set that a DataLoader gave training batches from
+    arrays: list[Array] = field(default_factory=list)  # held by the functions that called the decoder last
+    left: tuple[Left, ...] = ()  # what left torch last of what they made
     raised: str = ""  # the error that ended the script, where it says that a number was none
 
     @classmethod
@@ -75,6 +78,7 @@ class Subject:
             chosen.steps, main, found, watcher.log.part(chosen.start, end), optimizers, trees.settled(seen.held_out),
             decoded, watcher.outside.pictures.shown, count, names, script,
             {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent}, watcher.examples,
+            seen.arrays(), seen.last_left,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ the model, as functions

@@ -99,7 +99,7 @@ class Watcher:
         self._midway: set[int] = set()
         self.functional = Functional(
             Event(
-                self.outside.close,
+                self.outside.trains,
                 self._before_backward,
                 self._after_transform,
                 lambda: self._recorder,
@@ -254,7 +254,7 @@ class Watcher:
     @_guarded
     def _before_backward(self, roots: list[Tensor], asked: list[Tensor] | None = None) -> None:
         self.backwards += 1
-        self.outside.close()
+        self.outside.trains()
         if roots:
             self.log.add(self.count, roots[0])
         by_hand = asked is not None and roots and not self.optimizers

@@ -7,10 +7,12 @@ import io
 import numpy as np
 import torch
 
+from whyvae.probe import OnDemand
 from whyvae.probes.showing import Picture, Showing
+from whyvae.probes.undone import Undone
 from whyvae.rule import Rule
 from whyvae.testing import Model, Patient
-from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
 
 CUT = Limit(">", 0.05, "a twentieth of the data's variance would be lost even if the decoder made no error")
@@ -22,6 +24,7 @@ WRAPPED = Limit(
 LEVELS = Limit("<", 3, "black and white at most, whatever the decoder puts out")
 FLAT = Limit("<", 0.6, "more than a third of the contrast of the data is gone")
 MOVED = Limit(">", 0, "a picture is its numbers in their places")
+UNITS = Limit(">", 0.05, "a twentieth of the data's variance off though the decoder made no error, in whatever units")
 BROKEN = 0.2  # share of what is lost above which a picture is hardly one of the data
 
 
@@ -97,6 +100,28 @@ def _finding(picture: Picture) -> Finding:
     return Finding(evidence, _summary(picture), severity, 0.95, picture.at, remedies=(_remedy(picture),))  # type: ignore[arg-type]
 
 
+def _moved(units: Undone) -> Evidence:
+    return Evidence(
+        f"share of the variance by which `{units.samples}` is off from `{units.original}`", units.moved, UNITS
+    )
+
+
+def _in_other_units(units: Undone) -> Finding:
+    numbers = "{:.4g} and deviation {:.4g}"
+    return Finding(
+        (_moved(units),),
+        f"`{units.samples}` holds new samples taken back to units of their own: perfect ones would have mean {numbers.format(*units.made)} in column {units.feature}, where `{units.original}` has mean {numbers.format(*units.real)}.",
+        "error" if units.moved > BROKEN else "warning", 0.95, units.at,
+        remedies=(
+            Remedy(
+                "undo the scaling of the data",
+                "do the inverse of what was done to the data, with the same numbers: x * std + mean for (x - mean) / std, x * (high - low) + low for (x - low) / (high - low); scikit-learn: scaler.inverse_transform",
+                "certain",
+            ),
+        ),
+    )  # fmt: skip
+
+
 def _not_rescaled(model: Model) -> None:
     with torch.no_grad():
         samples = model.decoder(torch.randn(16, model.mu.out_features)).numpy()
@@ -111,11 +136,19 @@ class OutputPostprocessedWrong(Rule):
     requires = ("DAT01",)  # exact, and not healed by repairing the training: stands beside what is wrong there
 
     @staticmethod
-    def check(showing: Showing) -> Verdict:
-        wrong = [p for p in showing.pictures if _wrong(p)]
-        if wrong and (wrong[-1] is showing.pictures[-1] or len(wrong) == len(showing.pictures)):
+    def check(showing: OnDemand[Showing], undone: OnDemand[Undone]) -> Verdict:
+        shown, units = showing(), undone()
+        pictures = shown.pictures if shown is not None else ()
+        wrong = [p for p in pictures if _wrong(p)]
+        if wrong and (wrong[-1] is pictures[-1] or len(wrong) == len(pictures)):
             return _finding(wrong[-1])
-        return Healthy(_evidence(showing.pictures[-1]))
+        if units is not None and _moved(units).incriminating:
+            return _in_other_units(units)
+        if not pictures and units is None:
+            return Skipped(
+                "does not apply: nothing was seen that shows, saves or rescales new samples and could be wrong"
+            )
+        return Healthy(_evidence(pictures[-1]) if pictures else (_moved(units),) if units is not None else ())
 
     @staticmethod
     def specimen() -> Subject:

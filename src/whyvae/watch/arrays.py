@@ -1,0 +1,105 @@
+"""The arrays and tables that stand beside new samples, in the functions that led to the decoder's call and their modules."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from whyvae.watch.places import is_users
+
+MOST_FRAMES = 8
+MOST_NAMES = 512  # looked at in one function or module
+MOST_ARRAYS = 128
+MOST_NUMBERS = 2**26  # of one array, which is not copied
+MOST_COPIED = 2**22  # of a table, which is
+LEAST_ROWS = 8
+
+
+class Array(NamedTuple):
+    """An array, tensor or table of numbers of the user's, [n, ...], by the name it has; not a copy where that can be.
+    `slot`: where it stands on the tape of the samples; -1 if it does not.
+    """
+
+    name: str
+    rows: Tensor
+    slot: int
+
+
+def frames_here() -> tuple[FrameType, ...]:
+    """Of the user's functions that are running, the innermost first. Who keeps them keeps what they hold."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way costs a list of all frames
+    found: list[FrameType] = []
+    while frame is not None and len(found) < MOST_FRAMES:
+        if is_users(frame.f_code.co_filename):
+            found.append(frame)
+            if frame.f_code.co_name == "<module>":
+                break
+        frame = frame.f_back
+    return tuple(found)
+
+
+def arrays_of(frames: Sequence[FrameType], slot_of: Callable[[Tensor], int | None]) -> list[Array]:
+    """What these functions, and the modules they stand in, hold: by name, in a dictionary or list, or in an object of a
+    class of the user's.
+    """
+    spaces: dict[int, Mapping[str, Any]] = {}
+    for frame in frames:
+        inner = frame.f_globals if frame.f_code.co_name == "<module>" else frame.f_locals
+        spaces.setdefault(id(inner), inner)
+        spaces.setdefault(id(frame.f_globals), frame.f_globals)
+    modules = {str(frame.f_globals.get("__name__")) for frame in frames}
+    found: dict[int, Array] = {}
+    for space in spaces.values():
+        for name, value in [*space.items()][-MOST_NAMES:]:
+            for path, part in _parts(name, value, modules):
+                if id(part) not in found and len(found) < MOST_ARRAYS:
+                    rows = _rows(part)
+                    if rows is not None:
+                        slot = slot_of(part) if isinstance(part, Tensor) else None
+                        found[id(part)] = Array(path, rows, -1 if slot is None else slot)
+    return list(found.values())
+
+
+def _parts(name: str, value: Any, modules: set[str]) -> Iterator[tuple[str, Any]]:
+    """`value` and, one level deep, what it holds."""
+    yield name, value
+    if isinstance(value, dict):
+        yield from ((f"{name}[{key!r}]", part) for key, part in [*value.items()][:MOST_NAMES])
+    elif isinstance(value, list | tuple):
+        yield from ((f"{name}[{i}]", part) for i, part in enumerate(value[:MOST_FRAMES]))
+    elif _of_users_class(value, modules):
+        yield from ((f"{name}.{key}", part) for key, part in [*vars(value).items()][:MOST_NAMES])
+
+
+def _of_users_class(value: Any, modules: set[str]) -> bool:
+    """Defined in one of these modules, or in another source of the user's?"""
+    if isinstance(value, type | torch.nn.Module) or not hasattr(value, "__dict__"):
+        return False
+    name = type(value).__module__
+    return name in modules or is_users(getattr(sys.modules.get(name), "__file__", None) or "<frozen")
+
+
+def _rows(value: Any) -> Tensor | None:
+    """Numbers of at least LEAST_ROWS rows and one further axis, as a tensor; None of anything else."""
+    kind = type(value).__module__.partition(".")[0]
+    if not (isinstance(value, Tensor) or kind in {"numpy", "pandas"}) or len(getattr(value, "shape", ())) < 2:
+        return None
+    numbers = math.prod(value.shape)
+    if value.shape[0] < LEAST_ROWS or not 0 < numbers <= MOST_NUMBERS:
+        return None
+    try:
+        if isinstance(value, Tensor):
+            return None if value.is_complex() or value.layout != torch.strided else value.detach()
+        if kind == "numpy" and value.dtype.kind == "f" and value.flags.writeable:
+            return torch.as_tensor(value)
+        if numbers > MOST_COPIED or (kind == "numpy" and value.dtype.kind not in "fiu"):
+            return None
+        return torch.tensor(value.to_numpy(dtype="float64") if kind == "pandas" else value.astype("float64"))
+    except (TypeError, ValueError, RuntimeError):  # names among the numbers, a float that torch does not know
+        return None
