@@ -117,6 +117,23 @@ def test_mu_and_sigma_are_found_however_z_is_drawn(m, x, draw):
     assert torch.allclose(sigma, seen["sigma"].detach().double(), atol=1e-6)
 
 
+def test_a_sigma_that_has_come_to_nothing_hides_neither_head(m, x):
+    """Beside such a mean the noise is below rounding; what is left of it must not be taken for the latent."""
+    with torch.no_grad():
+        m.head.bias[:d], m.head.bias[d:] = 5.0, -80.0
+
+    def step(x):
+        mu, lv = m.enc(x)
+        z = mu + torch.randn_like(mu) * (lv / 2).exp()
+        see(z=z)
+        return sse(m.decoder(z), x) + kl_sum(mu, lv)
+
+    lineage, slot = found(step, x)
+
+    assert lineage.z == slot["z"]
+    assert lineage.posterior == "diagonal Gaussian"
+
+
 def test_the_cut_separates_kl_and_reconstruction(m, x):
     def step(x):
         y, mu, lv = m(x)

@@ -63,8 +63,8 @@ def find(tape: Tape) -> Lineage:
     """
     deps = Dependencies(tape)
     draws = drawn(deps, Replay(tape, sane_parameters(tape)))
-    if not draws:  # a sigma that has come to 0 hides the noise it scales
-        draws = drawn(deps, Replay(tape, small_parameters(tape)))
+    if not any(d.shift for d in draws):  # a sigma that has come to 0 hides the noise it scales, beside a mean at least
+        draws = drawn(deps, Replay(tape, small_parameters(tape))) or draws
     draws = draws or sampled(deps)
     if not draws:
         raise NoVAE("no random draw is scaled and shifted by an encoder and decoded")
