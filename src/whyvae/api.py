@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whyvae.examine import Subject, examine
+from whyvae.examine import Subject, choose, examine
 from whyvae.probe import Bench
 from whyvae.report import Report
+from whyvae.rules.data.data_not_finite import DataNotFinite
 
 if TYPE_CHECKING:
     from whyvae.watch.script import RunOutcome
+    from whyvae.watch.unbegun import Unbegun
 
 Codes = Iterable[str] | None
 
@@ -45,9 +47,15 @@ def run_session(
 
     outcome = run_script(target, list(args), module=module, steps=steps, seed=seed)
     if outcome.subject is None:
-        return Session(outcome, None)
+        return Session(outcome, _of_unbegun(outcome.unbegun, select, ignore))
     bench = Bench(outcome.subject)
     return Session(outcome, examine_subject(outcome.subject, select, ignore, bench), bench)
+
+
+def _of_unbegun(unbegun: Unbegun | None, select: Codes, ignore: Codes) -> Report | None:
+    """On the data alone, which nothing was trained on."""
+    asked = choose({DataNotFinite.code: DataNotFinite}, select, ignore)
+    return Report(examine(unbegun, rules=asked)) if unbegun is not None and asked else None
 
 
 def run(

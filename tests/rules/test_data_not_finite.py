@@ -11,7 +11,7 @@ check = DataNotFinite.check
 
 
 def test_one_number_that_is_none_is_enough():
-    found(check(replace(DATA, not_finite=1)), "1 numbers", "NaN or infinite", at=DATA_AT)
+    found(check(replace(DATA, not_finite=1)), "1 number is NaN or infinite", at=DATA_AT)
 
 
 def test_says_how_many():

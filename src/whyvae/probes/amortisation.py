@@ -215,11 +215,9 @@ def _after_encoder_training(game: Game, subject: Any) -> tuple[float, float]:
         return math.nan, math.nan
     fit, judge = feeds[: len(feeds) * 3 // 4], feeds[len(feeds) * 3 // 4 :]
     above = subject.deps.ancestors(subject.lineage.heads)
-    saved = game.replay.parameters
-    mine = {i: p.detach().clone().requires_grad_() for i, p in saved.items() if i in above}
+    mine = {i: p.detach().clone().requires_grad_() for i, p in game.replay.parameters.items() if i in above}
     optimizer = torch.optim.Adam(list(mine.values()), lr=learning_rate(subject))
-    game.replay.parameters = {**saved, **mine}
-    try:
+    with game.replay.holding(mine):
         for step in range(ENCODER_STEPS):
             feed = fit[step % len(fit)]
             values = game.replay.run(subject.lineage.heads, feed=feed, training=False)
@@ -231,8 +229,6 @@ def _after_encoder_training(game: Game, subject: Any) -> tuple[float, float]:
             optimizer.step()
         left = _gaps(game, judge)
         return _mean(left[0])[0], _mean(left[2])[0]
-    finally:
-        game.replay.parameters = saved
 
 
 def learning_rate(subject: Any) -> float:

@@ -62,13 +62,9 @@ class Course:
     @contextmanager
     def branched(self, start: Feed | None = None) -> Iterator[None]:
         """Inside, parameters are copies (of `start`) that may be trained; afterwards they are what they were."""
-        saved = self.replay.parameters
-        values = {**saved, **(start or {})}
-        self.replay.parameters = {i: p.detach().double().clone().requires_grad_() for i, p in values.items()}
-        try:
+        values = {**self.replay.parameters, **(start or {})}
+        with self.replay.holding({i: p.detach().double().clone().requires_grad_() for i, p in values.items()}):
             yield
-        finally:
-            self.replay.parameters = saved
 
     def run(self, feed: Feed, noise: int, also: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:
         """(sum of what `backward` was called on, values of the slots in `also`), with noise number `noise`."""

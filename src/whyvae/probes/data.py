@@ -17,6 +17,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.collapse import score_spectrum
 from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
+from whyvae.watch.unbegun import Unbegun
 
 MOST_ROWS = 4096
 MOST_NUMBERS = 2**24  # 128 MiB: 4096 examples of 64 x 64, 85 of 256 x 256 pixels in colour
@@ -48,6 +49,8 @@ class Data(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
+        if isinstance(subject, Unbegun):
+            return cls._unbegun(subject)
         inputs = input_rows(subject)
         targets = target_rows(subject)
         finite = inputs[torch.isfinite(inputs).all(1)]
@@ -74,6 +77,17 @@ class Data(Probe):
             int(reach.numel() - moving.numel()), float(good.min()), float(good.max()),
             bool(((good == 0) | (good == 1)).all()), _rms(entering),
             Where(*place) if place else None, float(good.square().mean().sqrt()),
+        )  # fmt: skip
+
+    @classmethod
+    def _unbegun(cls, subject: Unbegun) -> Self:
+        rows = subject.data.reshape(subject.data.shape[0], -1).double()
+        good, none = rows[torch.isfinite(rows)], int((~torch.isfinite(rows)).sum())
+        good = good if good.numel() else torch.zeros(1).double()
+        low, high, nan = float(good.min()), float(good.max()), math.nan
+        return cls(
+            rows.shape[0], tuple(subject.data.shape[1:]), low, high, float(good.mean()), float(good.std(correction=0)), none,
+            none, nan, 0, low, high, False, nan, Where(*subject.at) if subject.at else None,
         )  # fmt: skip
 
 

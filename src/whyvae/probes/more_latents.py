@@ -1,32 +1,64 @@
-"""What more latents would gain, beside what larger parts would."""
+"""What more latents would gain, beside what larger parts would: the user's VAE trained on with further units."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from whyvae.probe import Probe
+from whyvae.probe import CannotMeasure, OnDemand, Probe
 from whyvae.probes.latents import LatentUsage
-from whyvae.probes.missed import MissedDirections
-from whyvae.probes.wider import WiderBlocks
+from whyvae.probes.missed import further
+from whyvae.probes.objective import Objective
+from whyvae.probes.sampling_mode import SamplingMode
+from whyvae.probes.sides import Parts, Trials
+from whyvae.probes.wider import LONGER, OPEN, STEPS, affordable, calibrated_gain, judgeable, own_gain
 from whyvae.verdict import Where
 
 
 @dataclass(frozen=True)
 class MoreLatents(Probe):
-    """`missed`: what `missed.added` more units would carry. `wider`: what larger parts gain instead, as a share of `rate`."""
+    """Gain of `added` further latents, with an encoder of their own, whose draws a side network beside the decoder is given.
 
-    missed: MissedDirections
-    rate: float
-    wider: float
-    units: int
-    active: int
+    Both trials have side networks beside encoder and decoder, and train everything as those of `WiderBlocks` do, from the
+    trained model's function; only one has the further units. Gained is what it gains more, on examples that were not
+    trained on and with the KL of the further units paid, so that width and more steps count for nothing: `own` in the user's
+    objective, `calibrated` at the best noise variance.
+    """
+
+    own: float
+    calibrated: float
+    error: float  # standard error of `own`
+    rate: float  # nats the code carries
+    added: int
+    steps: int
     at: Where | None  # the line that makes the heads
 
     @classmethod
-    def measure(cls, subject: Any, usage: LatentUsage, missed: MissedDirections, wider: WiderBlocks) -> Self:
-        share = wider.own.total / max(wider.rate, 1e-9)
-        return cls(missed, usage.rate, share, usage.units, usage.active, _place(subject))
+    def measure(cls, subject: Any, objective: Objective, usage: LatentUsage, mode: OnDemand[SamplingMode]) -> Self:
+        judgeable(subject, objective, mode)
+        trials = Trials(subject, objective)
+        found = cls._tried(subject, trials, usage, affordable(trials, STEPS))
+        if found.own > OPEN * found.rate:
+            return found
+        # new units take their time; few examples are learned by heart in it
+        longer = cls._tried(subject, trials, usage, affordable(trials, LONGER * STEPS))
+        return max(found, longer, key=lambda tried: tried.own)
+
+    @classmethod
+    def _tried(cls, subject: Any, trials: Trials, usage: LatentUsage, steps: int) -> Self:
+        before, added = trials.before(), further(usage.units)
+        without = trials.after(Parts(encoder=True, decoder=True), steps)
+        more = trials.after(Parts(encoder=True, decoder=True, latents=added), steps)
+        own, calibrated = (
+            gain(trials, before, more) - max(0.0, gain(trials, before, without)) for gain in (own_gain, calibrated_gain)
+        )
+        if not (math.isfinite(own) and math.isfinite(calibrated)):
+            raise CannotMeasure("trained on, the model gives numbers that are not finite")
+        loss = trials.game.loss
+        paired = loss(without.reconstruction, without.kl) - loss(more.reconstruction, more.kl)
+        error = float(paired.std()) / math.sqrt(paired.numel())
+        return cls(own, calibrated, error, usage.rate, added, steps, _place(subject))
 
 
 def _place(subject: Any) -> Where | None:

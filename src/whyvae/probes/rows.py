@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -68,7 +67,7 @@ class RowMixing(Probe):
             first, second = _ways(subject)
             # dead units show nothing: they lived at the start
             if not _mix(first, second) and subject.earliest is not None:
-                with _parameters(subject.replay, subject.earliest):
+                with subject.replay.holding({i: v.detach().double() for i, v in subject.earliest.items()}):
                     began = _ways(subject)
                 first, second = began if _mix(*began) else (first, second)
         except ReplayFailed as failed:
@@ -79,17 +78,6 @@ class RowMixing(Probe):
             first.reach, second.reach, guilty.others, _name(guilty.op), _place(guilty.op),
             _name(noted.statistics), _place(noted.statistics), first.by_design or second.by_design,
         )  # fmt: skip
-
-
-@contextmanager
-def _parameters(replay: Any, values: dict[int, Tensor]) -> Iterator[None]:
-    """Inside, replays use `values`."""
-    saved = replay.parameters
-    replay.parameters = {**saved, **{i: v.detach().double() for i, v in values.items()}}
-    try:
-        yield
-    finally:
-        replay.parameters = saved
 
 
 def _ways(subject: Any) -> tuple[_Walk, _Walk]:

@@ -30,6 +30,7 @@ BASIS_ROWS = 768
 HELD_PART = 4  # one example in this many is not trained on
 LEAST_HELD, MOST_HELD = 24, 256  # examples on which gains are measured
 LARGEST_OWN = 4_000_000  # parameters: the user's own are trained along up to here
+SHARP = -1.5  # log sigma of further latents at the start: what they say can be heard
 LOGITS = 4.0  # scale of what a side decoder adds to logits
 
 Feed = dict[int, Tensor]
@@ -37,10 +38,13 @@ Feed = dict[int, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What gets a side network."""
+    """What gets a side network; `latents`: so many further units, of a side encoder of their own, which the side decoder
+    is given beside z.
+    """
 
     encoder: bool = False
     decoder: bool = False
+    latents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,27 @@ class Sides(nn.Module):
     def __init__(self, parts: Parts, inputs: int, latents: int, outputs: int) -> None:
         super().__init__()
         self.encoder = _network(inputs, 2 * latents) if parts.encoder else None
-        self.decoder = _network(latents, outputs) if parts.decoder else None
+        self.further = _network(inputs, 2 * parts.latents, silent=False) if parts.latents else None
+        self.decoder = _network(latents + parts.latents, outputs) if parts.decoder else None
+
+    def more(self, inputs: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+        """(Further latents, their KL in nats), of each example; the noise is that of `draw`, turned round."""
+        if self.further is None:
+            return draw[:, :0], torch.zeros(len(draw)).double()
+        mu, log_sigma = self.further(inputs).chunk(2, 1)
+        log_sigma = log_sigma + SHARP
+        noise = draw.roll(1, 0).repeat(1, -(-mu.shape[1] // draw.shape[1]))[:, : mu.shape[1]]
+        return mu + log_sigma.exp() * noise, _kl(mu, log_sigma)
 
 
-def _network(inputs: int, outputs: int) -> nn.Sequential:
+def _kl(mu: Tensor, log_sigma: Tensor) -> Tensor:
+    return (0.5 * (mu**2 + (2 * log_sigma).exp() - 1) - log_sigma).sum(1)
+
+
+def _network(inputs: int, outputs: int, *, silent: bool = True) -> nn.Sequential:
     last = nn.Linear(HIDDEN, outputs)
-    nn.init.zeros_(last.weight)
+    if silent:
+        nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(
         nn.Linear(inputs, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), last
@@ -132,11 +151,12 @@ class Trials:
             shift, stretch = sides.encoder(batch.inputs).chunk(2, 1)
             mu, log_sigma = mu + shift, log_sigma + stretch
         z = mu + log_sigma.exp() * draw
-        kl = (0.5 * (mu**2 + (2 * log_sigma).exp() - 1) - log_sigma).sum(1)
+        more, further = sides.more(batch.inputs, draw)
+        kl = _kl(mu, log_sigma) + further
         fed = {**batch.feed, self.lineage.z: z.reshape(shape)}
         output = self.replay.run([self.lineage.output], feed=fed, training=False)[self.lineage.output]
         output = by_example(output.reshape(self._target_shape()), self.subject.batch)
-        return self._reconstruction(output, z, sides, batch.target), kl
+        return self._reconstruction(output, torch.cat([z, more], 1), sides, batch.target), kl
 
     def _target_shape(self) -> tuple[int, ...]:
         shape: tuple[int, ...] = self.subject.tape.slots[self.lineage.target].shape
@@ -159,15 +179,12 @@ class Trials:
     def after(self, parts: Parts, steps: int) -> Score:
         """The score when `parts`, and the user's own parameters, are trained on for `steps` steps."""
         sides = self._sides(parts)
-        saved = self.replay.parameters
-        train_own = sum(p.numel() for p in saved.values()) <= LARGEST_OWN
-        mine = {i: p.detach().clone().requires_grad_(train_own) for i, p in saved.items()}
-        self.replay.parameters = mine
-        try:
+        held = self.replay.parameters
+        train_own = sum(p.numel() for p in held.values()) <= LARGEST_OWN
+        mine = {i: p.detach().clone().requires_grad_(train_own) for i, p in held.items()}
+        with self.replay.holding(mine):
             self._train(sides, list(mine.values()) if train_own else [], steps)
             return self._score(sides)
-        finally:
-            self.replay.parameters = saved
 
     def _sides(self, parts: Parts) -> Sides:
         with torch.random.fork_rng(devices=[]):

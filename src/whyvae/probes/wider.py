@@ -54,31 +54,33 @@ class WiderBlocks(Probe):
     def measure(
         cls, subject: Any, objective: Objective, mode: OnDemand[SamplingMode], missed: OnDemand[MissedDirections]
     ) -> Self:
-        _judgeable(subject, objective, mode)
+        judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
         before = trials.before()
-        found = cls._tried(trials, before, _affordable(trials, STEPS))
+        found = cls._tried(trials, before, affordable(trials, STEPS))
         residual = missed()
         # a code that is all but empty is to be filled first, which takes its time
         if found.rate < EMPTY or (residual is not None and residual.large and found.own.total < OPEN * found.rate):
-            return cls._tried(trials, before, _affordable(trials, LONGER * STEPS))
+            return cls._tried(trials, before, affordable(trials, LONGER * STEPS))
         return found
 
     @classmethod
     def _tried(cls, trials: Trials, before: Score, steps: int) -> Self:
         scores = {"continued": trials.after(Parts(), steps), "both": trials.after(Parts(True, True), steps)}
         rate = float(before.kl.mean())
-        gained = {k: _own(trials, before, s) for k, s in scores.items()}
+        gained = {k: own_gain(trials, before, s) for k, s in scores.items()}
         if gained["both"] - max(0.0, gained["continued"]) > NOTHING * rate:
             for name, parts in (("encoder", Parts(encoder=True)), ("decoder", Parts(decoder=True))):
                 scores[name] = trials.after(parts, steps)
-        gains = [_gains({k: gain(trials, before, s) for k, s in scores.items()}) for gain in (_own, _calibrated)]
+        gains = [
+            _gains({k: gain(trials, before, s) for k, s in scores.items()}) for gain in (own_gain, calibrated_gain)
+        ]
         if not all(math.isfinite(v) for g in gains for v in vars(g).values()):
             raise CannotMeasure("trained on, the model gives numbers that are not finite")
         return cls(gains[0], gains[1], _error(trials, scores), rate, before.kl.numel(), steps)
 
 
-def _judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> None:
+def judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> None:
     if subject.broken:
         raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
     if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
@@ -95,7 +97,7 @@ def _judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode])
         )
 
 
-def _affordable(trials: Trials, wanted: int) -> int:
+def affordable(trials: Trials, wanted: int) -> int:
     steps = min(wanted, int(WORK * max(1, wanted / STEPS) / max(1.0, trials.flops())))
     if steps < LEAST_STEPS:
         raise CannotMeasure(
@@ -104,12 +106,12 @@ def _affordable(trials: Trials, wanted: int) -> int:
     return steps
 
 
-def _own(trials: Trials, before: Score, after: Score) -> float:
+def own_gain(trials: Trials, before: Score, after: Score) -> float:
     loss = trials.game.loss
     return float((loss(before.reconstruction, before.kl) - loss(after.reconstruction, after.kl)).mean())
 
 
-def _calibrated(trials: Trials, before: Score, after: Score) -> float:
+def calibrated_gain(trials: Trials, before: Score, after: Score) -> float:
     kl = float((after.kl - before.kl).mean())
     old, new = float(before.reconstruction.mean()), float(after.reconstruction.mean())
     if trials.objective.gaussian:

@@ -55,6 +55,16 @@ class Replay:
                 value = given.get(slot.index, slot.value)
                 self.parameters[slot.index] = _own(value.detach()).requires_grad_()
 
+    @contextmanager
+    def holding(self, values: Mapping[int, Tensor]) -> Iterator[None]:
+        """Inside, the parameters of these slots have these values; afterwards they are what they were."""
+        saved = self.parameters
+        self.parameters = {**saved, **values}
+        try:
+            yield
+        finally:
+            self.parameters = saved
+
     def run(
         self,
         targets: Iterable[int],

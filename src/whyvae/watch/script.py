@@ -24,6 +24,7 @@ import torch
 from whyvae.watch.neutral import neutral
 from whyvae.watch.subject import Subject
 from whyvae.watch.trainings import NothingSeen
+from whyvae.watch.unbegun import Unbegun
 from whyvae.watch.watcher import StopTraining, Watcher
 
 _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
@@ -31,9 +32,12 @@ _OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 
 @dataclass(slots=True)
 class RunOutcome:
-    """What came of running a script. `subject` is None when there is nothing to examine; `reason` says why."""
+    """What came of running a script. `subject` is None when no training was seen; `reason` says why, and `unbegun` is what
+    there is to see of one whose data kept it from beginning.
+    """
 
     subject: Subject | None
+    unbegun: Unbegun | None = None
     reason: str = ""
     exit_code: int | None = None
     error: BaseException | None = None
@@ -81,6 +85,8 @@ def run_script(
             outcome.subject.raised = _numbers_ended(outcome.error)
     except NothingSeen as nothing:
         outcome.reason = str(nothing) + _stopped_by(outcome.error)
+        if outcome.error is not None and watcher.backwards == 0:
+            outcome.unbegun = Unbegun.of(watcher.unfinished, target, watcher.seconds)
     return outcome
 
 

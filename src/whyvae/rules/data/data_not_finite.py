@@ -19,6 +19,10 @@ def _harm(data: Data) -> str:
     return "they spread through the loss into every weight"
 
 
+def _counted(numbers: int) -> str:
+    return "1 number is" if numbers == 1 else f"{numbers} numbers are"
+
+
 class DataNotFinite(Rule):
     """NaN or Inf reaches the model."""
 
@@ -33,7 +37,7 @@ class DataNotFinite(Rule):
             return Healthy(evidence)
         return Finding(
             evidence,
-            f"{data.not_finite} numbers of the data shown to the model are NaN or infinite: {_harm(data)}.",
+            f"Of the data shown to the model {_counted(data.not_finite)} NaN or infinite: {_harm(data)}.",
             "error",
             0.99,
             data.at,
