@@ -147,7 +147,7 @@ def test_distance_is_that_of_a_perfect_sample(tmp_path):
     assert found.moved == pytest.approx(wanted, rel=0.15)  # the examples seen in 40 steps have a spread of their own
 
 
-@pytest.mark.parametrize("features", [3, 8, 200])
+@pytest.mark.parametrize("features", [3, 8, 784])
 def test_examples_are_found_in_another_order_and_scale(features):
     torch.manual_seed(features)
     raw = torch.randn(3000, features).double() @ torch.randn(features, features).double() * 3 + 20

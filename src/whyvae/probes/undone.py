@@ -22,6 +22,7 @@ from whyvae.watch.replay import Replay, ReplayFailed
 
 ROWS = 64  # examples that are looked for in an array
 MOST_ROWS = 20_000  # of an array, in which they are
+FEATURES = 32  # by which they are told apart
 SAME = 1e-3  # of a standard deviation: float32 numbers that were scaled and are the same
 NEAR = 0.01  # of a number: the same one, estimated on a part of the data, or by n - 1 in place of n
 ROUNDED = 0.05  # of a standard deviation: numbers that were rounded are still made of these
@@ -104,24 +105,26 @@ def found_in(rows: Tensor, array: Tensor) -> Scale | None:
     Rows are paired with the nearest ones by the scale known so far, which is fitted anew to the better half of the pairs
     (iterative closest points, Besl and McKay 1992); that they are the same is then seen on nearly all.
     """
-    space = array[:MOST_ROWS].flatten(1).double()
+    space = array[:MOST_ROWS].flatten(1)
     space = space[torch.isfinite(space).all(1)]
-    few = rows[torch.linspace(0, rows.shape[0] - 1, ROWS).long()]
-    lively = (rows.std(0) > 0) & (space.std(0) > 0) if space.shape[0] > 1 else torch.zeros(1, dtype=torch.bool)
+    if space.shape[0] < 2:
+        return None
+    few, spread = rows[torch.linspace(0, rows.shape[0] - 1, ROWS).long()], space.std(0).double()
+    lively = (rows.std(0) > 0) & (spread > 0)
     if not bool(lively.any()) or few.unique(dim=0).shape[0] < ROWS // 2:
         return None
-    spread = space.std(0).clamp_min(1e-300)
-    factor = spread / rows.std(0).clamp_min(1e-300)
-    offset = space.mean(0) - factor * rows.mean(0)
+    seen = lively.nonzero()[:, 0]
+    seen = seen[torch.linspace(0, len(seen) - 1, min(len(seen), FEATURES)).long()]
+    near, unit = space[:, seen].double() / spread[seen], spread.clamp_min(1e-300)
+    factor = unit / rows.std(0).clamp_min(1e-300)
+    offset = space.mean(0).double() - factor * rows.mean(0)
     for _ in range(ROUNDS):
-        off = (few * factor + offset)[:, lively] / spread[lively]
-        nearest = torch.cdist(off, space[:, lively] / spread[lively])
-        paired = space[nearest.argmin(1)]
-        if nearest.argmin(1).unique().numel() < ROWS // 2:  # all would be the same, by a factor of 0
+        distance, which = torch.cdist((few * factor + offset)[:, seen] / spread[seen], near).min(1)
+        if which.unique().numel() < ROWS // 2:  # all would be the same, by a factor of 0
             return None
-        better = nearest.amin(1).argsort()[: ROWS // 2]
+        paired, better = space[which].double(), distance.argsort()[: ROWS // 2]
         factor, offset = _line(few[better], paired[better], factor, offset)
-    same = ((few * factor + offset - paired).abs() / spread)[:, lively].amax(1) < SAME
+    same = ((few * factor + offset - paired).abs() / unit)[:, lively].amax(1) < SAME
     return _settled(factor, offset, lively) if float(same.double().mean()) > 0.9 else None
 
 
