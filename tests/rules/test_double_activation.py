@@ -68,8 +68,8 @@ def test_healthy(activations, low, high, family):
 
 
 @pytest.mark.parametrize(("activation", "low", "family", "rare", "ill"), [
-    ("softplus", 0.0, "poisson", 0.6, True), ("exp", 0.0, "poisson", 0.2, True), ("softplus", 0.0, "poisson", 0.05, False),
-    ("softplus", 0.0, "poisson rates", 0.6, False), ("tanh", -1.0, "poisson", 0.6, False),
+    ("softplus", 0.0, "poisson", 0.6, True), ("exp", 0.0, "poisson", 0.2, True), ("relu", 0.0, "poisson", 0.2, True), ("relu", 0.0, "poisson", 0.05, False),
+    ("softplus", -2.0, "poisson", 0.05, False), ("softplus", 0.0, "poisson rates", 0.6, False), ("tanh", -1.0, "poisson", 0.6, False),
 ])  # fmt: skip
 def test_a_rate_that_the_loss_takes_for_its_logarithm(activation, low, family, rare, ill):
     verdict = check((activation,), low, inf, family, rare=rare)
@@ -77,3 +77,9 @@ def test_a_rate_that_the_loss_takes_for_its_logarithm(activation, low, family, r
         found(verdict, f"`{activation}` makes a positive rate", f"{rare:.0%} of the counts", at=OUTPUT_AT)
     else:
         assert isinstance(verdict, Healthy)
+
+
+def test_a_rate_by_the_usual_link_is_none_of_a_logarithm_however_large_the_counts():
+    found(
+        check(("softplus",), 0.0, inf, "poisson", rare=0.0), "sampled or shown as a rate is its logarithm", at=OUTPUT_AT
+    )

@@ -42,7 +42,7 @@ def test_says_how_many_and_what_they_bring():
 
 @pytest.mark.parametrize(
     ("field", "healthy", "ill"),
-    [("own", 0.3 * 8 - 0.01, 0.3 * 8 + 0.01), ("calibrated", 0.49, 0.51), ("active", 1, 2)],
+    [("own", 8 / 3 - 0.01, 8 / 3 + 0.01), ("calibrated", 0.49, 0.51), ("active", 1, 2)],
 )
 def test_both_sides_of_each_limit(field, healthy, ill):
     assert isinstance(check(**{field: healthy}), Healthy)
@@ -50,7 +50,7 @@ def test_both_sides_of_each_limit(field, healthy, ill):
 
 
 def test_a_code_that_is_all_but_empty_is_weighed_as_a_bit():
-    assert isinstance(check(rate=0.1, own=0.69 * 0.3, calibrated=0.6), Healthy)
+    assert isinstance(check(rate=0.1, own=0.69 * 0.33, calibrated=0.6), Healthy)
     found(check(rate=0.1, own=0.7, calibrated=0.7), "too small", at=LINE)
 
 

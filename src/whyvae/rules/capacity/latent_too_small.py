@@ -24,9 +24,9 @@ from whyvae.watch.subject import Subject
 SPARE = Limit("<", 1, "a unit that carries nothing is a spare one: z is large enough")
 WASTED = Limit(
     ">",
-    0.3,
-    "of what the code carries: of HEALTHY healthy runs of the bank that use all their units, whose families are not those it "
-    "is examined on, the most was 0.28 (natural patches, to which every unit more adds something), all others below 0.13",
+    1 / 3,
+    "a third of what the code carries: of HEALTHY healthy runs of the bank that use all their units, whose families are not "
+    "those it is examined on, natural patches gained up to 0.28 (every unit more adds something to them), others up to OTHERS",
 )
 WIDER = Limit(
     "<",

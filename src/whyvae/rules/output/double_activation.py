@@ -20,6 +20,7 @@ TWICE = Limit(
     "each squashes what the one before already squashed: outputs crowd in the middle and black and white are out of reach",
 )
 POSITIVE = {"softplus", "relu", "relu_", "exp", "abs", "square", "sigmoid", "sigmoid_", "softmax"}
+LINKS = {"softplus", "exp"}  # that people make rates with; what others bound may be meant for a logarithm
 RARE = 0.1  # of the counts of an example: rates of 1 and more may be meant where hardly one has a smaller mean
 SQUASHING = {
     "sigmoid",
@@ -40,10 +41,14 @@ def _bce(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 def _of_rates(evidence: tuple[Evidence, ...], output: OutputActivation, counts: OutputRange) -> Finding:
     name = next(n for n in output.activations if n in POSITIVE).rstrip("_")
+    harm = (
+        f"no rate below 1 can be put out, and {counts.rare:.0%} of the counts have a smaller mean"
+        if counts.rare > RARE
+        else "what is sampled or shown as a rate is its logarithm, and no rate below 1 can be put out"
+    )
     return Finding(
         evidence,
-        f"`{name}` makes a positive rate of the output, and the loss takes it for the logarithm of one: no rate below 1 can be "
-        f"put out, and {counts.rare:.0%} of the counts have a smaller mean.",
+        f"`{name}` makes a positive rate of the output, and the loss takes it for the logarithm of one: {harm}.",
         "error",
         0.99,
         output.at,
@@ -80,7 +85,8 @@ class DoubleActivation(Rule):
             objective.family == "poisson" and not POSITIVE.isdisjoint(output.activations) and output.low >= -0.001
         )
         counts = reach() if positive else None
-        rates_of_rates = counts is not None and counts.rare > RARE
+        link = bool(output.activations) and output.activations[-1] in LINKS
+        rates_of_rates = counts is not None and (link or counts.rare > RARE)
         inside = squashed_logits or squashed_classes or rates_of_rates
         total = max(count, 1) + 1 if inside else (count if narrowed else min(count, 1))
         evidence = (Evidence("activations between the last layer and the likelihood", total, TWICE),)
