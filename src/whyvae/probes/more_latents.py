@@ -12,7 +12,7 @@ from whyvae.probes.missed import further
 from whyvae.probes.objective import Objective
 from whyvae.probes.sampling_mode import SamplingMode
 from whyvae.probes.sides import Parts, Trials
-from whyvae.probes.wider import LONGER, OPEN, STEPS, affordable, calibrated_gain, judgeable, own_gain
+from whyvae.probes.wider import LONGER, NOTHING, OPEN, STEPS, affordable, calibrated_gain, judgeable, own_gain
 from whyvae.verdict import Where
 
 
@@ -39,7 +39,7 @@ class MoreLatents(Probe):
         judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
         found = cls._tried(subject, trials, usage, affordable(trials, STEPS))
-        if found.own > OPEN * found.rate:
+        if not NOTHING * found.rate < found.own < OPEN * found.rate:
             return found
         # new units take their time; few examples are learned by heart in it
         longer = cls._tried(subject, trials, usage, affordable(trials, LONGER * STEPS))
