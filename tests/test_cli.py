@@ -23,6 +23,7 @@ class Ran:
     """Stands for watch.script.RunOutcome."""
 
     subject: Any
+    unbegun: Any = None
     reason: str = ""
     exit_code: int | None = None
     error: BaseException | None = None

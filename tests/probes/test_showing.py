@@ -61,8 +61,8 @@ def shown(show, colours=1, last=torch.sigmoid, loss=squared, scale=lambda x: x):
             (loss(y, x) - 0.5 * torch.sum(1 + logvar - mu**2 - logvar.exp())).backward()
             optimizer.step()
         with torch.no_grad():
-            show(model.decode(torch.randn(16, 4)))
-    assert watcher.outside.onlooker.enabled
+            kept = show(model.decode(torch.randn(16, 4)))
+    assert watcher.outside.onlooker.enabled, kept
     (picture,) = Bench(Subject.of(watcher)).get(Showing).pictures
     return picture
 
@@ -111,6 +111,14 @@ def through_sigmoid(samples):
     save((torch.sigmoid(samples)[0, 0].numpy() * 255).astype(np.uint8))
 
 
+def kept_by_numpy(samples):
+    return (samples.numpy().reshape(4, 4, 8, 8).transpose(0, 2, 1, 3).reshape(32, 32) * 255).astype(np.uint8)
+
+
+def kept_flat(samples):
+    return (samples.flatten(1).repeat(4, 1) * 255).byte().numpy()  # [64, 64], a picture a row
+
+
 def doubled(x):
     return 2 * x - 1
 
@@ -120,7 +128,7 @@ def standardised(x):
 
 
 @pytest.mark.parametrize(("show", "how"), [
-    (by_numpy, {}), (by_torch, {}), (sheet_by_numpy, {}), (first_four_rounded, {}), (colours_by_torch, {"colours": 3}),
+    (by_numpy, {}), (by_torch, {}), (kept_by_numpy, {}), (kept_flat, {}), (sheet_by_numpy, {}), (first_four_rounded, {}), (colours_by_torch, {"colours": 3}),
     (colours_by_numpy, {"colours": 3}), (from_minus_one, {"last": torch.tanh, "scale": doubled}),
     (through_sigmoid, {"last": nn.Identity(), "loss": on_logits}),
 ], ids=lambda v: getattr(v, "__name__", ""))  # fmt: skip
@@ -129,6 +137,14 @@ def test_right_ways_lose_nothing(show, how):
     if how.get("loss") is on_logits:  # judged by the decoder's own numbers, which are few
         picture = picture.__class__(**{**vars(picture), "levels": 256})
     assert lossless(picture)
+
+
+@pytest.mark.parametrize("squashed", [
+    lambda s: (torch.sigmoid(s).numpy()[:, 0] * 255).astype(np.uint8), lambda s: (torch.sigmoid(s) * 255).byte().numpy(),
+])  # fmt: skip
+def test_bytes_that_are_kept_are_pictures(squashed):
+    """A second sigmoid: [0, 1] becomes [0.5, 0.73]."""
+    assert shown(squashed).contrast == pytest.approx(0.231, abs=0.01)
 
 
 @pytest.mark.parametrize("show", [

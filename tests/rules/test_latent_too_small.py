@@ -42,15 +42,22 @@ def test_says_how_many_and_what_they_bring():
 
 @pytest.mark.parametrize(
     ("field", "healthy", "ill"),
-    [("own", 8 / 3 - 0.01, 8 / 3 + 0.01), ("calibrated", 0.49, 0.51), ("active", 1, 2)],
+    [("own", 0.2 * 8 - 0.01, 0.2 * 8 + 0.01), ("calibrated", 0.49, 0.51), ("active", 1, 2)],
 )
 def test_both_sides_of_each_limit(field, healthy, ill):
     assert isinstance(check(**{field: healthy}), Healthy)
     found(check(**{field: ill}), "too small", at=LINE, severity="warning" if field == "own" else "error")
 
 
+def test_where_little_is_missed_more_is_asked():
+    little = replace(MISSED, before=0.09, after=0.02)
+    assert isinstance(check(residual=little, own=0.5 * 8 - 0.1), Healthy)
+    found(check(residual=little, own=0.5 * 8 + 0.1), "miss 9%", at=LINE)
+    assert isinstance(check(residual=None, own=0.5 * 8 - 0.1), Healthy)
+
+
 def test_a_code_that_is_all_but_empty_is_weighed_as_a_bit():
-    assert isinstance(check(rate=0.1, own=0.69 * 0.33, calibrated=0.6), Healthy)
+    assert isinstance(check(rate=0.1, own=0.69 * 0.2, calibrated=0.6), Healthy)
     found(check(rate=0.1, own=0.7, calibrated=0.7), "too small", at=LINE)
 
 

@@ -37,7 +37,9 @@ def scrambled(subject: Any, tape: Tape, start: int, end: int, fed: Tensor, shown
     if (
         colours == 1
         and len(picture) == 2
-        and not (shown.by.startswith("numpy.") and picture[1] == height * width)  # one picture a row, stored
+        and not (
+            shown.by.startswith(("numpy.", "array.")) and picture[1] == height * width
+        )  # one picture a row, stored
         and picture[1] != width
         and picture[1] % width == 0
         and picture[0] % height == 0

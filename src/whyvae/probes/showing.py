@@ -55,13 +55,25 @@ class Showing(Probe):
     @classmethod
     def measure(cls, subject: Any) -> Self:
         sound_calls(subject)
-        shown = [s for s in subject.shown if s.tape is not None]
+        shown = [s for s in subject.shown if s.tape is not None] or _held(subject)
         found = [p for p in (_picture(subject, s) for s in shown) if p is not None]
         if not found:
             raise CannotMeasure(
                 "does not apply: nothing was seen that saves or shows new samples and could lose numbers"
             )
         return cls(tuple(found))
+
+
+def _held(subject: Any) -> list[Shown]:
+    """Bytes that the script keeps, where it was not seen to show or save anything: what else should they be?"""
+    call = subject.decoded[-1] if subject.decoded else None
+    return [
+        Shown(
+            f"array.{a.name}", tuple(a.rows.shape), "uint8", float(a.rows.min()), float(a.rows.max()), call.place,
+            a.rows.to(torch.uint8), {}, call.tape, a.slot, subject.left,
+        )
+        for a in subject.arrays if a.whole and call is not None
+    ]  # fmt: skip
 
 
 def _picture(subject: Any, shown: Shown) -> Picture | None:

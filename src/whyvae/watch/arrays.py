@@ -29,6 +29,7 @@ class Array(NamedTuple):
     name: str
     rows: Tensor
     slot: int
+    whole: bool = False  # unsigned bytes: a picture
 
 
 def frames_here() -> tuple[FrameType, ...]:
@@ -62,7 +63,8 @@ def arrays_of(frames: Sequence[FrameType], slot_of: Callable[[Tensor], int | Non
                     rows = _rows(part)
                     if rows is not None:
                         slot = slot_of(part) if isinstance(part, Tensor) else None
-                        found[id(part)] = Array(path, rows, -1 if slot is None else slot)
+                        whole = str(part.dtype).endswith("uint8") if hasattr(part, "dtype") else False
+                        found[id(part)] = Array(path, rows, -1 if slot is None else slot, whole)
     return list(found.values())
 
 
