@@ -14,6 +14,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import by_example, feeds_looked_at, target_rows
 from whyvae.probes.gaps import left_out
 from whyvae.probes.objective import audited_likelihood
+from whyvae.watch.dependencies import Dependencies
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class Reconstruction(Probe):
     """Squared errors of outputs at z ~ q(z|x), per example (summed over its D numbers), in evaluation mode.
 
     `calibrated` is MSE = SSE / D: at the optimum of a Gaussian likelihood with one shared variance, s = MSE
-    (Rybkin et al. 2021). `kept` is the share of the data's variance that reconstructions keep.
+    (Rybkin et al. 2021). `kept` is the share of the data's variance that reconstructions keep; where zeros and ones are drawn
+    anew in each step from probabilities (dynamic binarisation, Salakhutdinov & Murray 2008), of the probabilities' variance,
+    as what is drawn cannot come back.
     """
 
     sse: float
@@ -37,12 +40,48 @@ class Reconstruction(Probe):
     def measure(cls, subject: Any) -> Self:
         outputs, targets = reconstructions(subject)
         error = (outputs - targets).square().sum(1)
-        total = float(targets.var(0, correction=0).sum())
         sse = float(error.mean())
         return cls(
-            sse, sse / targets.shape[1], targets.shape[1], 1 - sse / total if total > 0 else float("nan"),
+            sse, sse / targets.shape[1], targets.shape[1], _kept(outputs, _meant(subject, targets)),
             float(outputs.min()), float(outputs.max()), float(outputs.std(0).mean()), targets.shape[0],
         )  # fmt: skip
+
+
+def _kept(outputs: Tensor, meant: Tensor) -> float:
+    total = float(meant.var(0, correction=0).sum())
+    return 1 - float((outputs - meant).square().sum(1).mean()) / total if total > 0 else float("nan")
+
+
+def _meant(subject: Any, targets: Tensor) -> Tensor:
+    """The probabilities that `targets` were drawn from; themselves where they were not."""
+    slot = probabilities(subject.deps, subject.lineage.target)
+    if slot is None:
+        return targets
+    with torch.no_grad():
+        rows = [subject.replay.run([slot], feed=feed)[slot].double() for feed in feeds_looked_at(subject)]
+    found = torch.cat([by_example(p, subject.batch) for p in rows])
+    return found if found.shape == targets.shape else targets
+
+
+_CASTS = {"float", "double", "to", "type", "type_as", "half", "bfloat16"}
+_COMPARING = {"lt", "le", "gt", "ge", "__lt__", "__le__", "__gt__", "__ge__", "less", "greater", "bernoulli"}
+
+
+def probabilities(deps: Dependencies, slot: int | None) -> int | None:
+    """The slot of the probabilities that `slot` was drawn from, by `bernoulli` or by comparing them with uniform numbers."""
+    while slot is not None and (position := deps.producer.get(slot)) is not None:
+        op = deps.tape.ops[position]
+        if op.name in _COMPARING:
+            uniform = [r for r in op.reads if _random(deps, r)]
+            others = [r for r in op.reads if r not in uniform]
+            return others[0] if len(others) == 1 and (uniform or op.name == "bernoulli") else None
+        slot = op.reads[0] if op.name in _CASTS and op.reads else None
+    return None
+
+
+def _random(deps: Dependencies, slot: int) -> bool:
+    position = deps.producer.get(slot)
+    return position is not None and deps.tape.ops[position].name in {"rand", "rand_like", "uniform_"}
 
 
 def reconstructions(
