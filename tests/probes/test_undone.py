@@ -107,6 +107,7 @@ WRONG = {
 SILENT = {
     "samples as they are": STANDARD + "rows = made.numpy()",
     "factor alone": STANDARD + "spread = made.numpy() * std",
+    "no other units": STANDARD + "x = torch.tensor((table - mean) / std).float()\ndel table\nrows = made.numpy() * 2",
     "no raw data": STANDARD + "rows = made.numpy() * 3 + 1\ndel table",
     "something else": STANDARD + "rows = made.numpy() + .1\nmore = made.numpy() * 2",
     "shown in [0, 1]": STANDARD

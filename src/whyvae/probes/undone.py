@@ -41,7 +41,8 @@ class Scale(NamedTuple):
 
     @property
     def identity(self) -> bool:
-        return bool(((self.factor - 1).abs() < SAME).all() and (self.offset.abs() < SAME).all())
+        off = torch.maximum((self.factor - 1).abs(), self.offset.abs())
+        return bool((off[torch.isfinite(off)] < SAME).all())
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,7 @@ def _settled(factor: Tensor, offset: Tensor, lively: Tensor, error: Tensor | Non
 # ---------------------------------------------------------------- samples, in other units
 def _backs(subject: Any, rows: Tensor, around: list[Array]) -> Iterator[tuple[Array, Scale]]:
     """Arrays of samples, and by which scale they are made of the decoder's output."""
-    tapes = {id(call.tape): call.tape for call in subject.decoded}
-    if not tapes:
+    if not subject.decoded:
         return
     tape = subject.decoded[-1].tape
     for array in around:
