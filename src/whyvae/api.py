@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whyvae.examine import Subject, choose, examine
-from whyvae.probe import Bench
+from whyvae.probe import Bench, CannotMeasure, Probe
+from whyvae.probes.data import Data
+from whyvae.probes.objective import Objective
 from whyvae.report import Report
 from whyvae.rules.data.data_not_finite import DataNotFinite
+from whyvae.rules.data.data_unscaled import DataUnscaled
 
 if TYPE_CHECKING:
     from whyvae.watch.script import RunOutcome
@@ -53,9 +56,16 @@ def run_session(
 
 
 def _of_unbegun(unbegun: Unbegun | None, select: Codes, ignore: Codes) -> Report | None:
-    """On the data alone, which nothing was trained on."""
-    asked = choose({DataNotFinite.code: DataNotFinite}, select, ignore)
-    return Report(examine(unbegun, rules=asked)) if unbegun is not None and asked else None
+    """On the data alone, which nothing was trained on: if they are why."""
+    asked = choose({rule.code: rule for rule in (DataNotFinite, DataUnscaled)}, select, ignore)
+    if unbegun is None or not asked:
+        return None
+    known: dict[type[Probe], Probe | CannotMeasure] = {
+        Data: Data.of_unbegun(unbegun),
+        Objective: CannotMeasure("no loss was seen"),
+    }
+    report = Report(examine(unbegun, rules=asked, bench=Bench(unbegun, known)))
+    return report if report.verdict == "sick" else None
 
 
 def run(

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -50,12 +50,14 @@ class OnDemand(Generic[P]):
 
 
 class Bench:
-    """Measures each probe at most once for one subject, and leaves random streams as they were."""
+    """Measures each probe at most once for one subject, and leaves random streams as they were. `known`: what was measured
+    elsewhere, or cannot be.
+    """
 
-    def __init__(self, subject: object) -> None:
+    def __init__(self, subject: object, known: Mapping[type[Probe], Probe | CannotMeasure] | None = None) -> None:
         self.seconds: dict[str, float] = {}
         self._subject = subject
-        self._done: dict[type[Probe], Probe | CannotMeasure] = {}
+        self._done: dict[type[Probe], Probe | CannotMeasure] = dict(known or {})
         self._open: list[type[Probe]] = []
 
     def call(self, check: Callable[..., T]) -> T:

@@ -10,7 +10,7 @@ from whyvae.verdict import Healthy
 
 
 def check(**changes):
-    return DataUnscaled.check(replace(DATA, **changes), OBJECTIVE)
+    return DataUnscaled.check(replace(DATA, **changes), lambda: OBJECTIVE)
 
 
 @pytest.mark.parametrize("changes", [{}, {"input_rms": 10.0}, {"spread_ratio": 100.0}])
@@ -38,9 +38,12 @@ def test_one_feature_in_another_unit():
 def test_counts_are_judged_where_the_encoder_reads_them():
     counts = replace(OBJECTIVE, family="poisson")
     raw = replace(DATA, target_rms=400.0, spread_ratio=300.0)
-    assert isinstance(DataUnscaled.check(raw, counts), Healthy)
+    assert isinstance(DataUnscaled.check(raw, lambda: counts), Healthy)
     finding = found(
-        DataUnscaled.check(replace(raw, input_rms=400.0), counts), "The input runs", at=DATA_AT, severity="warning"
+        DataUnscaled.check(replace(raw, input_rms=400.0), lambda: counts),
+        "The input runs",
+        at=DATA_AT,
+        severity="warning",
     )
     assert [e.limit for e in finding.evidence] == [LARGE]
 

@@ -112,8 +112,10 @@ def test_what_is_told_of_a_forward_pass_that_was_not_ended():
         trained(stop, scale=1e3)
 
 
-def looping(batches, *, validated=False, memory=None):
-    """A subject; batches whose loss is no number are left out, or, `validated`, stop the script. of `memory`, a tensor is drawn into each time."""
+def looping(batches, *, validated=False, memory=None, spoil=None):
+    """A subject; batches whose loss is no number are left out, or, `validated`, stop the script. of `memory`, a tensor is
+    drawn into each time. `spoil` is called with the encoder after each step.
+    """
     torch.manual_seed(0)
     encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
@@ -131,6 +133,8 @@ def looping(batches, *, validated=False, memory=None):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if spoil is not None:
+                spoil(encoder)
     return Subject.of(watcher)
 
 
@@ -153,3 +157,14 @@ def test_so_are_those_of_the_batch_at_which_a_script_stops():
     batches[2][3, 2] = math.nan
     data = Data.measure(looping(batches, validated=True))
     assert (data.not_finite, data.refused) == (1, 1)
+
+
+def test_weights_in_the_shape_of_a_batch_are_no_data():
+    """A first layer of as many units as there are examples: once training broke, its weights were called data."""
+
+    def spoil(encoder):
+        with torch.no_grad():
+            encoder.weight.fill_(math.nan)
+
+    batches = [torch.rand(4, 6) for _ in range(4)]
+    assert Data.measure(looping(batches, validated=True, spoil=spoil)).not_finite == 0

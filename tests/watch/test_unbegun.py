@@ -47,6 +47,15 @@ def test_data_that_stop_the_first_step_are_named_with_their_line(tmp_path, capsy
     assert "ValueError" in capsys.readouterr().err  # the script's own traceback is shown all the same
 
 
+def test_data_too_large_for_the_first_step_are_named(tmp_path, capsys):
+    """An exponential of a log-variance of hundreds is infinite before anything is learned."""
+    found = session(tmp_path, spoil="data = 4000 * data")
+    (finding,) = found.report.findings
+    assert finding["code"] == "DAT02"
+    assert finding["evidence"][0]["measured"] == pytest.approx(4000 / 3**0.5, rel=0.05)
+    assert "ValueError" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("how", [
     {"stop": "raise ValueError('not yet')"},
     {"spoil": NONE, "fill": "x = torch.nan_to_num(x)", "stop": "raise ValueError('not yet')"},

@@ -49,8 +49,6 @@ class Data(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
-        if isinstance(subject, Unbegun):
-            return cls._unbegun(subject)
         inputs = input_rows(subject)
         targets = target_rows(subject)
         finite = inputs[torch.isfinite(inputs).all(1)]
@@ -80,14 +78,15 @@ class Data(Probe):
         )  # fmt: skip
 
     @classmethod
-    def _unbegun(cls, subject: Unbegun) -> Self:
+    def of_unbegun(cls, subject: Unbegun) -> Self:
+        """Of what a script that was never trained had shown its model; what the loss would compare with is not known."""
         rows = subject.data.reshape(subject.data.shape[0], -1).double()
-        good, none = rows[torch.isfinite(rows)], int((~torch.isfinite(rows)).sum())
+        good, none = rows[torch.isfinite(rows)], int((~torch.isfinite(subject.entering)).sum())
         good = good if good.numel() else torch.zeros(1).double()
         low, high, nan = float(good.min()), float(good.max()), math.nan
         return cls(
             rows.shape[0], tuple(subject.data.shape[1:]), low, high, float(good.mean()), float(good.std(correction=0)), none,
-            none, nan, 0, low, high, False, nan, Where(*subject.at) if subject.at else None,
+            none, nan, 0, low, high, False, _rms(subject.entering), Where(*subject.at) if subject.at else None, nan,
         )  # fmt: skip
 
 

@@ -360,8 +360,8 @@ def not_finite(tape: Tape, shapes: set[tuple[int, ...]], used: set[int]) -> int:
     filled = {slot for op in tape.ops if op.name in _FILLS for slot in (*op.reads[:1], *op.writes)}
     others = [
         s.value for s in tape.slots
-        if s.external and s.index not in used | filled and s.shape in shapes and s.value is not None
-        and s.value.is_floating_point()
+        if s.external and not s.parameter and not s.trainable and s.index not in used | filled and s.shape in shapes
+        and s.value is not None and s.value.is_floating_point()
     ]  # fmt: skip
     return sum(int((~torch.isfinite(v.detach())).sum()) for v in others)
 

@@ -1,4 +1,4 @@
-"""A script that stopped within its first forward pass because data that are no numbers had come into it."""
+"""A script that stopped within its first forward pass: what it had shown its model until then."""
 
 from __future__ import annotations
 
@@ -17,33 +17,35 @@ from whyvae.watch.tape import Op, Place, Tape
 
 @dataclass
 class Unbegun:
-    """What an examination may look at where nothing was trained: `data`, [n, ...], as the script had it before its first
-    parametrised function.
+    """What an examination may look at where nothing was trained: `data`, [n, ...], as the script was given it, and what its
+    first parametrised function read (`entering`).
     """
 
     data: Tensor
+    entering: Tensor
     at: Place | None
     script: str
     cost: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recorder: Recorder | None, script: str, seconds: float) -> Self | None:
-        """None unless numbers that are none came to a parametrised function from the data."""
+        """None where nothing that could be data came to a parametrised function."""
         if recorder is None or recorder.overflow:
             return None
         tape, deps = recorder.tape, Dependencies(recorder.tape)
         fresh = set(fresh_slots(tape))
-        for op in tape.ops:
-            if not (deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)):
-                continue
-            came = [r for r in op.reads if r not in deps.parametric]
-            bad = [s for s in sorted(deps.ancestors(came) & fresh) if not _numbers(tape.slots[s].value)]
-            if bad and not all(map(_numbers, _values(tape, came))):  # nothing filled them in on the way
-                data = tape.slots[bad[0]].value
-                assert data is not None  # noqa: S101 - else its numbers would not be asked
-                return cls(data.detach(), _place(tape, bad[0], op), script, {"training_s": seconds, "watching_s": 0.0})
-            return None  # what comes later was made by the model
-        return None
+        first = next(
+            (op for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)), None
+        )
+        came = [r for r in first.reads if r not in deps.parametric] if first is not None else []
+        data = [s for s in sorted(deps.ancestors(came) & fresh) if _of_numbers(tape.slots[s].value)]
+        entering = _value(tape, came[0]) if came else None
+        if not data or entering is None or first is None:
+            return None
+        value = tape.slots[data[0]].value
+        assert value is not None  # noqa: S101 - it was asked
+        cost = {"training_s": seconds, "watching_s": 0.0}
+        return cls(value.detach(), entering, _place(tape, data[0], first), script, cost)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -55,16 +57,16 @@ class Unbegun:
         return []
 
 
-def _numbers(value: Tensor | None) -> bool:
-    return value is None or not value.is_floating_point() or bool(torch.isfinite(value).all())
+def _of_numbers(value: Tensor | None) -> bool:
+    return value is not None and value.is_floating_point() and value.dim() > 1
 
 
-def _values(tape: Tape, slots: list[int]) -> list[Tensor]:
+def _value(tape: Tape, slot: int) -> Tensor | None:
     try:
         with torch.no_grad():
-            return list(Replay(tape).run(slots).values())
+            return Replay(tape).run([slot])[slot].double()
     except ReplayFailed:
-        return []
+        return None
 
 
 def _place(tape: Tape, slot: int, otherwise: Op) -> Place | None:

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from whyvae.probe import OnDemand
 from whyvae.probes.data import Data
 from whyvae.probes.objective import Objective
 from whyvae.rule import Rule
@@ -38,8 +39,11 @@ class DataUnscaled(Rule):
     explains = ("TRN01", "POS01", "TRN05")
 
     @staticmethod
-    def check(data: Data, objective: Objective) -> Verdict:
-        own = objective.own_variance  # then each feature is weighed by a variance of its own, and counts are in no unit
+    def check(data: Data, objective: OnDemand[Objective]) -> Verdict:
+        known = objective()
+        own = (
+            known is not None and known.own_variance
+        )  # then each feature is weighed by a variance of its own, and counts are in no unit
         compared = math.nan if own else data.target_rms
         evidence = (
             Evidence("root mean square of what enters the encoder's first layer", data.input_rms, LARGE),
