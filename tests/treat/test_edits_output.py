@@ -49,6 +49,30 @@ def test_the_loss_on_probabilities_where_the_decoder_ends_in_a_sigmoid(tmp_path)
     assert came == ['rec = F.binary_cross_entropy(input=recon, target=x, reduction="none").sum(dim=1).mean()']
 
 
+@pytest.mark.parametrize(("loss", "mended"), [
+    ('F.poisson_nll_loss(recon, x, reduction="none").sum(1).mean()', 'F.poisson_nll_loss(recon, x, reduction="none", log_input=False).sum(1).mean()'),
+    ("F.poisson_nll_loss(recon, x, True, reduction='sum') / len(x)", "F.poisson_nll_loss(recon, x, False, reduction='sum') / len(x)"),
+    ("F.poisson_nll_loss(recon, x, log_input=True)", "F.poisson_nll_loss(recon, x, log_input=False)"),
+    ("nn.PoissonNLLLoss(reduction='sum')(recon, x)", "nn.PoissonNLLLoss(reduction='sum', log_input=False)(recon, x)"),
+    ("nn.PoissonNLLLoss()(recon, x)", "nn.PoissonNLLLoss(log_input=False)(recon, x)"),
+])  # fmt: skip
+def test_a_rate_is_given_to_the_loss_as_one(tmp_path, loss, mended):
+    text = broken(TRAINER, "nn.Sigmoid(),", "nn.Softplus(),")
+    text = broken(text, 'F.binary_cross_entropy(input=recon, target=x, reduction="none").sum(dim=1).mean()', loss)
+    assert changed(tmp_path, text, "output_activation", at="loss")[1] == [f"rec = {mended}"]
+
+
+def test_so_it_is_where_the_loss_is_made(tmp_path):
+    text = broken(TRAINER, "nn.Sigmoid(),", "nn.Softplus(),")
+    text = broken(
+        text, 'F.binary_cross_entropy(input=recon, target=x, reduction="none").sum(dim=1).mean()', "criterion(recon, x)"
+    )
+    text = text.replace("\nclass Net", "\ncriterion = nn.PoissonNLLLoss()\n\n\nclass Net")
+    assert changed(tmp_path, text, "output_activation", at="loss")[1] == [
+        "criterion = nn.PoissonNLLLoss(log_input=False)"
+    ]
+
+
 def test_where_no_activation_is_there_is_nothing_to_leave_out(tmp_path):
     with pytest.raises(NoEdit):
         edited(tmp_path, FUNCTIONS, "output_activation")

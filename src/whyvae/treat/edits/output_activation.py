@@ -11,10 +11,13 @@ from whyvae.treat.operands import imported
 from whyvae.treat.program import built
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import dotted
+from whyvae.watch.tape import Op
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
+LOG_INPUT = {"poisson_nll_loss": 2, "PoissonNLLLoss": 0}  # which argument it is, True by default
 ON_PROBABILITIES = {
     "binary_cross_entropy_with_logits": "binary_cross_entropy",
     "BCEWithLogitsLoss": "BCELoss",
@@ -27,19 +30,50 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     if not applied:
         raise NoEdit("no activation stands at the decoder's end")
     if settings.get("at") == "loss":
-        _on_probabilities(sites)
+        op, spot = _loss(sites)
+        (_on_rates if op.name in LOG_INPUT else _on_probabilities)(op, spot)
     else:
         remove(sites, applied[0 if settings.get("at") == "first" else -1])
     return sites.result()
 
 
-def _on_probabilities(sites: Sites) -> None:
-    """The cross-entropy on probabilities in place of the one on logits."""
+def _loss(sites: Sites) -> tuple[Op, Spot]:
     tape, meeting = sites.subject.tape, sites.subject.lineage.meeting
     op = next((o for o in tape.ops if o.index == meeting.op), None)
     spot = None if op is None else sites.of(op)
-    if op is None or spot is None or op.name not in ON_PROBABILITIES or not isinstance(spot.node, cst.Call):
-        raise NoEdit("the loss on logits was not found")
+    known = op is not None and op.name in {*ON_PROBABILITIES, *LOG_INPUT}
+    if op is None or spot is None or not known or not isinstance(spot.node, cst.Call):
+        raise NoEdit("the loss that has the activation inside was not found")
+    return op, spot
+
+
+def _on_rates(op: Op, spot: Spot) -> None:
+    """`log_input=False`, where the loss is called or where it is made."""
+    call = spot.node
+    assert isinstance(call, cst.Call)  # noqa: S101 - it was found as one
+    if dotted(call.func).split(".")[-1] != op.name:
+        made = Spot(spot.source, call.func) if isinstance(call.func, cst.Call) else built(Spot(spot.source, call.func))
+        name = dotted(made.node.func).split(".")[-1] if made is not None and isinstance(made.node, cst.Call) else ""
+        if made is None or not isinstance(made.node, cst.Call) or name not in LOG_INPUT:
+            raise NoEdit("the loss on logarithms of rates is not called by its own name", "log_input=False")
+        spot, call = made, made.node
+    else:
+        name = op.name
+    given = next((a for a in call.args if a.keyword is not None and a.keyword.value == "log_input"), None)
+    place = LOG_INPUT[name]
+    if given is None and len(call.args) > place and call.args[place].keyword is None:
+        given = call.args[place]
+    if given is not None:
+        spot.source.replace(given.value, "False")
+    elif call.args:
+        spot.source.cut(call.args[-1], call.args[-1], ", log_input=False")
+    else:
+        spot.source.replace(call, f"{spot.source.code(call.func)}(log_input=False)")
+
+
+def _on_probabilities(op: Op, spot: Spot) -> None:
+    """The cross-entropy on probabilities in place of the one on logits."""
+    assert isinstance(spot.node, cst.Call)  # noqa: S101 - it was found as one
     function = spot.node.func
     name = function.attr if isinstance(function, cst.Attribute) else function
     if spot.source.code(name) == op.name and op.name not in imported(spot.source):

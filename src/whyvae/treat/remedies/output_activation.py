@@ -33,6 +33,8 @@ class OutputActivation(Remedy):
             yield cls.treatment(
                 code, "takes the cross-entropy on probabilities: the decoder applies its sigmoid itself", at="loss"
             )
+        if code == "OUT03" and objective is not None and objective.family == "poisson":
+            yield cls.treatment(code, "takes the output for the rate that it is, not for its logarithm", at="loss")
         yield cls.treatment(code, f"leaves out `{last}` at the decoder's end", at="last")
         if len(output.activations) > 1:
             yield cls.treatment(
