@@ -186,6 +186,26 @@ def test_offered_is_what_principal_components_leave():
     assert court.offered() == pytest.approx(float(values[:2].sum()) / 200, rel=1e-4)
 
 
+@pytest.mark.parametrize(("weight", "whole"), [(1.0, True), (0.01, False)])
+def test_nats_of_a_variance_that_is_learned_are_what_they_are_unless_the_kl_is_light(weight, whole):
+    """A standard deviation of 0.2 that has yet to be learned says nothing of the KL; a weight of 0.01 does."""
+    with torch.random.fork_rng(), Watcher() as watcher:
+        torch.manual_seed(3)
+        model, scale = Model(), nn.Parameter(torch.tensor(-1.6, dtype=torch.float64))
+        optimizer = torch.optim.SGD([*model.parameters(), scale], lr=1e-7)
+        for _ in range(8):
+            x = DATA[torch.randint(400, (BATCH,))]
+            y, mu, logvar = model(x)
+            nll = ((y - x).square() / (2 * torch.exp(2 * scale)) + scale).sum() / BATCH
+            optimizer.zero_grad()
+            (nll + weight * kl(mu, logvar) / BATCH).backward()
+            optimizer.step()
+    subject = Subject.of(watcher)
+    objective = Bench(subject).get(Objective)
+    assert objective.learned_scale
+    assert (Court(Course(subject), objective, subject.train[:1], 1).kl_weight == 1) is whole
+
+
 def test_courts_over_different_batches_judge_alike():
     """A held-out loss is compared with a training loss: both in the same nats, however the errors differ."""
     _, subject = trained(lambda p: torch.optim.SGD(p, lr=1e-7), s=1e-4)

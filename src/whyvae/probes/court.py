@@ -40,10 +40,10 @@ class Court:
         """What a nat of KL weighs against one of the likelihood whose variance is the squared error: s over that error,
         if s is below it. A light KL is hardly trained on, so that what it happens to be is no success of a training. Read
         off the recorded step, so that courts over different batches judge alike. A variance that is learned is on its
-        way to the error, and nats are what they are.
+        way to the error; where the KL counts once beside it, nats are what they are.
         """
         apart = None if self.likelihood is None else self.likelihood.error
-        if not self.variance > 0 or apart is None or self.objective.learned_scale:
+        if not self.variance > 0 or apart is None or (self.objective.learned_scale and self.objective.counted_once):
             return 1.0
         error = float(apart.square().mean())
         return 1 / max(1.0, error / self.variance)
