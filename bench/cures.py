@@ -1,6 +1,6 @@
 """Runs `whyvae fix` on every broken script of a corpus, and says how many end cured, and at what cost.
 
-    python -m bench.cures [--folder FOLDER | --bank FOLDER [--part exam|development]] [--only REGEX] [--first N] [--jobs 1] [--out cures.json]
+    python -m bench.cures [--folder FOLDER | --bank FOLDER [--part exam|development] [--draw SEED]] [--only REGEX] [--first N] [--jobs 1] [--out cures.json]
 
 FOLDER holds scripts and a manifest.json as for bench/corpus.py; --bank takes the script patients of the bank, whose data are
 made in that folder. Printed in the end: verified cures and patches that leave a healthy script, of all broken scripts and of
@@ -136,14 +136,14 @@ def from_manifest(folder: Path) -> list[JSON]:
     return [{"path": str(folder / e["path"]), "name": Path(e["path"]).stem, "expect": e["expect"]} for e in known]
 
 
-def from_bank(folder: Path, part: str = "") -> list[JSON]:
+def from_bank(folder: Path, part: str = "", draw: int = 0) -> list[JSON]:
     from bench.bank.patient import data_file, script_of
     from bench.bank.plan import ROUNDS, plan
 
     (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "scripts").mkdir(exist_ok=True)
     found = []
-    chosen = [s for s in plan(ROUNDS) if s.form == "script" and (not part or s.exam == (part == "exam"))]
+    chosen = [s for s in plan(ROUNDS, draw) if s.form == "script" and (not part or s.exam == (part == "exam"))]
     for spec in chosen:
         path = folder / "scripts" / f"patient_{spec.id.replace('-', '_')}.py"
         path.write_text(script_of(spec, data_file(spec, folder / "data")).text)
@@ -161,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=SCRIPTS)
     parser.add_argument("--bank", type=Path)
+    parser.add_argument("--draw", type=int, default=0, help="another draw of the bank's plan")
     parser.add_argument("--part", choices=("exam", "development"), default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--first", type=int)
@@ -168,7 +169,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     entries = (
-        from_bank(options.bank.resolve(), options.part) if options.bank else from_manifest(options.folder.resolve())
+        from_bank(options.bank.resolve(), options.part, options.draw)
+        if options.bank
+        else from_manifest(options.folder.resolve())
     )
     chosen = [e for e in entries if re.search(options.only, f"{e['path']} {e['expect']}")][: options.first]
     results = []
