@@ -248,6 +248,10 @@ def test_a_draw_without_gradient_becomes_one_with(tmp_path, drawn, expected):
      "y = decode(m + torch.exp(s) * torch.empty_like(m).normal_(0, 1))"),
     (FUNCTIONS, "torch.exp(s) * torch.randn", "torch.exp(2 * s) * torch.randn",
      "y = decode(m + torch.exp(0.5 * (2 * s)) * torch.randn(m.shape))"),
+    (TRAINER, "return mu + eps * std", "return mu + 0.05 * eps * std", "return mu + eps * std"),
+    (TRAINER, "return mu + eps * std", "return mu + eps * std / 3", "return mu + eps * std"),
+    (FUNCTIONS, "torch.exp(s) * torch.randn", "0.5 * torch.exp(s) * torch.randn",
+     "y = decode(m + torch.exp(s) * torch.randn(m.shape))"),
 ])  # fmt: skip
 def test_noise(tmp_path, patient, right, wrong, expected):
     text = broken(patient, right, wrong)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
 NORMAL = {"rand": "randn", "rand_like": "randn_like", "uniform_": "normal_"}
+NEAR = 1e-3  # of a number that is read off a gradient
 SNIPPET = "eps = torch.randn_like(mu)\nz = mu + torch.exp(0.5 * logvar) * eps  # logvar as in the KL\n"
 
 
@@ -29,7 +30,8 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     if op is None or spot is None or not isinstance(spot.node, cst.Call):
         raise NoEdit("the noise is not drawn by a function of torch in your code", SNIPPET)
     if not (
-        standard(sites, op, case.subject.tape)
+        _without_factor(case, sites)
+        or standard(sites, op, case.subject.tape)
         or _own_for_each(sites, op, spot)
         or (_by_variance(case) and _scale(sites))
     ):
@@ -121,6 +123,35 @@ def _scale(sites: Sites) -> bool:
         if spot is None or inner is None or not _is_sigma(terms, op.outs[0]):
             continue
         spot.source.replace(inner.node, f"0.5 * {inner.closed}")
+        return True
+    return False
+
+
+_CURVED = {"exp", "sqrt", "softplus", "pow", "exp2"}  # what makes a standard deviation of a head
+
+
+def _without_factor(case: Case, sites: Sites) -> bool:
+    """The number that the noise is multiplied by, beside the standard deviation that the KL knows, is left out."""
+    objective = case.get(Objective)
+    if objective is None or "times the standard deviation" not in objective.sampling_mistake:
+        return False
+    _, c2, c3, _ = objective.regulariser.coefficients
+    factor = (c3 / c2) ** 0.5
+    subject = sites.subject
+    lineage, deps = subject.lineage, subject.deps
+    way = deps.ancestors([lineage.z], stop={*lineage.heads, lineage.eps})
+    curved = [op for op in subject.tape.ops if plain(op.name) in _CURVED and not way.isdisjoint(op.outs)]
+    before = deps.ancestors([r for op in curved for r in op.reads])
+    for op in subject.tape.ops:
+        wanted = {"mul": factor, "div": 1 / factor}.get(plain(op.name))
+        numbers = [a for a in op.args if isinstance(a, int | float)]
+        if wanted is None or way.isdisjoint(op.outs) or not before.isdisjoint(op.outs) or len(numbers) != 1:
+            continue
+        spot = sites.of(op)
+        inner = next((s for value, s in sites.operands(op) if isinstance(value, Ref)), None)
+        if spot is None or inner is None or abs(numbers[0] / wanted - 1) > NEAR:
+            continue
+        spot.source.replace(spot.node, inner.source.code(inner.node))
         return True
     return False
 
