@@ -31,6 +31,12 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "tests" / "scripts"
 LIMIT = 400  # seconds for one script, our examination included
 
 
+def environment() -> dict[str, str]:
+    """Of a script's process: this very package, one thread, no window."""
+    ours = {"PYTHONPATH": OURS, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    return {**os.environ, **ours}
+
+
 def run(entry: dict[str, Any], folder: Path = SCRIPTS) -> dict[str, Any]:
     """One script in a process and a folder of its own; the record and what it took."""
     begin = time.perf_counter()
@@ -38,16 +44,9 @@ def run(entry: dict[str, Any], folder: Path = SCRIPTS) -> dict[str, Any]:
         record = Path(scratch) / "record.json"
         command = [sys.executable, "-W", "ignore", "-m", "whyvae", "run", "--json", str(record), "--out", scratch,
                    str(folder / entry["path"])]  # fmt: skip
-        environment = {
-            **os.environ,
-            "PYTHONPATH": OURS,
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "MPLBACKEND": "Agg",
-        }
         try:
             done = subprocess.run(
-                command, cwd=scratch, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False
+                command, cwd=scratch, capture_output=True, text=True, timeout=LIMIT, env=environment(), check=False
             )
         except subprocess.TimeoutExpired:
             return {**entry, "verdict": "timeout", "found": [], "exit": None, "seconds": LIMIT, "where": None,

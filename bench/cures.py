@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import statistics
@@ -24,11 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import whyvae
+from bench.corpus import SCRIPTS, environment
 
-# Where the package lies: scripts run in folders of their own, from which a relative PYTHONPATH leads to another one.
-OURS = str(Path(whyvae.__file__).resolve().parents[1])
-SCRIPTS = Path(__file__).resolve().parents[1] / "tests" / "scripts"
 LIMIT = 1500  # seconds for one script
 NOT_OURS = {"DAT03", "TRN04"}  # more data is no edit of a script
 JSON = dict[str, Any]
@@ -56,16 +52,15 @@ def fix(entry: JSON) -> JSON:
             str(record),
         ]
         command += ["--out", f"{scratch}/runs", str(script)]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": OURS,
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "MPLBACKEND": "Agg",
-        }
         try:
             done = subprocess.run(
-                command, cwd=script.parent, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False
+                command,
+                cwd=script.parent,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
+                env=environment(),
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return {**entry, "failed": f"no end within {LIMIT} s"}

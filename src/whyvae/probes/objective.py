@@ -75,15 +75,23 @@ class Objective(Probe):
     @property
     def sampling_mistake(self) -> str:
         """Where the KL is a Gaussian KL, but of another spread than the one that is sampled."""
-        mistake, (c1, c2, c3, _) = self.regulariser.mistake, self.regulariser.coefficients
         if self.not_auditable or self.regulariser.form != "wrong":
             return ""
-        if mistake.startswith("log sigma is passed"):
+        if self.regulariser.mistake.startswith("log sigma is passed"):
             return "the noise is multiplied by the variance, not by the standard deviation"
+        factor = self.noise_factor
+        return "" if factor is None else f"the noise is {factor:.3g} times the standard deviation in the KL"
+
+    @property
+    def noise_factor(self) -> float | None:
+        """How many times the standard deviation in the KL is sampled with, where that is the mistake."""
+        c1, c2, c3, _ = self.regulariser.coefficients
+        if self.not_auditable or self.regulariser.form != "wrong":
+            return None
+        if self.regulariser.mistake.startswith("log sigma is passed"):
+            return None
         same = c1 > 0 and abs(c1 - c3) < 1e-3 * c1
-        if same and c2 > 0 and self.regulariser.residual < 1e-3:
-            return f"the noise is {(c3 / c2) ** 0.5:.3g} times the standard deviation in the KL"
-        return ""
+        return (c3 / c2) ** 0.5 if same and c2 > 0 and self.regulariser.residual < 1e-3 else None
 
     @property
     def mostly_reductions(self) -> bool:

@@ -67,12 +67,15 @@ class Showing(Probe):
 def _held(subject: Any) -> list[Shown]:
     """Bytes that the script keeps, where it was not seen to show or save anything: what else should they be?"""
     call = subject.decoded[-1] if subject.decoded else None
+    if call is None:
+        return []
+    pictures = [(a, rows) for a in subject.arrays if a.whole and (rows := a.rows()) is not None]
     return [
         Shown(
-            f"array.{a.name}", tuple(a.rows.shape), "uint8", float(a.rows.min()), float(a.rows.max()), call.place,
-            a.rows.to(torch.uint8), {}, call.tape, a.slot, subject.left,
+            f"array.{a.name}", tuple(rows.shape), "uint8", float(rows.min()), float(rows.max()), call.place,
+            rows.to(torch.uint8), {}, call.tape, a.slot, subject.left,
         )
-        for a in subject.arrays if a.whole and call is not None
+        for a, rows in pictures
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -65,8 +66,9 @@ class Undone(Probe):
     @classmethod
     def measure(cls, subject: Any) -> Self:
         rows = _targets(subject)
-        around = [a for a in subject.arrays if _features(a) == rows.shape[1]]
-        originals = [(a, s) for a in around if a.slot < 0 and (s := found_in(rows, a.rows)) is not None]
+        alike = [a for a in subject.arrays if a.features == rows.shape[1]]
+        around = [(a, values) for a in alike if (values := a.rows()) is not None]
+        originals = [(a, s) for a, v in around if a.slot < 0 and (s := found_in(rows, v)) is not None]
         originals = [(a, s) for a, s in originals if not s.identity]
         if not originals:
             raise CannotMeasure("does not apply: the data stand in no other units beside the samples")
@@ -93,10 +95,6 @@ def _targets(subject: Any) -> Tensor:
     if not bool(torch.isfinite(rows).all()):
         raise CannotMeasure("does not apply: not all data are finite")
     return rows
-
-
-def _features(array: Array) -> int:
-    return array.rows[0].numel()
 
 
 # ---------------------------------------------------------------- the data, in other units
@@ -143,20 +141,24 @@ def _settled(factor: Tensor, offset: Tensor, lively: Tensor, error: Tensor | Non
 
 
 # ---------------------------------------------------------------- samples, in other units
-def _backs(subject: Any, rows: Tensor, around: list[Array]) -> Iterator[tuple[Array, Scale]]:
+def _backs(subject: Any, rows: Tensor, around: list[tuple[Array, Tensor]]) -> Iterator[tuple[Array, Scale]]:
     """Arrays of samples, and by which scale they are made of the decoder's output."""
     if not subject.decoded:
         return
     tape = subject.decoded[-1].tape
-    for array in around:
+
+    @cache  # several arrays may be made of what left torch once
+    def until(slot: int) -> Scale | None:
+        way = way_to(subject, tape, [(slot, Recipe())])
+        return None if way is None or way.missing else _along(rows, way)
+
+    for array, values in around:
         ends = [(array.slot, None)] if array.slot >= 0 else [(left.slot, left.value) for left in subject.left]
         for slot, value in ends:
-            after = None if value is None else _made_of(value, array.rows)
+            after = None if value is None else _made_of(value, values)
             if value is not None and after is None:
                 continue
-            way = way_to(subject, tape, [(slot, Recipe())])
-            before = None if way is None or way.missing else _along(rows, way)
-            if before is not None:
+            if (before := until(slot)) is not None:
                 yield array, before if after is None else _joined(before, after)
                 break
 

@@ -22,14 +22,22 @@ LEAST_ROWS = 8
 
 
 class Array(NamedTuple):
-    """An array, tensor or table of numbers of the user's, [n, ...], by the name it has; not a copy where that can be.
-    `slot`: where it stands on the tape of the samples; -1 if it does not.
+    """An array, tensor or table of numbers of the user's, [n, ...], by the name it has. `slot`: where it stands on the tape
+    of the samples; -1 if it does not. `whole`: unsigned bytes, a picture.
     """
 
     name: str
-    rows: Tensor
+    value: Any
     slot: int
-    whole: bool = False  # unsigned bytes: a picture
+    whole: bool
+
+    @property
+    def features(self) -> int:
+        return math.prod(self.value.shape[1:])
+
+    def rows(self) -> Tensor | None:
+        """Its numbers; not a copy where that can be. None where they are none after all."""
+        return _rows(self.value)
 
 
 def frames_here() -> tuple[FrameType, ...]:
@@ -59,12 +67,10 @@ def arrays_of(frames: Sequence[FrameType], slot_of: Callable[[Tensor], int | Non
     for space in spaces.values():
         for name, value in [*space.items()][-MOST_NAMES:]:
             for path, part in _parts(name, value, modules):
-                if id(part) not in found and len(found) < MOST_ARRAYS:
-                    rows = _rows(part)
-                    if rows is not None:
-                        slot = slot_of(part) if isinstance(part, Tensor) else None
-                        whole = str(part.dtype).endswith("uint8") if hasattr(part, "dtype") else False
-                        found[id(part)] = Array(path, rows, -1 if slot is None else slot, whole)
+                if id(part) not in found and len(found) < MOST_ARRAYS and _of_numbers(part):
+                    slot = slot_of(part) if isinstance(part, Tensor) else None
+                    whole = str(part.dtype).endswith("uint8") if hasattr(part, "dtype") else False
+                    found[id(part)] = Array(path, part, -1 if slot is None else slot, whole)
     return list(found.values())
 
 
@@ -87,21 +93,31 @@ def _of_users_class(value: Any, modules: set[str]) -> bool:
     return name in modules or is_users(getattr(sys.modules.get(name), "__file__", None) or "<frozen")
 
 
-def _rows(value: Any) -> Tensor | None:
-    """Numbers of at least LEAST_ROWS rows and one further axis, as a tensor; None of anything else."""
-    kind = type(value).__module__.partition(".")[0]
-    if not (isinstance(value, Tensor) or kind in {"numpy", "pandas"}) or len(getattr(value, "shape", ())) < 2:
-        return None
+def _kind(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+def _of_numbers(value: Any) -> bool:
+    """At least LEAST_ROWS rows and one further axis, of a kind and size that `_rows` takes?"""
+    if not (isinstance(value, Tensor) or _kind(value) in {"numpy", "pandas"}) or len(getattr(value, "shape", ())) < 2:
+        return False
     numbers = math.prod(value.shape)
     if value.shape[0] < LEAST_ROWS or not 0 < numbers <= MOST_NUMBERS:
-        return None
+        return False
+    if isinstance(value, Tensor):
+        return not value.is_complex() and value.layout == torch.strided
+    if _kind(value) == "numpy" and value.dtype.kind == "f" and value.flags.writeable:
+        return True
+    return numbers <= MOST_COPIED and (_kind(value) == "pandas" or value.dtype.kind in "fiu")
+
+
+def _rows(value: Any) -> Tensor | None:
     try:
         if isinstance(value, Tensor):
-            return None if value.is_complex() or value.layout != torch.strided else value.detach()
-        if kind == "numpy" and value.dtype.kind == "f" and value.flags.writeable:
-            return torch.as_tensor(value)
-        if numbers > MOST_COPIED or (kind == "numpy" and value.dtype.kind not in "fiu"):
-            return None
-        return torch.tensor(value.to_numpy(dtype="float64") if kind == "pandas" else value.astype("float64"))
+            return value.detach()
+        if _kind(value) == "pandas":
+            return torch.tensor(value.to_numpy(dtype="float64"))
+        shared = value.dtype.kind == "f" and value.flags.writeable
+        return torch.as_tensor(value) if shared else torch.tensor(value.astype("float64"))
     except (TypeError, ValueError, RuntimeError):  # names among the numbers, a float that torch does not know
         return None

@@ -33,7 +33,7 @@ def calling_frames() -> tuple[Place | None, tuple[Frame, ...]]:
         if not _foreign(code.co_filename):
             if best is None or (not found and "site-packages" not in code.co_filename):
                 best = Place(code.co_filename, frame.f_lineno)
-            if "site-packages" not in code.co_filename:
+            if is_users(code.co_filename):
                 found.append(Frame(code, frame.f_lasti // 2))
                 if code.co_name == "<module>" or len(found) == MOST_FRAMES:
                     break

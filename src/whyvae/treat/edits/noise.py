@@ -133,10 +133,9 @@ _CURVED = {"exp", "sqrt", "softplus", "pow", "exp2"}  # what makes a standard de
 def _without_factor(case: Case, sites: Sites) -> bool:
     """The number that the noise is multiplied by, beside the standard deviation that the KL knows, is left out."""
     objective = case.get(Objective)
-    if objective is None or "times the standard deviation" not in objective.sampling_mistake:
+    factor = None if objective is None else objective.noise_factor
+    if factor is None:
         return False
-    _, c2, c3, _ = objective.regulariser.coefficients
-    factor = (c3 / c2) ** 0.5
     subject = sites.subject
     lineage, deps = subject.lineage, subject.deps
     way = deps.ancestors([lineage.z], stop={*lineage.heads, lineage.eps})
