@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torch.distributions as td
-from steps import VAE, audit, d, pixels, reparameterise, sse
+from steps import VAE, audit, d, kl_sum, pixels, reparameterise, sse
 from torch import nn
+
+from whyvae.watch.draws import ABOVE
 
 
 class Planar(VAE):
@@ -118,3 +120,47 @@ def test_a_conditional_kl_that_lacks_a_part_is_none(drop):
 
     assert not found.regulariser.own_prior
     assert not found.objective().weight_known
+
+
+class TwoLevels(VAE):
+    """z above it makes the prior of the z that is decoded (Rezende et al. 2014; Burda et al. 2016)."""
+
+    def __init__(self):
+        super().__init__()
+        self.above, self.top, self.prior = nn.Linear(24, 2 * 2), nn.Linear(d, 2 * 2), nn.Linear(2, 2 * d)
+
+
+def both_from_the_encoder(m, x, weight):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    mu2, lv2 = m.above(m.body(x)).chunk(2, 1)
+    there, spread = m.prior(reparameterise(mu2, lv2)).chunk(2, 1)
+    rate = 0.5 * (spread - lv + (lv.exp() + (mu - there) ** 2) / spread.exp() - 1)
+    return sse(m.decoder(z), x) + weight * (rate.sum() + kl_sum(mu2, lv2))
+
+
+def the_upper_from_the_lower(m, x, weight):
+    mu, lv = m.enc(x)
+    q = td.Normal(mu, (lv / 2).exp())
+    z = q.rsample()
+    mu2, lv2 = m.top(z).chunk(2, 1)
+    q2 = td.Normal(mu2, (lv2 / 2).exp())
+    z2 = q2.rsample()
+    there, spread = m.prior(z2).chunk(2, 1)
+    rate = q.log_prob(z).sum() - td.Normal(there, spread.exp()).log_prob(z).sum()
+    return sse(m.decoder(z), x) + weight * (rate + q2.log_prob(z2).sum() - td.Normal(0.0, 1.0).log_prob(z2).sum())
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.01, 100.0])
+@pytest.mark.parametrize("loss", [both_from_the_encoder, the_upper_from_the_lower])
+def test_the_lower_level_of_a_hierarchy_is_weighed(loss, weight):
+    torch.manual_seed(0)
+    m = TwoLevels()
+    a = audit(lambda x: loss(m, x, weight), pixels())
+    assert a.lineage.latents == d
+    assert a.lineage.posterior == "diagonal Gaussian"
+    assert a.lineage.notes == [ABOVE]
+    assert a.likelihood.family == "gaussian"
+    assert a.regulariser.form == "prior density"
+    assert a.s == pytest.approx(weight / 2, rel=1e-6)
+    assert a.objective().not_auditable == ""

@@ -7,6 +7,7 @@ from typing import Any
 from whyvae.audit.likelihood import Likelihood
 from whyvae.audit.regulariser import Regulariser
 from whyvae.watch.dependencies import Dependencies
+from whyvae.watch.draws import ABOVE
 from whyvae.watch.lineage import Lineage
 
 COMPARES = "does not apply: the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
@@ -68,8 +69,8 @@ def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood
     networks = "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
     if regulariser.flow or regulariser.conditional:
         return ""
-    if regulariser.form == "prior density":  # of what a network says of z it is not known whether it is a density
-        return networks if decoded else ""
+    if regulariser.form == "prior density":  # of what a network says of z it is not known whether it is a density,
+        return networks if decoded and ABOVE not in lineage.notes else ""  # unless it says so by a latent above
     latent = deps.descendants([lineage.z])
     joined = {op.name for op in tape.ops if not latent.isdisjoint(op.reads) and not behind_output.isdisjoint(op.outs)}
     if "logsumexp" in joined or (len(tape.slots[lineage.z].shape) > 2 and "softmax" in joined):

@@ -11,6 +11,10 @@ SHOWN = (
     "the decoder is shown the data beside the latent (a skip connection, or teacher forcing): how much the latent carries "
     "is not audited"
 )
+FURTHER = (
+    "the latent also reaches the loss by a further parametrised function (a second output, a critic, a learned prior): only "
+    "the output that meets the data is audited"
+)
 
 
 def sides(deps: Dependencies, z: int, heads: tuple[int, ...]) -> tuple[frozenset[int], frozenset[int]]:
@@ -46,10 +50,7 @@ def beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Meet
     if any(
         not _joins(deps, op.outs, best.output) and not any(f(deps, op.outs, above) for f in scored) for op in further
     ):
-        yield (
-            "the latent also reaches the loss by a further parametrised function (a second output, a critic, "
-            "a learned prior): only the output that meets the data is audited"
-        )
+        yield FURTHER
 
 
 def _meets_data(deps: Dependencies, slots: Iterable[int], above: set[int]) -> bool:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from whyvae.watch.dependencies import Dependencies, reaches_decoder, read_by_a_layer, unmixed
+from whyvae.watch.meetings import meets_data
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.tape import Tape
 
 SIDE_BY_SIDE = "side_by_side"  # name of the ops by which several latents are made one (watch/parallel.py)
+ABOVE = "the prior of the latent that is decoded comes from further latents (a hierarchy): these are not audited"
 NOT_GAUSSIAN = "not Gaussian"  # the posterior of a sample that is no A * eps + B, begins so
 
 
@@ -223,10 +225,11 @@ def choose(deps: Dependencies, draws: list[Draw]) -> tuple[Draw, list[str]]:
     """The latent draw among the candidates, and what to say about the others."""
     strong = [d for d in draws if d.both and d.shift] or draws
     strong = _without_multiplicative_noise(deps, strong)
-    first = strong[0]
-    later = [d for d in strong[1:] if d.z != first.z]
+    lowest = [d for d in strong if meets_data(deps, d.z)] or strong
+    first = lowest[0]
+    later = [d for d in lowest[1:] if d.z != first.z]
     if not later:
-        return first, []
+        return first, [ABOVE] if len(lowest) < len(strong) else []
     behind = deps.descendants([first.z])
     if any(d.z in behind for d in later):
         first.kind = "hierarchy"

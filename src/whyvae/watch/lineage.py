@@ -10,9 +10,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from whyvae.watch.beside import beside, sides
+from whyvae.watch.beside import FURTHER, beside, sides
 from whyvae.watch.dependencies import Dependencies, read_by_a_layer, unmixed
-from whyvae.watch.draws import NOT_GAUSSIAN, Draw, choose, drawn, moved, sampled, sane_parameters, small_parameters
+from whyvae.watch.draws import (
+    ABOVE,
+    NOT_GAUSSIAN,
+    Draw,
+    choose,
+    drawn,
+    moved,
+    sampled,
+    sane_parameters,
+    small_parameters,
+)
 from whyvae.watch.meetings import Meeting, data_of, find_meetings, meetings_among
 from whyvae.watch.replay import Replay
 from whyvae.watch.tape import Tape
@@ -152,7 +162,8 @@ def _complete(deps: Dependencies, draw: Draw, notes: list[str], candidates: tupl
         notes.append("no tensor made from the latent meets the data: the reconstruction term was not found")
         meetings = (Meeting(-1, -1, None, None),)
     elif draw.kind == "diagonal Gaussian":
-        notes += beside(deps, {draw.z, *draw.chain, *candidates}, data, meetings)
+        further = beside(deps, {draw.z, *draw.chain, *candidates}, data, meetings)
+        notes += [note for note in further if note != FURTHER or ABOVE not in notes]  # it is the latents above
     shape = tape.slots[draw.z].shape
     latents = 1
     for size in shape[_batch_axis(tape, draw.z, data) + 1 :]:

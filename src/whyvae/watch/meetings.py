@@ -84,6 +84,12 @@ def find_meetings(deps: Dependencies, z: int, data: int) -> tuple[Meeting, ...]:
     return meetings_among(deps, deps.descendants(mixed), data, deps.ancestors([z]))
 
 
+def meets_data(deps: Dependencies, z: int) -> bool:
+    """Is what is decoded from z compared with data, not only with what an encoder made of them (a lower latent's mean)?"""
+    found = find_meetings(deps, z, data_of(deps, z))
+    return bool(found) and found[0].target not in deps.encoded
+
+
 def meetings_among(
     deps: Dependencies, decoded: set[int], data: int, above: set[int] | None = None
 ) -> tuple[Meeting, ...]:
@@ -108,7 +114,8 @@ def meetings_among(
         fresh = not tape.slots[target].parameter
         same = tape.slots[target].numel == tape.slots[outputs[0]].numel
         features = above is not None and target in deps.encoded and target not in above
-        kin = (features, not related)
+        # a level of a hierarchy meets what the encoder made of the data; its output meets the data itself
+        kin = (features, not related, target in deps.encoded)
         scored |= op.name in LOSSES and related and not features
         meeting = Meeting(op.index, outputs[0], target, op.place, features)
         found.append(((*kin, 0, not fresh, op.name not in LOSSES and not same, op.index), meeting))

@@ -16,6 +16,7 @@ import torch
 
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.draws import SIDE_BY_SIDE, Draw, drawn, sane_parameters
+from whyvae.watch.meetings import meets_data
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.step import Step
 from whyvae.watch.tape import Op, Ref, Slot, Tape, renamed
@@ -54,7 +55,7 @@ def _plan(tape: Tape) -> _Plan | None:
     except ReplayFailed:
         return None
     draws = list({d.z: d for d in draws}.values())
-    if len(draws) < 2 or not all(_plain(tape, d) for d in draws):
+    if len(draws) < 2 or not all(_plain(tape, d) and meets_data(deps, d.z) for d in draws):
         return None
     rows = {tape.slots[d.z].shape[0] for d in draws}
     latents = [d.z for d in draws]
