@@ -253,6 +253,27 @@ def test_names_imported_from_torch_can_still_be_compiled():
     watched(compiled)
 
 
+def test_a_class_can_be_scripted_that_turns_gradients_off_and_names_what_stands_around_it():
+    def compiled(model, x):
+        def named(x: torch.Tensor) -> torch.Tensor:
+            return x + 1
+
+        @torch.jit.script
+        class Step:
+            def __init__(self) -> None:
+                self.rate = 1.0
+
+            def step(self, x: torch.Tensor) -> torch.Tensor:
+                with torch.no_grad():
+                    return named(x)
+
+        assert Step().step(torch.zeros(2)).tolist() == [1, 1]
+        assert "leaving" in torch.no_grad.__exit__.__qualname__  # noticed again
+
+    watched(compiled)
+    assert "leaving" not in torch.no_grad.__exit__.__qualname__
+
+
 def test_functions_compiled_before_stay_whole():
     before = torch.compile(noise_of, backend="eager", fullgraph=True)
 

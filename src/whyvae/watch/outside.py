@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
@@ -27,6 +28,7 @@ DRAWING = (
     *((np.random, name) for name in ("randn", "rand", "normal", "standard_normal", "uniform", "random", "random_sample")),
 )  # fmt: skip
 COMPILERS = ((torch, "compile"), (torch.jit, "script"))
+_FRAMES_UP = 3  # arguments of `torch.jit.script`, of which it is the third
 MOST_PLACES = 4096
 BORED = 3  # windows in which nothing happened
 Call = tuple[int, int]  # id of a code object, position in it
@@ -69,16 +71,20 @@ class Outside:
         self._places: dict[Call, CodeType] = {}  # where training draws; the code is held, as its id is the key
         self._new: list[Call] = []  # seen in this window
         self._undo: list[Callable[[], None]] = []
+        self._undo_switches: list[Callable[[], None]] = []
         self._draws: list[tuple[Any, str, Any, Any]] = []  # owner, name, original, what stands in for it
         self._home = os.getpid(), threading.get_ident()
 
     def listen(self) -> None:
-        self._undo = [
+        self._notice_switches()
+        self._undo = [self._before_compiling(*compiler) for compiler in COMPILERS]
+
+    def _notice_switches(self) -> None:
+        self._undo_switches = [
             *(self._around(cls) for cls in (torch.no_grad, torch.inference_mode)),
             self._after(torch.set_grad_enabled, "__init__", lambda _, mode: mode),
             self._after(nn.Module, "train", lambda _, mode=True: mode),
         ]
-        self._undo += [self._before_compiling(*compiler) for compiler in COMPILERS]
 
     def meet(self, tape: Tape) -> None:
         """After the first step, not before: torch's compiler is loaded with the first optimiser, and notes by identity
@@ -90,9 +96,10 @@ class Outside:
 
     def stop(self) -> None:
         self.close()
-        for undo in reversed(self._undo):
+        for undo in reversed([*self._undo_switches, *self._undo]):
             undo()
         self._undo.clear()
+        self._undo_switches.clear()
         self._stop_noticing()
         self.pictures.undo()
 
@@ -207,6 +214,19 @@ class Outside:
             self._new.append((id(code), position))
             self.open()
 
+    @contextlib.contextmanager
+    def _switches_as_they_were(self) -> Iterator[None]:
+        """Where a function that is scripted turns gradients off, the class that does so is scripted with it."""
+        noticed = bool(self._undo_switches)
+        for undo in reversed(self._undo_switches):
+            undo()
+        self._undo_switches.clear()
+        try:
+            yield
+        finally:
+            if noticed:
+                self._notice_switches()
+
     def _before_compiling(self, owner: Any, name: str) -> Callable[[], None]:
         """From the first call of a compiler on draws are not noticed: it would compile the noticing."""
         original = getattr(owner, name)
@@ -219,7 +239,11 @@ class Outside:
             self._stop_noticing()
             if owner is torch:
                 compiler_called()
-            return original(*args, **kwargs)
+                return original(*args, **kwargs)
+            if len(args) < _FRAMES_UP:  # names in a class that is scripted are those where the compiler is called
+                kwargs["_frames_up"] = kwargs.get("_frames_up", 0) + 1
+            with self._switches_as_they_were():
+                return original(*args, **kwargs)
 
         setattr(owner, name, wrapper)
         return lambda: setattr(owner, name, original)
