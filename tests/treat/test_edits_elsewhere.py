@@ -56,3 +56,55 @@ def test_tabs_and_characters_beyond_ascii(tmp_path):
     text = text.replace("self.cfg.beta * kld", "kld")
     new = next(iter(all_remedies()["kl_weight"].edit(case_of(tmp_path, text), {"factor": 0.5}).values()))
     assert "λ = 'é'; loss = rec + 0.5 * kld" in new
+
+
+FRAMEWORK = """\
+def fit(module, loader):
+    optimizer = module.configure_optimizers()
+    for _ in range(2):
+        for i, batch in enumerate(loader):
+            optimizer.zero_grad()
+            module.training_step(batch, i).backward()
+            optimizer.step()
+"""
+CALLED_BY_IT = """\
+import torch
+import torch.nn as nn
+from someframework import fit
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+class VAE(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(20, 8), nn.Sequential(nn.Linear(4, 20), nn.Sigmoid())
+
+    def training_step(self, batch, index):
+        x, _ = batch
+        mu, logvar = self.encoder(x).chunk(2, 1)
+        y = self.decoder(mu + torch.randn_like(mu) * torch.exp(logvar / 2))
+        kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()
+        return ((y - x) ** 2).sum() + kl
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters())
+
+torch.manual_seed(0)
+everything = TensorDataset(255 * torch.rand(128, 20), torch.arange(128))
+train, test = random_split(everything, [96, 32])
+quiet = DataLoader(test, batch_size=32)
+fit(VAE(), DataLoader(train, batch_size=32, shuffle=True))
+"""
+
+
+def test_data_that_a_framework_hands_to_the_step_are_scaled_where_they_are_made(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    library = tmp_path / "site-packages" / "someframework"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text(FRAMEWORK)
+    script = tmp_path / "script.py"
+    script.write_text(CALLED_BY_IT)
+    subject = run_script(str(script), []).subject
+    case = Case(script, [], subject, Bench(subject), SimpleNamespace(findings=()))
+    edited = all_remedies()["scale_data"].edit(case, {"how": "range", "low": 0, "high": 255})
+    (new,) = edited.values()
+    assert "TensorDataset(255 * torch.rand(128, 20) / 255, torch.arange(128))" in new

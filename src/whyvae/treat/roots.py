@@ -77,6 +77,17 @@ def data_named(sites: Sites) -> Iterator[Spot]:
         for depth in range(1, len(op.frames)):
             found += [(len(op.frames) - depth, s) for s in _given(sites, op, depth, wanted)]
     yield from (spot for _, spot in sorted(found, key=lambda pair: pair[0]))
+    yield from _handed_over(sites.script())
+
+
+def _handed_over(source: Source) -> Iterator[Spot]:
+    """What loaders are made of, those that shuffle first, and what is given to `fit`: a framework may call the step."""
+    calls = [call for call in source.nodes(cst.Call) if call.args]
+    loaders = [call for call in calls if dotted(call.func).split(".")[-1] == "DataLoader"]
+    loaders.sort(key=lambda call: not any(a.keyword is not None and a.keyword.value == "shuffle" for a in call.args))
+    fits = [call for call in calls if isinstance(call.func, cst.Attribute) and call.func.attr.value == "fit"]
+    yield from (Spot(source, call) for call in loaders)
+    yield from (Spot(source, a.value) for call in fits for a in call.args if isinstance(a.value, cst.Name))
 
 
 def _given(sites: Sites, op: Op, depth: int, wanted: set[int]) -> Iterator[Spot]:
@@ -182,8 +193,12 @@ def passed_on(call: cst.Call) -> cst.CSTNode | None:
 
 
 def iterated(source: Source, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """`for x in data`: what a loop's variable goes over."""
+    """`for x in data`: what a loop's variable goes over; `x, y = random_split(data)`: what it is a part of."""
     name = dotted(node)
+    for assigned in source.nodes(cst.Assign):
+        parts = [dotted(e) for t in assigned.targets if isinstance(t.target, cst.Tuple) for e in elements(t.target)]
+        if name in parts and isinstance(assigned.value, cst.Call) and passed_on(assigned.value) is not None:
+            yield assigned.value
     for loop in source.nodes(cst.For):
         names = {dotted(e) for t in elements(loop.target) for e in elements(t)}
         if name in names:
