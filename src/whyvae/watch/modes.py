@@ -15,6 +15,8 @@ _asked: list[bool] = []  # was torch.compile called?
 
 def compiler_called() -> None:
     _asked[:] = [True]
+    if _on:  # a whole step may be compiled, of which nothing would be seen
+        torch.compiler.set_stance("force_eager")
 
 
 def compiling() -> bool:

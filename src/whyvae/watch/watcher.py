@@ -25,7 +25,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from whyvae.watch.custom import hold_custom_functions, see_custom_functions
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.functional import Event, Functional
-from whyvae.watch.modes import put_on, take_off
+from whyvae.watch.modes import compiling, put_on, take_off
 from whyvae.watch.names import Named, Registry
 from whyvae.watch.optimizers import Optimizers
 from whyvae.watch.outside import Outside
@@ -202,7 +202,7 @@ class Watcher:
 
     def _keep(self, recorder: Recorder) -> None:
         tape = recorder.finished()
-        tape.compiled = self.compiled
+        tape.compiled = self.compiled or compiling()
         step = Step(tape, recorder.tape.step, float("nan"), self._stale)
         step.loss = self._root_value
         step.parameters = {s: v for s, v in self._before.items() if tape.slots[s].value is not None}
