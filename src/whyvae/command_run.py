@@ -67,6 +67,11 @@ def unfit(target: str, *, module: bool) -> str:
         return f"{target} is a directory; give the training script, or -m MODULE"
     if not path.is_file():
         return f"{target} does not exist"
+    if path.suffix == ".ipynb":
+        return (
+            f"{target} is a notebook; save it as a script (`jupyter nbconvert --to script {target}`), or train inside "
+            "`with whyvae.watch() as watcher:` and print(watcher.examine())"
+        )
     return _not_python(path)
 
 
