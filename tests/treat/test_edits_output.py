@@ -302,6 +302,17 @@ def test_norms_between_layers_follow(tmp_path):
     assert came == ["nn.Linear(cfg.latents, 64),", "nn.BatchNorm1d(64),", "nn.Linear(64, 20),"]
 
 
+@pytest.mark.parametrize(("layer", "made"), [
+    ("nn.Linear(cfg.latents, 20)", "nn.Sequential(nn.Linear(cfg.latents, 64), nn.ReLU(), nn.Linear(64, 20))"),
+    ("nn.Linear(cfg.latents, 20, bias=False)",
+     "nn.Sequential(nn.Linear(cfg.latents, 64, bias=False), nn.ReLU(), nn.Linear(64, 20, bias=False))"),
+])  # fmt: skip
+def test_a_linear_decoder_gets_a_hidden_layer(tmp_path, layer, made):
+    hidden = "nn.Linear(cfg.latents, cfg.hidden),\n            nn.ReLU(),\n            nn.Linear(cfg.hidden, 20)"
+    text = broken(TRAINER, hidden, layer)
+    assert changed(tmp_path, text, "wider", part="decoder", width=64)[1] == [f"{made},"]
+
+
 HELPER = """\
 def narrow():
     return nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 30))

@@ -1,4 +1,4 @@
-"""Hidden layers of the encoder or the decoder that are narrower than `width` get that width."""
+"""Hidden layers of the encoder or the decoder that are narrower than `width` get that width; a decoder without any gets one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from whyvae.treat.layers import CONVOLUTIONS, RESHAPING, Layers, by_arguments
 from whyvae.treat.program import built, called
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites
+from whyvae.treat.source import dotted
 
 MOST_TIMES = 4  # of the channels: the cost of a convolution grows with their square
 
@@ -23,6 +24,9 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     layers = Layers(sites)
     width = int(settings["width"])
     hidden = layers.of_part(str(settings["part"]))
+    if not hidden and settings["part"] == "decoder":
+        _deepen(layers, width)
+        return sites.result()
     if not hidden:
         raise NoEdit(f"the {settings['part']} has no hidden layer to widen")
     narrow = [op for op in hidden if layers.width(op) < width]
@@ -39,6 +43,24 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
             raise NoEdit(f"it narrows in a `{op.name}`: the width of that is not one number", where=_place(op))
         _widen(sites, layers, op, width)
     return sites.result()
+
+
+def _deepen(layers: Layers, width: int) -> None:
+    """A hidden layer for a decoder that is one linear layer."""
+    subject = layers.subject
+    between = layers.deps.descendants([subject.lineage.z]) & layers.deps.ancestors([subject.lineage.output])
+    only = [op for op in layers.tape.ops if layers.is_layer(op) and not between.isdisjoint(op.outs)]
+    if len(only) != 1 or only[0].name != "linear":
+        raise NoEdit("the decoder is no single linear layer")
+    made = layers.builder(only[0])
+    assert isinstance(made.node, cst.Call)  # noqa: S101 - a builder is a call
+    code, module = made.source.code, dotted(made.node.func).rpartition(".")[0]
+    if not module or len(made.node.args) < 2 or any(a.keyword is not None or a.star for a in made.node.args[:2]):
+        raise NoEdit("the sizes of the decoder's layer are not written as its first arguments", where=made.where)
+    taken, given, *rest = (code(a).strip(" ,") for a in made.node.args)
+    first, last = (", ".join([*sizes, *rest]) for sizes in ((taken, str(width)), (str(width), given)))
+    layer = code(made.node.func)
+    made.source.replace(made.node, f"{module}.Sequential({layer}({first}), {module}.ReLU(), {layer}({last}))")
 
 
 def _multiply(layers: Layers, op: Op, times: int) -> None:

@@ -25,10 +25,14 @@ class Wider(Remedy):
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
         widths = case.get(Widths)
         part = "encoder" if code == "CAP01" else "decoder"
-        narrow = (widths.encoder if part == "encoder" else widths.decoder) if widths is not None else 0
-        if narrow == 0:
+        if widths is None:
+            return
+        narrow = widths.encoder if part == "encoder" else widths.decoder
+        if part == "encoder" and narrow == 0:
             return
         for times, least in zip(TIMES, (LEAST, 4 * LEAST), strict=True):
             width = max(least, narrow * times)
             says = f"gives the {part}'s hidden layers {width} units (the narrowest has {narrow})"
+            if narrow == 0:
+                says = f"gives the {part} a hidden layer of {width} units"
             yield cls.treatment(code, says, part=part, width=width)
