@@ -302,15 +302,14 @@ def test_norms_between_layers_follow(tmp_path):
     assert came == ["nn.Linear(cfg.latents, 64),", "nn.BatchNorm1d(64),", "nn.Linear(64, 20),"]
 
 
-@pytest.mark.parametrize(("layer", "made"), [
-    ("nn.Linear(cfg.latents, 20)", "nn.Sequential(nn.Linear(cfg.latents, 64), nn.ReLU(), nn.Linear(64, 20))"),
-    ("nn.Linear(cfg.latents, 20, bias=False)",
-     "nn.Sequential(nn.Linear(cfg.latents, 64, bias=False), nn.ReLU(), nn.Linear(64, 20, bias=False))"),
-])  # fmt: skip
-def test_a_linear_decoder_gets_a_hidden_layer(tmp_path, layer, made):
+def test_a_linear_decoder_gets_a_hidden_layer(tmp_path):
     hidden = "nn.Linear(cfg.latents, cfg.hidden),\n            nn.ReLU(),\n            nn.Linear(cfg.hidden, 20)"
-    text = broken(TRAINER, hidden, layer)
-    assert changed(tmp_path, text, "wider", part="decoder", width=64)[1] == [f"{made},"]
+    text = broken(TRAINER, hidden, "nn.Linear(cfg.latents, 20, bias=False)")
+    three = "nn.Linear(cfg.latents, 64, bias=False), nn.ReLU(), nn.Linear(64, 20, bias=False)"
+    assert changed(tmp_path, text, "wider", part="decoder", width=64)[1] == [f"{three},"]
+    alone = broken(DISTRIBUTIONS, "nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Linear(40, 30))", "nn.Linear(5, 30)")
+    (line,) = changed(tmp_path, alone, "wider", part="decoder", width=64)[1]
+    assert "nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 30))" in line
 
 
 HELPER = """\

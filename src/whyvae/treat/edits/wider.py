@@ -59,8 +59,10 @@ def _deepen(layers: Layers, width: int) -> None:
         raise NoEdit("the sizes of the decoder's layer are not written as its first arguments", where=made.where)
     taken, given, *rest = (code(a).strip(" ,") for a in made.node.args)
     first, last = (", ".join([*sizes, *rest]) for sizes in ((taken, str(width)), (str(width), given)))
-    layer = code(made.node.func)
-    made.source.replace(made.node, f"{module}.Sequential({layer}({first}), {module}.ReLU(), {layer}({last}))")
+    layer, row = code(made.node.func), made.source.enclosing(made.node, cst.Call)
+    three = f"{layer}({first}), {module}.ReLU(), {layer}({last})"
+    in_row = isinstance(row, cst.Call) and dotted(row.func).split(".")[-1] == "Sequential"
+    made.source.replace(made.node, three if in_row else f"{module}.Sequential({three})")
 
 
 def _multiply(layers: Layers, op: Op, times: int) -> None:
