@@ -115,7 +115,7 @@ def test_what_follows_the_script_belongs_to_it(argv, own, target):
     ("target", "content", "says"),
     [
         ("missing.py", None, "does not exist"),
-        ("notebook.ipynb", b"{}", "is a notebook"),
+        ("notebook.ipynb", b"{}", "is no notebook"),
         (".", None, "is a directory"),
         ("broken.py", b"x = = 1\n", "broken.py:1 is not Python: invalid syntax"),
         ("weights.pt", bytes(range(256)), "is not"),

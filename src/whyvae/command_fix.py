@@ -46,6 +46,10 @@ def fix_command(options: argparse.Namespace) -> int:
     target, *args = options.target
     if reason := unfit(target, module=options.module):
         return complain(reason)
+    if target.endswith(".ipynb"):
+        return complain(
+            f"{target} is a notebook, and fix edits scripts; save it as one: jupyter nbconvert --to script {target}"
+        )
     if options.resume is not None and not (Path(options.resume) / "control").is_dir():
         return complain(f"{options.resume} is no folder of an earlier fix: it has no control run in it")
     engine = _engine(options)

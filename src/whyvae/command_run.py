@@ -67,19 +67,21 @@ def unfit(target: str, *, module: bool) -> str:
         return f"{target} is a directory; give the training script, or -m MODULE"
     if not path.is_file():
         return f"{target} does not exist"
-    if path.suffix == ".ipynb":
-        return (
-            f"{target} is a notebook; save it as a script (`jupyter nbconvert --to script {target}`), or train inside "
-            "`with whyvae.watch() as watcher:` and print(watcher.examine())"
-        )
     return _not_python(path)
 
 
 def _not_python(path: Path) -> str:
+    from whyvae.watch.notebook import SUFFIX, NotANotebook, cells
+
     try:
+        if path.suffix == SUFFIX:
+            cells(str(path))
+            return ""
         with tokenize.open(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run itself will show them
             compile(file.read(), str(path), "exec", dont_inherit=True)
+    except NotANotebook as error:
+        return str(error)
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
         return f"{path}{line} is not Python: {error.msg}"

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from whyvae.watch.neutral import neutral
+from whyvae.watch.notebook import SUFFIX, cells
 from whyvae.watch.subject import Subject
 from whyvae.watch.trainings import NothingSeen
 from whyvae.watch.unbegun import Unbegun
@@ -156,20 +157,24 @@ def _without_us(shown: traceback.TracebackException | None) -> None:
 def _script(target: str, text: str | None = None) -> Callable[[], None]:
     """As `python target` does it; `runpy.run_path` gives a `__file__` that is lost with a change of directory."""
     path = os.path.abspath(target)  # noqa: PTH100 - symbolic links stay, as in Python
-    if text is None:
-        with io.open_code(path) as file:
-            code = compile(file.read(), path, "exec", dont_inherit=True)
-    else:
-        code = compile(text, path, "exec", dont_inherit=True)
     main = ModuleType("__main__")
     vars(main).update(
         __file__=path, __loader__=SourceFileLoader("__main__", path), __builtins__=builtins,
         __cached__=None, __annotations__={},
     )  # fmt: skip
+    if path.endswith(SUFFIX):
+        codes = cells(path)
+        vars(main)["display"] = print  # IPython's
+    elif text is None:
+        with io.open_code(path) as file:
+            codes = [compile(file.read(), path, "exec", dont_inherit=True)]
+    else:
+        codes = [compile(text, path, "exec", dont_inherit=True)]
 
     def run() -> None:
         sys.modules["__main__"] = main
-        exec(code, vars(main))  # noqa: S102 - that is the job
+        for code in codes:
+            exec(code, vars(main))  # noqa: S102 - that is the job
 
     return run
 
