@@ -95,6 +95,14 @@ def test_a_scale_that_only_samples_suffer_from(drawn, verdict):
     assert not isinstance(found, Finding) or "times as much noise" in found.summary
 
 
+def test_residuals_that_a_light_kl_makes_small_are_not_the_noises_fault():
+    """Weighed rightly, reconstructions are off by the noise again."""
+    light = Balance(1e-4, 0.01, 1.5, 0.8, 0, 14, 0.5, 10.0, 50.0)
+    noise = Measured(False, False, False, 0.01, 1.0, AT, False, False, 16, 0.1, AT)
+    assert light.too_light
+    assert isinstance(DecoderNoise.check(noise, OBJECTIVE, light), Skipped)
+
+
 @pytest.mark.parametrize(("drawn", "verdict"), [(0.24, Finding), (0.26, Skipped)])
 def test_samples_may_get_a_scale_that_no_loss_states(drawn, verdict):
     assert isinstance(check(0.01, stated=False, drawn=drawn), verdict)

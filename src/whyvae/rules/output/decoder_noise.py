@@ -43,7 +43,9 @@ class DecoderNoise(Rule):
     @staticmethod
     def check(noise: decoder_noise.DecoderNoise, objective: Objective, balance: Balance) -> Verdict:
         if not noise.stated:
-            return _drawn_wide(noise) or Skipped("does not apply: the loss states no scale of the decoder's noise")
+            return _drawn_wide(noise, balance) or Skipped(
+                "does not apply: the loss states no scale of the decoder's noise"
+            )
         wide = Evidence("mean squared residual over the variance the decoder claims", noise.ratio, TOO_WIDE)
         narrow = Evidence(wide.what, noise.ratio, TOO_NARROW)
         if math.isnan(noise.ratio):
@@ -69,7 +71,7 @@ class DecoderNoise(Rule):
 def _wide(noise: decoder_noise.DecoderNoise, objective: Objective, balance: Balance, evidence: Evidence) -> Verdict:
     harmed = balance.too_heavy
     if not harmed and not noise.learned:
-        return _drawn_wide(noise) or Healthy((evidence, harm_heavy(objective, balance)))
+        return _drawn_wide(noise, balance) or Healthy((evidence, harm_heavy(objective, balance)))
     return _found(
         noise,
         (evidence, harm_heavy(objective, balance)) if harmed else (evidence,),
@@ -92,10 +94,12 @@ def _narrow(noise: decoder_noise.DecoderNoise, balance: Balance, evidence: Evide
     )
 
 
-def _drawn_wide(noise: decoder_noise.DecoderNoise) -> Finding | None:
-    """The scale harms no training, but samples are drawn with it."""
+def _drawn_wide(noise: decoder_noise.DecoderNoise, balance: Balance) -> Finding | None:
+    """The scale harms no training, but samples are drawn with it. Not where the KL is too light: the residual is then smaller
+    than it is to be.
+    """
     evidence = Evidence("mean squared residual over the variance of the noise that samples get", noise.drawn, TOO_WIDE)
-    if math.isnan(noise.drawn) or not evidence.incriminating:
+    if math.isnan(noise.drawn) or not evidence.incriminating or balance.too_light:
         return None
     return Finding(
         (evidence,),
