@@ -14,6 +14,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import input_rows
 from whyvae.verdict import Where
 
+MOST_ROWS = 100_000  # of classes, which are compared
 STILL = 1e-6  # of the largest number: below it lies the rounding of float32
 
 
@@ -86,18 +87,22 @@ def estimated(rows: int, distinct: int) -> float:
 
 
 def _available(subject: Any) -> int:
-    """Rows of the tensor the batch was picked from, or the length of the DataLoader's data set."""
+    """Rows of the tensor the batch was picked from, or the length of the DataLoader's data set. Of classes, which come in the same
+    order more than once by nature, different rows; 0 where these cannot be counted.
+    """
     deps, slot = subject.deps, subject.lineage.data
-    shape = subject.tape.slots[slot].shape
-    largest = subject.examples
+    shape, classes = subject.tape.slots[slot].shape, not subject.tape.slots[slot].dtype.is_floating_point
+    largest = 0 if classes else subject.examples
     while (position := deps.producer.get(slot)) is not None:
         reads = [r for r in subject.tape.ops[position].reads if r not in deps.parametric]
         if not reads:
             break
         slot = max(reads, key=lambda s: subject.tape.slots[s].numel)
-        source = subject.tape.slots[slot].shape
-        if source and source[1:] == shape[1:]:
+        source, value = subject.tape.slots[slot].shape, subject.tape.slots[slot].value
+        if source and source[1:] == shape[1:] and not classes:
             largest = max(largest, source[0])
+        elif source and source[1:] == shape[1:] and value is not None and source[0] <= MOST_ROWS:
+            largest = max(largest, len(set(_keys(value.detach().flatten(1)))))
     return int(largest)
 
 
