@@ -101,3 +101,25 @@ def test_estimate_of_how_many_there_are(n):
     draws = torch.randint(n, (200, 1000), generator=generator)
     found = [estimated(1000, len(row.unique())) for row in draws]
     assert sum(found) / len(found) == pytest.approx(n, rel=0.03)
+
+
+class Words(Net):
+    """Reads classes, puts out probabilities of two for each place."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.heads, self.out = nn.Embedding(2, 3), nn.Linear(3 * D, 4), nn.Linear(2, 2 * D)
+
+    def loss(self, x):
+        mu, logvar = self.heads(self.embed(x).flatten(1)).chunk(2, 1)
+        y = self.out(mu + torch.randn_like(mu) * (0.5 * logvar).exp()).view(-1, 2)
+        return nn.functional.cross_entropy(y, x.flatten()) + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+
+
+def test_of_classes_at_hand_different_rows_are_counted(monkeypatch):
+    words = torch.randint(2, (400, D), generator=torch.Generator().manual_seed(2))
+    monkeypatch.setitem(globals(), "Net", Words)
+    found = trained(lambda: (words[torch.randint(400, (BATCH,))] for _ in range(30)))
+    assert found.available == len(words.unique(dim=0)) == 2**D
+    loader = DataLoader(TensorDataset(words), batch_size=BATCH)
+    assert trained(lambda: (x for (x,) in loader)).available == 0  # what a loader has is not looked through

@@ -121,11 +121,16 @@ class Subject:
         """Feeds from batches the script evaluated without gradients, where encoder input and target are the same data."""
         found: list[Feed] = []
         slots, target = self.tape.slots, self.lineage.target
-        for slot, rows in self._evaluated().items():
+        for slot, values in self._evaluated().items():
             if target is None or not self._target_is_input(slot):
                 return []
-            known, count = self._rows_of_training(slot), rows.shape[0]
-            rows = rows[[i for i in range(count) if _row_key(rows[i]) not in known]]
+            known = self._rows_of_training(slot)
+            new = [value[[i for i, row in enumerate(value) if _row_key(row) not in known]] for value in values]
+            # a script may evaluate on training data too, beside the others
+            kept = [(n, v) for n, v in zip(new, values, strict=True) if len(n) > len(v) / 2]
+            if not kept:
+                continue
+            rows, count = torch.cat([n for n, _ in kept]), sum(len(v) for _, v in kept)
             if rows.shape[0] < UNSEEN * count:
                 continue  # it evaluates on what it trains on: the rest was trained on in steps not recorded
             size = slots[slot].shape[0]
@@ -134,7 +139,7 @@ class Subject:
                 found.append({slot: batch, target: batch.reshape(slots[target].shape)})
         return found
 
-    def _evaluated(self) -> dict[int, Tensor]:
+    def _evaluated(self) -> dict[int, list[Tensor]]:
         """Slot of the main tape through which data enters the encoder -> what entered there without gradients."""
         by_slot: dict[int, list[Tensor]] = {}
         mine = entries(self.tape)[0]
@@ -142,7 +147,7 @@ class Subject:
             slot = mine.get(weight)
             if slot is not None and self.tape.slots[slot].shape[1:] == tuple(value.shape[1:]):
                 by_slot.setdefault(slot, []).append(value)
-        return {slot: torch.cat(values) for slot, values in by_slot.items()}
+        return by_slot
 
     def _rows_of_training(self, slot: int) -> set[int]:
         """Examples seen in training, so that evaluating on training data is not taken for held-out data."""
