@@ -84,7 +84,7 @@ def _handed_over(source: Source) -> Iterator[Spot]:
     """What loaders are made of, those that shuffle first, and what is given to `fit`: a framework may call the step."""
     calls = [call for call in source.nodes(cst.Call) if call.args]
     loaders = [call for call in calls if dotted(call.func).split(".")[-1] == "DataLoader"]
-    loaders.sort(key=lambda call: not any(a.keyword is not None and a.keyword.value == "shuffle" for a in call.args))
+    loaders.sort(key=lambda call: "shuffle=True" not in source.code(call).replace(" ", ""))
     fits = [call for call in calls if isinstance(call.func, cst.Attribute) and call.func.attr.value == "fit"]
     yield from (Spot(source, call) for call in loaders)
     yield from (Spot(source, a.value) for call in fits for a in call.args if isinstance(a.value, cst.Name))
