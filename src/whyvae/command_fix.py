@@ -43,10 +43,12 @@ def budget(text: str) -> Budget:
 
 
 def fix_command(options: argparse.Namespace) -> int:
+    from whyvae.watch.notebook import SUFFIX
+
     target, *args = options.target
     if reason := unfit(target, module=options.module):
         return complain(reason)
-    if target.endswith(".ipynb"):
+    if target.endswith(SUFFIX):
         return complain(
             f"{target} is a notebook, and fix edits scripts; save it as one: jupyter nbconvert --to script {target}"
         )

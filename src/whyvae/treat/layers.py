@@ -30,15 +30,19 @@ class Layers:
     # ------------------------------------------------------------------ which
     def of_part(self, part: str) -> list[Op]:
         """The parametrised functions of the encoder (without the heads) or the decoder (without the last), in order."""
+        ops = self.all_of_part(part)
+        read = {r for op in ops for r in op.reads}
+        return [op for op in ops if not self.deps.descendants(op.outs).isdisjoint(read)]
+
+    def all_of_part(self, part: str) -> list[Op]:
+        """The same with the heads, or the last."""
         lineage = self.subject.lineage
         if part == "encoder":
             start = [lineage.data] if lineage.data >= 0 else []
             between = self.deps.descendants(start) & self.deps.ancestors(lineage.heads)
         else:
             between = self.deps.descendants([lineage.z]) & self.deps.ancestors([lineage.output])
-        ops = [op for op in self.tape.ops if self.is_layer(op) and not between.isdisjoint(op.outs)]
-        read = {r for op in ops for r in op.reads}
-        return [op for op in ops if not self.deps.descendants(op.outs).isdisjoint(read)]
+        return [op for op in self.tape.ops if self.is_layer(op) and not between.isdisjoint(op.outs)]
 
     def is_layer(self, op: Op) -> bool:
         return self.deps.is_mixing(op) and any(r in self.deps.parametric for r in op.reads)

@@ -86,6 +86,11 @@ class Outside:
             self._after(nn.Module, "train", lambda _, mode=True: mode),
         ]
 
+    def _ignore_switches(self) -> None:
+        for undo in reversed(self._undo_switches):
+            undo()
+        self._undo_switches.clear()
+
     def meet(self, tape: Tape) -> None:
         """After the first step, not before: torch's compiler is loaded with the first optimiser, and notes by identity
         which functions are torch's own.
@@ -96,10 +101,10 @@ class Outside:
 
     def stop(self) -> None:
         self.close()
-        for undo in reversed([*self._undo_switches, *self._undo]):
+        for undo in reversed(self._undo):
             undo()
         self._undo.clear()
-        self._undo_switches.clear()
+        self._ignore_switches()
         self._stop_noticing()
         self.pictures.undo()
 
@@ -218,9 +223,7 @@ class Outside:
     def _switches_as_they_were(self) -> Iterator[None]:
         """Where a function that is scripted turns gradients off, the class that does so is scripted with it."""
         noticed = bool(self._undo_switches)
-        for undo in reversed(self._undo_switches):
-            undo()
-        self._undo_switches.clear()
+        self._ignore_switches()
         try:
             yield
         finally:

@@ -47,9 +47,7 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
 
 def _deepen(layers: Layers, width: int) -> None:
     """A hidden layer for a decoder that is one linear layer."""
-    subject = layers.subject
-    between = layers.deps.descendants([subject.lineage.z]) & layers.deps.ancestors([subject.lineage.output])
-    only = [op for op in layers.tape.ops if layers.is_layer(op) and not between.isdisjoint(op.outs)]
+    only = layers.all_of_part("decoder")
     if len(only) != 1 or only[0].name != "linear":
         raise NoEdit("the decoder is no single linear layer")
     made = layers.builder(only[0])
