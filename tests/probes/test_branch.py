@@ -223,3 +223,20 @@ def test_a_loss_that_refuses_what_is_no_number_ends_a_course():
     with court.course.branched():
         diverged = judged_course(court, subject.train[::3], 1e12, 50)
     assert diverged.gain == -math.inf
+
+
+@pytest.mark.parametrize("name", ["SGD with momentum", "Adam"])
+def test_a_costly_step_is_trained_on_in_single_precision_to_the_same_parameters(name, monkeypatch):
+    ended = {}
+    for dtype, costly in ((torch.float64, math.inf), (torch.float32, 0)):
+        monkeypatch.setattr("whyvae.watch.subject.COSTLY", costly)
+        _, subject = trained(MAKE[name])
+        course, noise = Course(subject), torch.Generator().manual_seed(3)
+        shape = subject.tape.slots[subject.lineage.eps].shape
+        feeds = [{**f, subject.lineage.eps: torch.randn(shape, generator=noise)} for f in subject.train]
+        assert course.replay.dtype == dtype
+        with course.branched():
+            next(step for step in course.train(feeds, 1.0) if step >= 20)
+            ended[dtype] = [p.detach().double() for p in course.replay.parameters.values()]
+    for one, two in zip(*ended.values(), strict=True):
+        assert torch.allclose(one, two, rtol=1e-3, atol=1e-5)

@@ -164,6 +164,16 @@ def test_a_trial_begins_at_the_models_own_function_and_leaves_it(curve):
     assert all(torch.equal(p, parameters[i]) for i, p in subject.replay.parameters.items())
 
 
+def test_a_costly_step_is_tried_in_single_precision_and_gains_the_same(curve, monkeypatch):
+    monkeypatch.setattr("whyvae.watch.subject.COSTLY", 0)
+    bench = Bench(watch_model(Curve(), Curve.rows(), lambda model, x: model(x)))
+    assert Trials(bench._subject, bench.get(Objective)).replay.dtype == torch.float32
+    single, double = bench.get(WiderBlocks), curve.get(WiderBlocks)
+    assert Trials(curve._subject, curve.get(Objective)).replay.dtype == torch.float64
+    assert single.own.decoder == pytest.approx(double.own.decoder, rel=0.02)
+    assert single.rate == pytest.approx(double.rate, rel=1e-4)
+
+
 def test_what_two_parts_gain_is_shared_without_rest():
     shared = _gains({"continued": 1.0, "encoder": 2.0, "decoder": 5.0, "both": 11.0})
     assert (shared.encoder, shared.decoder, shared.total) == (3.5, 6.5, 10.0)

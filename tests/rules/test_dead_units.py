@@ -51,6 +51,8 @@ def test_without_trials_a_layer_is_accused_if_the_code_does_not_fit_through():
         (81, 100, 20, True),
         (70, 100, 64, False),  # no more than in healthy trainings
         (71, 100, 64, True),
+        (75, 100, 100, False),  # no more units than latents: too narrow with all of them alive
+        (91, 100, 100, True),
         (0, 16, 64, False),
     ],
 )

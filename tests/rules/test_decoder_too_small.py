@@ -1,6 +1,7 @@
 """CAP02 on literal numbers, on both sides of each limit."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,12 @@ def test_half_a_nat_at_the_best_noise_variance_is_the_limit():
 def test_where_training_on_gains_half_as_much_it_may_be_training_that_is_short():
     assert isinstance(check(20.0, continued=10.1), Healthy)
     assert isinstance(check(20.0, continued=9.9), Finding)
+
+
+@pytest.mark.parametrize(("width", "verdict"), [(8, Finding), (9, Healthy)])
+def test_a_layer_no_wider_than_the_code_lacks_width_however_short_training_was(width, verdict):
+    """NARROW's code has 8 latents."""
+    assert isinstance(check(20.0, continued=15.0, widths=replace(NARROW, decoder=width)), verdict)
 
 
 def test_the_gain_of_the_encoder_is_not_the_decoders():

@@ -1,4 +1,4 @@
-"""The recorded step's loss, trained further: the user's own objective, replayed with new noise, in float64."""
+"""The recorded step's loss, trained further: the user's own objective, replayed with new noise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Course:
     """The main step's loss as a function of parameters, batch and noise, and an optimiser like the user's."""
 
     def __init__(self, subject: Any) -> None:
-        self.subject, self.tape, self.replay = subject, subject.tape, subject.replay
+        self.subject, self.tape, self.replay = subject, subject.tape, subject.trial_replay
         self.groups = _groups(subject)
         self.slots = [i for slots, _ in self.groups for i in slots]
         users = subject.optimizers[0] if subject.optimizers else None
@@ -63,7 +63,9 @@ class Course:
     def branched(self, start: Feed | None = None) -> Iterator[None]:
         """Inside, parameters are copies (of `start`) that may be trained; afterwards they are what they were."""
         values = {**self.replay.parameters, **(start or {})}
-        with self.replay.holding({i: p.detach().double().clone().requires_grad_() for i, p in values.items()}):
+        with self.replay.holding(
+            {i: p.detach().to(self.replay.dtype, copy=True).requires_grad_() for i, p in values.items()}
+        ):
             yield
 
     def run(self, feed: Feed, noise: int, also: Sequence[int] = ()) -> tuple[Tensor, dict[int, Tensor]]:

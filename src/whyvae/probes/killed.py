@@ -38,6 +38,8 @@ class Killed(Probe):
                 for factor in (1.0, SLOWER):
                     with course.branched(start):
                         next(step for step in course.train(fit, factor) if step >= steps)
+                        trained = {i: p.detach().double() for i, p in course.replay.parameters.items()}
+                    with subject.replay.holding(trained):
                         shares.append(tuple(layer.share for layer in HiddenUnits.measure(subject).layers))
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed

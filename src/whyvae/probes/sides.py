@@ -21,6 +21,7 @@ from whyvae.probe import CannotMeasure
 from whyvae.probes.amortisation import Game, connected, learning_rate
 from whyvae.probes.data import by_example, target_rows
 from whyvae.probes.objective import Objective
+from whyvae.watch.subject import TRAINING
 
 HIDDEN = 128  # units of each of the two hidden layers of a side network
 RATE = 3e-3  # of side networks at the start, decaying to 0
@@ -103,10 +104,12 @@ class Trials:
     """Trainings of one subject on its recorded examples, each from the same start with the same draws."""
 
     def __init__(self, subject: Any, objective: Objective) -> None:
-        self.subject, self.lineage, self.replay = subject, subject.lineage, subject.replay
+        self.subject, self.lineage, self.replay = subject, subject.lineage, subject.trial_replay
         self.objective = objective
         self.game = Game(subject, objective)
+        self.game.replay = self.replay
         self.batches = self._batches()
+        self.flops = self._flops()
         held = sum(int((b.new & ~b.fit).sum()) for b in self.batches)
         if held < LEAST_HELD:
             raise CannotMeasure(f"needs {LEAST_HELD * HELD_PART} different examples, saw about {held * HELD_PART}")
@@ -234,13 +237,12 @@ class Trials:
         """The same noise in every trial, [batch, latents]."""
         return noise_like(self.lineage, seed).reshape(self.subject.batch, -1)
 
-    # ------------------------------------------------------------------ cost
-    def flops(self) -> float:
-        """Floating-point operations of one training step of the user's own parts, forward and back."""
+    def _flops(self) -> float:
+        """Floating-point operations of one training step of the user's own parts."""
         batch, sides = self.batches[0], self._sides(Parts())
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.terms(batch, sides, self._draw(0))
-        return 3.0 * float(counter.get_total_flops())
+        return TRAINING * float(counter.get_total_flops())
 
 
 def _directions(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:

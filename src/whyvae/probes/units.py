@@ -68,6 +68,11 @@ class Layer:
         return self.dead / self.units
 
     @property
+    def made(self) -> int:
+        """Numbers of one example."""
+        return self.units * self.positions
+
+    @property
     def alive(self) -> int:
         """Numbers of one example that can move."""
         return (self.units - self.dead) * self.positions

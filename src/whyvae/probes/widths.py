@@ -41,6 +41,10 @@ class Widths(Probe):
         """
         return bool(0 < getattr(self, part) < 2 * (self.active or self.latents))
 
+    def choked(self, part: str) -> bool:
+        """Has some hidden layer of the part no more units than there are latents that carry something?"""
+        return bool(0 < getattr(self, part) <= (self.active or self.latents))
+
     @classmethod
     def measure(cls, subject: Any, usage: OnDemand[LatentUsage]) -> Self:
         deps, lineage = subject.deps, subject.lineage

@@ -1,7 +1,7 @@
 """Run a tape again: in float64, on chosen inputs, with tensors of it substituted. The user's code is not called.
 
 Every number whyvae quotes about a model comes from here, so nothing a probe does can change the patient:
-parameters enter as float64 copies, buffers and data as clones, random draws come from a stream of our own.
+parameters enter as copies, buffers and data as clones, random draws come from a stream of our own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from whyvae.watch.tape import Op, Ref, Tape, rebuild
 
@@ -41,11 +42,14 @@ class ReplayFailed(RuntimeError):
 class Replay:
     """A tape at given parameter values.
 
-    `parameters` maps slots to values; by default the values the parameters hold now.
+    `parameters` maps slots to values; by default the values the parameters hold now. `dtype`: float64, or float32 for
+    what is run hundreds of times: convolutions are several times as fast in it. What is fed may be of either.
     """
 
-    def __init__(self, tape: Tape, parameters: Mapping[int, Tensor] | None = None) -> None:
-        self.tape = tape
+    def __init__(
+        self, tape: Tape, parameters: Mapping[int, Tensor] | None = None, dtype: torch.dtype = torch.float64
+    ) -> None:
+        self.tape, self.dtype = tape, dtype
         self._needed_cache: dict[tuple[Any, ...], list[int]] = {}
         self.parameters: dict[int, Tensor] = {}
         given = parameters or {}
@@ -53,7 +57,7 @@ class Replay:
         for slot in tape.slots:
             if slot.trainable and slot.value is not None:
                 value = given.get(slot.index, slot.value)
-                self.parameters[slot.index] = _own(value.detach()).requires_grad_()
+                self.parameters[slot.index] = self._own(value.detach()).requires_grad_()
 
     @contextmanager
     def holding(self, values: Mapping[int, Tensor]) -> Iterator[None]:
@@ -85,13 +89,13 @@ class Replay:
         keeps the recorded one. `attached` ignores `detach` and `no_grad`: the dependence of values, not of gradients.
         """
         targets = list(targets)
-        feed = feed or {}
+        feed = {slot: self._wide(value) for slot, value in (feed or {}).items()}
         edit = edit or {}
         env: dict[int, Tensor] = dict(feed)
         inside: dict[int, Tensor] = dict(cut[1]) if cut else {}
         cut_ops = cut[0] if cut else frozenset()
         before: dict[int, Tensor] = {}
-        with _quiet_streams(seed), _default_float64():
+        with _quiet_streams(seed), _default(self.dtype):
             for position in self._needed(targets, frozenset(feed)):
                 op = self.tape.ops[position]
                 in_cut = op.index in cut_ops
@@ -101,7 +105,7 @@ class Replay:
                     _unharmed(op, targets, handed, lookup, before)
                 mode = None if batch_statistics and op.name in NORMALISING else training
                 picked = self._picked(op, env, lookup)
-                result = _call(op, lookup, mode, attached=attached) if picked is None else picked
+                result = _call(op, lookup, mode, self.dtype, attached=attached) if picked is None else picked
                 for slot, value in _results(op, result, lookup):
                     if slot in feed:
                         continue
@@ -109,6 +113,12 @@ class Replay:
                     (inside if in_cut else env)[slot] = made
             outside = self._lookup(env, inside, in_cut=False)
             return {slot: before[slot] if slot in before else outside(slot) for slot in targets}
+
+    def flops(self, targets: Iterable[int], feed: Mapping[int, Tensor]) -> float:
+        """Floating-point operations of one run forward."""
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.run(targets, feed=feed)
+        return float(counter.get_total_flops())
 
     def _lookup(self, env: dict[int, Tensor], inside: dict[int, Tensor], *, in_cut: bool) -> Callable[[int], Tensor]:
         def look(slot: int) -> Tensor:
@@ -124,10 +134,18 @@ class Replay:
         return look
 
     def external(self, index: int) -> Tensor:
-        """What a slot from outside the tape holds, as float64 where it is floating."""
+        """What a slot from outside the tape holds, of our `dtype` where it is floating."""
         if index in self.parameters:
             return self.parameters[index]
-        return _own(self._held(index))
+        return self._own(self._held(index))
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        """A copy, of our `dtype` where it is floating."""
+        wide = self._wide(tensor)
+        return wide.clone() if wide is tensor else wide
+
+    def _wide(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
     def _held(self, index: int) -> Tensor:
         """The user's own tensor."""
@@ -146,8 +164,8 @@ class Replay:
         if slot.numel <= LARGE or not fixed or slot.index in env:
             return None
         kept = self._held(slot.index)
-        result = _call(op, lambda s: kept if s == slot.index else lookup(s), None, attached=False)
-        return _own(result) if isinstance(result, Tensor) else None
+        result = _call(op, lambda s: kept if s == slot.index else lookup(s), None, self.dtype, attached=False)
+        return self._own(result) if isinstance(result, Tensor) else None
 
     @cached_property
     def _written(self) -> set[int]:
@@ -221,10 +239,10 @@ def _paired(template: Any, value: Any, wanted: set[int]) -> Iterator[tuple[int, 
             yield from _paired(t, value[key], wanted)
 
 
-def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, *, attached: bool) -> Any:
+def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, dtype: torch.dtype, *, attached: bool) -> Any:
     args = rebuild(op.args, lambda ref: lookup(ref.slot), Ref)
     kwargs = rebuild(op.kwargs, lambda ref: lookup(ref.slot), Ref)
-    args, kwargs = _in_double(op, args, kwargs)
+    args, kwargs = _in_dtype(op, args, kwargs, dtype)
     if training is not None and op.name in _MODED:
         args, kwargs = _in_mode(op.name, args, kwargs, training=training)
     try:
@@ -232,7 +250,7 @@ def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, *, att
             if attached and (op.name in {"detach", "detach_"} or op.func == _DATA):
                 return args[0]
             if op.name in _TO_FLOAT:
-                return args[0].double()
+                return args[0].to(dtype)
             if op.name == "grad":  # inside the step; the step's own gradients come after it
                 kwargs = {**kwargs, "retain_graph": True}
             return op.func(*args, **kwargs)
@@ -241,9 +259,9 @@ def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, *, att
         raise ReplayFailed(f"`{op.name}`{line} could not be run again: {error}") from error
 
 
-def _in_double(op: Op, args: Any, kwargs: Any) -> tuple[Any, Any]:
+def _in_dtype(op: Op, args: Any, kwargs: Any, wanted: torch.dtype) -> tuple[Any, Any]:
     def widened(dtype: torch.dtype) -> torch.dtype:
-        return torch.float64 if dtype.is_floating_point else dtype
+        return wanted if dtype.is_floating_point else dtype
 
     args = rebuild(args, widened, torch.dtype)
     kwargs = {k: v for k, v in rebuild(kwargs, widened, torch.dtype).items() if k not in {"generator", "pin_memory"}}
@@ -253,7 +271,7 @@ def _in_double(op: Op, args: Any, kwargs: Any) -> tuple[Any, Any]:
     if op.name == "type" and len(args) > 1 and isinstance(args[1], (str, type)):
         args = (
             args[0],
-            torch.float64 if "Float" in str(args[1]) or "Half" in str(args[1]) else args[1],
+            wanted if "Float" in str(args[1]) or "Half" in str(args[1]) else args[1],
         )
     return args, kwargs
 
@@ -267,20 +285,10 @@ def _in_mode(name: str, args: Any, kwargs: Any, *, training: bool) -> tuple[Any,
     return args, {**kwargs, "use_input_stats" if name == "instance_norm" else "training": training}
 
 
-def _own(tensor: Tensor) -> Tensor:
-    """A copy, as float64 where it is floating."""
-    wide = _double(tensor)
-    return wide.clone() if wide is tensor else wide
-
-
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
-
-
 @contextmanager
-def _default_float64() -> Iterator[None]:
+def _default(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(dtype)
     try:
         yield
     finally:

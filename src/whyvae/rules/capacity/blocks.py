@@ -8,15 +8,14 @@ from whyvae.probe import OnDemand
 from whyvae.probes.units import HiddenUnits, Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import EMPTY, Widths
-from whyvae.rules.capacity.gains import BROKEN, MATERIAL, asked, lacking, missed
+from whyvae.rules.capacity.gains import BROKEN, MATERIAL, asked, lacking, lacks, missed
 from whyvae.rules.training.dead_units import asked_of, nearly_dead
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
 
 
 def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits], remedy: Remedy) -> Verdict:
     """The verdict on `part`. Where dead units are missed, the widths that were written say nothing."""
-    limit = asked(part, widths)
-    evidence = missed(part, wider, limit)
+    evidence = lacks(part, wider, widths)
     if not lacking(evidence):
         return Healthy(evidence)
     hidden = units()
@@ -29,7 +28,7 @@ def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[Hidde
         f"The {part} is too small: with a wider one beside it, {wider.steps} more steps gain {own:.2g} nats per example, "
         f"and the whole code carries {wider.rate:.2g}. {_named(part, widths)}",
         severity(own / max(wider.rate, EMPTY)),
-        _sure(own, wider, limit.value),
+        _sure(own, wider, asked(part, widths).value),
         where=getattr(widths, f"{part}_at"),
         nats=getattr(wider.calibrated, part),
         remedies=(remedy,),

@@ -27,9 +27,11 @@ def _narrow(latents: int) -> Limit:
 
 
 def nearly_dead(hidden: HiddenUnits) -> list[Layer]:
-    """Layers that may lack the units that are dead: healthy networks lose as many where they are wider than need be."""
+    """Layers that may lack the units that are dead: healthy networks lose as many where they are wider than need be, and
+    a layer of no more numbers than latents is too narrow with all of them alive (CAP01, CAP02).
+    """
     silent = [layer for layer in hidden.layers if MOST.broken_by(layer.share)]
-    return [layer for layer in silent if layer.share > FEW or layer.alive < hidden.latents]
+    return [layer for layer in silent if layer.share > FEW or layer.alive < hidden.latents < layer.made]
 
 
 def asked_of(layer: Layer, latents: int) -> Limit:
