@@ -60,6 +60,18 @@ def test_says_which_it_is():
     assert "lowered too early" in check(branch(3, 9, 8, last=1e-5)).summary
 
 
+@pytest.mark.parametrize(("steps", "own", "calibrated", "verdict"), [
+    (59, 4.0, 4.0, Finding), (60, 4.0, 4.0, Healthy), (59, 4.0, 3.0, Healthy), (59, 3.0, 4.0, Healthy),
+])  # fmt: skip
+def test_where_steps_are_slow_the_longer_course_of_the_trials_of_width_counts(steps, own, calibrated, verdict):
+    """(4 - 0.4) / 21.6 = 0.167."""
+    few = replace(branch(0.3, 1.0, 0.5), steps=steps)
+    trials = WiderBlocks(Gains(own, 0, 0, 0), Gains(calibrated, 0, 0, 0), 0.1, 10.0, 256, 200, 0.2)
+    found = check(few, trials, Widths(64, None, 64, None, 8, 144))
+    assert isinstance(found, verdict)
+    assert verdict is Healthy or "200 more steps take another 4 nats" in found.summary
+
+
 def test_unknown_worth_is_no_verdict():
     assert isinstance(check(branch(3, 9, 8, achieved=math.nan)), Skipped)
 

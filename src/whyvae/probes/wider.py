@@ -53,6 +53,7 @@ class WiderBlocks(Probe):
     rate: float  # nats the code carries
     rows: int
     steps: int
+    drift: float = math.nan  # standard error of own.continued
 
     @classmethod
     def measure(
@@ -84,7 +85,8 @@ class WiderBlocks(Probe):
         ]
         if not all(math.isfinite(v) for g in gains for v in vars(g).values()):
             raise CannotMeasure("trained on, the model gives numbers that are not finite")
-        return cls(gains[0], gains[1], _error(trials, scores), rate, before.kl.numel(), steps)
+        error, drift = _error(trials, scores["continued"], scores["both"]), _error(trials, before, scores["continued"])
+        return cls(gains[0], gains[1], error, rate, before.kl.numel(), steps, drift)
 
 
 def judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> None:
@@ -127,11 +129,10 @@ def calibrated_gain(trials: Trials, before: Score, after: Score) -> float:
     return old - new - kl
 
 
-def _error(trials: Trials, scores: dict[str, Score]) -> float:
-    """Of the difference of both parts enlarged and none, paired by example."""
-    loss = trials.game.loss
-    none, both = (loss(scores[k].reconstruction, scores[k].kl) for k in ("continued", "both"))
-    return float((none - both).std()) / math.sqrt(none.numel())
+def _error(trials: Trials, one: Score, other: Score) -> float:
+    """Of the difference of the two, paired by example."""
+    first, second = (trials.game.loss(score.reconstruction, score.kl) for score in (one, other))
+    return float((first - second).std()) / math.sqrt(first.numel())
 
 
 def _gains(gain: dict[str, float]) -> Gains:

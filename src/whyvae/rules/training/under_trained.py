@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isnan
 from statistics import NormalDist
 from typing import get_args
 
 from whyvae.probe import OnDemand
-from whyvae.probes.branch import BARELY, Arm, BranchTest, worth
+from whyvae.probes.branch import BARELY, ENOUGH_STEPS, Arm, BranchTest, worth
 from whyvae.probes.units import Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
@@ -67,6 +68,17 @@ def _of_size(arm: Arm, wider: WiderBlocks | None, widths: Widths | None) -> Evid
     return None
 
 
+def _longer(branch: BranchTest, wider: WiderBlocks | None) -> BranchTest:
+    """`branch` with the course at the same rate that the trials of width took, where a slow step left it few of its own."""
+    if wider is None or branch.unit != "nats" or wider.steps <= branch.steps or isnan(wider.drift):
+        return branch
+    gain = min(wider.own.continued, wider.calibrated.continued)
+    if gain <= branch.same.gain:
+        return branch
+    same = Arm(branch.same.factor, branch.same.rate, (gain,), wider.drift)
+    return replace(branch, arms=(branch.slower, same, *branch.arms[2:]), steps=wider.steps)
+
+
 class UnderTrained(Rule):
     """Stopped, or slowed to nothing, while still improving."""
 
@@ -79,6 +91,8 @@ class UnderTrained(Rule):
     def check(branch: BranchTest, wider: OnDemand[WiderBlocks], widths: OnDemand[Widths]) -> Verdict:
         if branch.reason:
             return Skipped(branch.reason)
+        if branch.steps < ENOUGH_STEPS:
+            branch = _longer(branch, wider())
         arm = branch.decisive
         share = branch.share(arm)
         if isnan(share):
