@@ -283,6 +283,25 @@ def kl_of_prior_to_posterior(m, x):
     return sse(m.decoder(q.rsample()), x) + td.kl_divergence(prior_, q).sum()
 
 
+@bug(mistake("mu is averaged over the batch before it is squared"))
+def mean_of_mu_squared(m, x):
+    y, mu, lv = m(x)
+    return sse(y, x) / len(x) + 0.5 * (mu.mean(0) ** 2 + lv.exp().mean(0) - 1 - lv.mean(0)).sum()
+
+
+@bug(mistake("mu and log-variance are averaged over the batch"))
+def kl_of_mean_heads(m, x):
+    y, mu, lv = m(x)
+    return sse(y, x) / len(x) + kl_sum(mu.mean(0), lv.mean(0))
+
+
+@bug(mistake("mean mu and mean sigma"))
+def kl_of_a_mean_normal(m, x):
+    y, mu, lv = m(x)
+    q = td.Normal(mu.mean(0), (lv / 2).exp().mean(0))
+    return sse(y, x) / len(x) + td.kl_divergence(q, td.Normal(0.0, 1.0)).sum()
+
+
 @bug(unlike_any_formula)
 def mu_and_log_variance_exchanged(m, x):
     y, mu, lv = m(x)

@@ -2,7 +2,7 @@
 
 import torch
 
-from whyvae.probes.target import _own_row, _repeated
+from whyvae.probes.target import _of_one_set, _own_row, _repeated
 
 ROWS = torch.tensor([[0.0, 1.0], [2.0, 0.0], [4.0, 5.0], [1.0, 3.0]], dtype=torch.float64)
 
@@ -21,3 +21,25 @@ def test_one_target_for_all_rows_is_chance():
 def test_one_example_repeated_is_its_own_target():
     same = ROWS[:1].expand_as(ROWS)
     assert not _repeated(same, same)
+
+
+POINTS = torch.randn(16, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_a_set_in_an_order_of_its_own_is_its_own_target():
+    order = torch.rand(POINTS.shape, generator=torch.Generator().manual_seed(1)).argsort(1)
+    shuffled = POINTS.gather(1, order)
+    assert _of_one_set(POINTS, shuffled)
+    assert _own_row(POINTS, shuffled) == 1
+    assert not _of_one_set(POINTS.roll(1, 0), shuffled)  # of another example
+    assert _own_row(POINTS.roll(1, 0), shuffled) < 0.5
+
+
+def test_one_order_for_all_examples_is_a_mistake():
+    assert not _of_one_set(POINTS[:, torch.randperm(24, generator=torch.Generator().manual_seed(2))], POINTS)
+
+
+def test_black_and_white_numbers_are_no_set():
+    """All rows with as many ones are alike once sorted."""
+    rows = (torch.rand(16, 24, generator=torch.Generator().manual_seed(3)).argsort(1) < 12).double()
+    assert not _of_one_set(rows.flip(1), rows)

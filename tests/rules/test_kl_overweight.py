@@ -44,7 +44,7 @@ def test_above_the_largest_eigenvalue_collapse_is_the_optimum():
 def test_reconstructions_that_lose_more_than_they_keep():
     finding = found(check(**STARVED), "lose more of the data than they keep", at=KL_AT)
     assert [e.measured for e in finding.evidence] == [0.49, 1.0]
-    assert "3 directions of the data, a fitting one 6" in str(finding.evidence[0])
+    assert "leaves 3 latents something to say, a fitting one 6" in str(finding.evidence[0])
     assert finding.nats is None
 
 

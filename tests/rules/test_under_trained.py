@@ -58,6 +58,8 @@ def test_says_which_it_is():
     slow = check(branch(0.01, 0.1, 0.3, arm(10, 2), arm(30, 6), achieved=2.0))
     assert "too small: 300 more steps at 0.03 instead of 0.001" in slow.summary
     assert "lowered too early" in check(branch(3, 9, 8, last=1e-5)).summary
+    fallen = check(branch(3, 9, 20, arm(10, 30), last=1e-5)).summary
+    assert "lowered too early: it ended at 1e-05, and 300 steps at 0.001 take another 9 nats" in fallen
 
 
 @pytest.mark.parametrize(("steps", "own", "calibrated", "verdict"), [

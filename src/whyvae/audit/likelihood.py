@@ -12,7 +12,7 @@ from whyvae.audit.cut import Cut, cut
 from whyvae.audit.elements import by_feature, laplace_per_element, mask
 from whyvae.audit.families import Psi, as_met, candidates, class_indices
 from whyvae.audit.links import CLASSES, from_data_space, in_data_space, interpolated, one_hot
-from whyvae.audit.regulariser import least_squares
+from whyvae.audit.solve import least_squares
 from whyvae.watch.dependencies import Dependencies, origin
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.meetings import Meeting

@@ -15,6 +15,8 @@ from whyvae.audit.conditional import conditional_weight
 from whyvae.audit.coupled import coupled
 from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
 from whyvae.audit.flow import flows_to_normal
+from whyvae.audit.mistaken import AVERAGED, mistaken
+from whyvae.audit.solve import least_squares, positive
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
@@ -95,7 +97,8 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
         return replace(best, form="prior density", mistake="", monte_carlo=True, flow=True)
     if best.form == "unknown" and (own := conditional_weight(lineage, replay, loss)) is not None:
         return Regulariser("prior density", own[0], (0.0, 0.0, own[0], 0.0), own[1], conditional=True)
-    unexplained = best.form == "unknown" or (best.form == "wrong" and best.residual > 0 and not best.monte_carlo)
+    unnamed = best.form == "wrong" and best.residual > 0 and not best.monte_carlo and best.mistake not in AVERAGED
+    unexplained = best.form == "unknown" or unnamed
     if unexplained and coupled(lineage, replay, values, loss):
         return _beside_a_kl(best)
     return best
@@ -143,7 +146,7 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     density = _density(step, direct, scale)
     if density is not None:
         return density
-    mistake, share = _dictionary(step, direct)
+    mistake, share = mistaken(step, direct)
     if mistake and share < EXACT:
         return Regulariser("wrong", c3, mistake=mistake, **{**common, "residual": residual})  # type: ignore[arg-type]
     return Regulariser("unknown", c3, **common)  # type: ignore[arg-type]
@@ -202,32 +205,15 @@ def _constant(step: Cut) -> bool:
     return bool(gradient(step.sigma.sum(), step.heads).abs().max() == 0)
 
 
-def _positive(sigma: Tensor) -> Tensor:
-    return sigma.abs().clamp_min(1e-300)
-
-
 def _basis(step: Cut) -> Tensor:
-    mu, sigma = step.mu, _positive(step.sigma)
+    mu, sigma = step.mu, positive(step.sigma)
     terms = ((mu**2).sum() / 2, (sigma**2).sum() / 2, -sigma.log().sum(), mu.sum())
     return torch.stack([gradient(t, step.heads) for t in terms], 1)
 
 
-def least_squares(basis: Tensor, g: Tensor) -> tuple[Tensor, float]:
-    """Column-scaled least squares: (coefficients, residual norm / norm of g). Columns of nothing get 0."""
-    size = basis.norm(dim=0)
-    live = (size > 1e-200) & size.isfinite()
-    coefficients = torch.zeros(basis.shape[1], dtype=torch.float64)
-    if live.any():
-        scaled = basis[:, live] / size[live]
-        solved = torch.linalg.lstsq(scaled, g[:, None], driver="gelsd").solution[:, 0]
-        coefficients[live] = solved / size[live]
-    rest = (g - basis[:, live] @ coefficients[live]).norm() / g.norm().clamp_min(1e-300)
-    return coefficients, float(rest)
-
-
 def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
     """Weight of log q(z|x) - log p(z) at the sample, differentiated through z; None if it is not that."""
-    z, sigma = step.sample, _positive(step.sigma)
+    z, sigma = step.sample, positive(step.sigma)
     prior = gradient((z**2).sum() / 2, step.heads)
     entropy = gradient(-sigma.log().sum(), step.heads)
     coefficients, residual = least_squares(torch.stack([prior, entropy], 1), direct)
@@ -247,7 +233,7 @@ def _density(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
         return None
     used, at = owner >= 0, owner[owner >= 0]
     way = gradient(step.sample.sum(), step.heads)[used]  # of z by the heads, number by number
-    entropy, left = gradient(-_positive(step.sigma).log().sum(), step.heads)[used], direct[used]
+    entropy, left = gradient(-positive(step.sigma).log().sum(), step.heads)[used], direct[used]
     none = torch.zeros(step.sample.numel(), dtype=torch.float64)
     size = none.index_add(0, at, way**2).clamp_min(1e-300)
 
@@ -283,31 +269,6 @@ def _gaussian(z: Tensor, pull: Tensor) -> tuple[Tensor, Tensor] | None:
     slope = ((x - x0) * (y - y0)).sum(0) / (x - x0).square().sum(0).clamp_min(1e-300)
     rest = y - y0 - slope * (x - x0)
     return (slope, y0 - slope * x0) if float(rest.norm()) <= STRAIGHT * float(y.norm()) else None
-
-
-_AS_LOGVAR = "what scales the noise is what the formula takes for log-variance"
-
-
-def _dictionary(step: Cut, direct: Tensor) -> tuple[str, float]:
-    """The wrong formulas people write, each with one free weight; (name, residual) of the best."""
-    mu, s = step.mu, _positive(step.sigma)
-    log_s = s.log()
-    formulas = {
-        "it is KL(p || q), the wrong way round": 0.5 * ((1 + mu**2) / s**2 + 2 * log_s),
-        _AS_LOGVAR: 0.5 * (mu**2 + step.sigma.exp() - 1 - step.sigma),
-        "log sigma is passed where the formula expects log-variance": 0.5 * (mu**2 + s - 1 - log_s),
-        "log-variance is passed where the formula expects sigma":
-            0.5 * (mu**2 + (2 * log_s) ** 2) - (2 * log_s).abs().clamp_min(1e-9).log(),
-        "the variance is passed where the formula expects sigma": 0.5 * (mu**2 + s**4) - 2 * log_s,
-        "exp(log-variance) is squared": 0.5 * (mu**2 + s**4 - 1 - 2 * log_s),
-        "log-variance is used as sigma's logarithm in the KL and halved in sampling, or the reverse":
-            0.5 * (mu**2 + s**4 - 1 - 4 * log_s),
-        "sigma stands where the variance belongs": 0.5 * (mu**2 + s - 1 - 2 * log_s),
-        "only mu is penalised: sigma is free": mu**2 / 2,
-    }  # fmt: skip
-    scores = {name: least_squares(gradient(f.sum(), step.heads)[:, None], direct) for name, f in formulas.items()}
-    name = min(scores, key=lambda n: scores[n][1])
-    return name, scores[name][1]
 
 
 def _per_unit(step: Cut, direct: Tensor, basis: Tensor) -> Regulariser | None:

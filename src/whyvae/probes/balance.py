@@ -30,7 +30,9 @@ class Balance(Probe):
     fitting: float  # the s that fits this model: MSE (Gaussian), 1 (Bernoulli)
     threshold: float  # above it the collapsed model is the optimum
     kept: float  # share of the data's variance that reconstructions keep
-    useful_now: int  # directions of the data worth a latent at s; at its lower end, where it is rough
+    useful_now: (
+        int  # of the latents, how many the data has directions worth one for at s; at its lower end, where it is rough
+    )
     useful_fitting: int  # and at the fitting s
     prior_excess: float  # squared distance from the data that draws from the prior add, in the data's variances
     rate: float
@@ -72,7 +74,8 @@ class Balance(Probe):
         reachable = fitting if bernoulli else min(fitting, max(linear, 0.0) or fitting)
         return cls(
             s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
-            spectrum.above(s / NEAR if rough else s, bernoulli=bernoulli), spectrum.above(fitting, bernoulli=bernoulli),
+            min(usage.units, spectrum.above(s / NEAR if rough else s, bernoulli=bernoulli)),
+            min(usage.units, spectrum.above(fitting, bernoulli=bernoulli)),
             excess.value, usage.rate, lost, excess.unknown, usage.gap, reachable, rough,
         )  # fmt: skip
 

@@ -39,7 +39,8 @@ class DecoderNoise(Probe):
     ratio: float
     variance: float  # s; the mean precision's inverse where each number has its own
     at: Where | None
-    moving: bool = False  # learned, and another at the end than half-way: it has not arrived, and nothing holds it
+    # learned, and another at the end than half-way, or, where nothing can hold it, than early on: it has not arrived
+    moving: bool = False
     held: bool = False  # learned by name: its parameters get no gradient (a clamp that binds, a detach), or no step
     features: int = 0  # numbers in an output
     drawn: float = math.nan  # mean squared residual over the variance of the noise that samples get, if they get any
@@ -62,8 +63,8 @@ class DecoderNoise(Probe):
         ratio = standardised(likelihood, objective.regulariser.weight) if own else reconstruction.mse / s
         learned = objective.learned_scale or own
         stated = objective.counted_once and (learned or _density(subject))
-        moving = learned and _moved(subject, s)
         held = learned and not own and _held(subject)
+        moving = learned and (_moved(subject, s, 0.5) or (not own and not held and _moved(subject, s, 0.0)))
         return cls(
             stated, learned, own, ratio, s, objective.likelihood_at, moving, held, reconstruction.features,
             *_drawn(subject, reconstruction),
@@ -102,12 +103,12 @@ def _held(subject: Any) -> bool:
     return all(g is None or not bool(g.any()) for g in grads)
 
 
-def _moved(subject: Any, s: float) -> bool:
-    """Is s at the end another than at the recorded step nearest to the middle of the training?"""
+def _moved(subject: Any, s: float, when: float) -> bool:
+    """Is s at the end another than at the recorded step nearest to `when`, a share of the training?"""
     kept = [step for step in subject.steps if step.parameters and step.finite and step.index < subject.count]
     if not kept:
         return False
-    step = min(kept, key=lambda step: abs(step.index - subject.count / 2))
+    step = min(kept, key=lambda step: abs(step.index - when * subject.count))
     try:
         then = noise_variance_at(step)
     except (NoVAE, ReplayFailed):

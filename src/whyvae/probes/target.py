@@ -16,6 +16,8 @@ from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
 from whyvae.watch.dependencies import origin
 
+ALIKE = 1e-6  # of the largest number: digits of float32
+
 
 @dataclass(frozen=True)
 class TargetMatch(Probe):
@@ -132,11 +134,28 @@ def _own_row(target: Tensor, data: Tensor) -> float:
     """Share of examples; where the target is one and the same for all, chance."""
     if _repeated(target, data):
         return 1 / len(target)
+    if _of_one_set(target, data):
+        return 1.0
     a, b = _standard(target - target.mean(0)), _standard(data - data.mean(0))
     best = (a @ b.T).argmax(1)
     own = (a @ b.T).diagonal()
     picked = (a @ b.T).gather(1, best[:, None])[:, 0]
     return float((own >= picked - 1e-9).double().mean())
+
+
+def _of_one_set(target: Tensor, data: Tensor) -> bool:
+    """Are the numbers of most examples those of their own target and of no other, each in an order of its own?
+
+    So an encoder of sets is shown its points. One order for all examples would be a mistake: then the columns of both
+    are the same.
+    """
+    own, others = target.sort(1).values, data.sort(1).values
+    alike = torch.cdist(own, others, p=float("inf")) <= ALIKE * data.abs().max()
+    alone = alike.diagonal() & (alike.sum(1) == 1)
+    if not bool(alone.double().mean() > 0.5):
+        return False
+    one, two = (torch.unique(rows, dim=1) for rows in (target, data))
+    return not (one.shape == two.shape and torch.allclose(one, two))
 
 
 def _own_feature(target: Tensor, data: Tensor) -> float:

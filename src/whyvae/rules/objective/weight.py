@@ -23,7 +23,7 @@ def harm_heavy(objective: Objective, balance: Balance) -> Evidence:
         return Evidence(what, balance.s, Limit(">", balance.threshold, reason))
     reason = (
         "half: noise-free samples lack as much variance as reconstructions lose, so below it they lose more than they keep "
-        f"(the weight keeps {balance.useful_now} directions of the data, a fitting one {balance.useful_fitting})"
+        f"(the weight leaves {balance.useful_now} latents something to say, a fitting one {balance.useful_fitting})"
     )
     return Evidence(
         "share of the data's variance that reconstructions keep",

@@ -38,13 +38,17 @@ def _sure(branch: BranchTest, arm: Arm) -> float:
 
 def _told(branch: BranchTest, arm: Arm) -> tuple[str, Remedy]:
     """The sentence, and what to do."""
+    enough = branch.share(branch.same) > SHARE.value  # at the rate that the run had
+    decayed = branch.last_rate < DECAYED * branch.rate
+    if decayed and enough:
+        arm = branch.same
     took = f"take another {arm.gain:.3g} {branch.unit} per example off the loss"
     rates = f"{arm.rate:.1g} instead of {branch.rate:.1g}"
-    if branch.share(branch.same) <= SHARE.value or arm.factor > BARELY:
+    if not enough or arm.factor > BARELY:
         same = f"at {branch.rate:.1g} only {branch.same.gain:.2g}"
         summary = f"The learning rate is too small: {branch.steps} more steps at {rates} {took}, {same}."
         return summary, Remedy("raise the learning rate", f"{rates}; watch that the loss falls")
-    if branch.last_rate < DECAYED * branch.rate:
+    if decayed:
         end = f"it ended at {branch.last_rate:.1g}"
         summary = f"The learning rate was lowered too early: {end}, and {branch.steps} steps at {arm.rate:.1g} {took}."
         return summary, Remedy("lower the learning rate later", "let the schedule end with the training, not before it")

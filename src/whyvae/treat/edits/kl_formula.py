@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from whyvae.audit.cut import gradient, head_values, injected, posterior
-from whyvae.audit.regulariser import EXACT, least_squares
+from whyvae.audit.regulariser import EXACT
+from whyvae.audit.solve import least_squares
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.terms import Term, Terms
