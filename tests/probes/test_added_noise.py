@@ -6,6 +6,7 @@ from torch import nn
 from torch.distributions import Bernoulli, Normal
 
 from whyvae.probe import Bench
+from whyvae.probes import added_noise as module
 from whyvae.probes.added_noise import added_noise
 from whyvae.probes.decoder_noise import DecoderNoise
 from whyvae.testing import factors, kl
@@ -58,3 +59,15 @@ def test_none_is_seen_where_there_is_none(draw):
 def test_it_is_held_against_the_residual_in_any_unit(unit):
     noise = Bench(trained(lambda d, z: unit * (d(z) + 3 * torch.randn(50, 12)))).get(DecoderNoise)
     assert 0 < noise.drawn < 0.25
+
+
+def test_a_gallery_made_in_a_loop_is_looked_at_once_a_line(monkeypatch):
+    looked, around = [], module._around
+    monkeypatch.setattr(module, "_around", lambda *given: looked.append(1) or around(*given))
+
+    def pages(decoder, z, sd):
+        return torch.cat([decoder(torch.randn(5, 3)) + sd * torch.randn(5, 12) for _ in range(40)])
+
+    assert added_noise(trained(lambda d, z: pages(d, z, SD))).variance == pytest.approx(SD**2, rel=1e-5)
+    assert added_noise(trained(lambda d, z: torch.cat([d(torch.randn(5, 3)) for _ in range(40)]))) is None
+    assert len(looked) < 10

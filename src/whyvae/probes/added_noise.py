@@ -25,14 +25,35 @@ class Added(NamedTuple):
 
 
 def added_noise(subject: Any) -> Added | None:
-    """Of the last call of the decoder whose outputs got such noise; None where none did."""
-    for call in reversed(subject.decoded):
+    """Of the last call of the decoder whose outputs got such noise; None where none did.
+
+    Of the calls of one line the last is looked at, and of the draws of one line the first after it: a gallery that is made
+    in a loop has hundreds of both.
+    """
+    for call in _last_of_each_line(subject.decoded):
         deps = Dependencies(call.tape)
         behind = deps.descendants([call.slot])
-        for op in call.tape.ops[call.op :]:
-            if op.random and (found := _around(call, deps, behind, op)) is not None:
+        for op in _first_draws(call):
+            if (found := _around(call, deps, behind, op)) is not None:
                 return found
     return None
+
+
+def _last_of_each_line(calls: list[Decoded]) -> list[Decoded]:
+    """Newest first."""
+    last: dict[object, Decoded] = {}
+    for call in reversed(calls):
+        last.setdefault(call.place, call)
+    return list(last.values())
+
+
+def _first_draws(call: Decoded) -> list[Op]:
+    """In order."""
+    first: dict[object, Op] = {}
+    for op in call.tape.ops[call.op :]:
+        if op.random:
+            first.setdefault(op.place, op)
+    return list(first.values())
 
 
 def _around(call: Decoded, deps: Dependencies, behind: set[int], op: Op) -> Added | None:
