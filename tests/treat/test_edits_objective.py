@@ -49,6 +49,12 @@ FORMULAS = [
     (TRAINER, ("(-0.5 * (1 + logvar", "(0.5 * (1 + logvar"), "kld = (0.5 * (mu**2 + logvar.exp() - logvar - 1)).sum(dim=1).mean()"),
     (TRAINER, ("1 + logvar - mu.pow(2) - logvar.exp()", "1 + logvar - mu.pow(2) - logvar.exp().pow(2)"),
      "kld = (-0.5 * (1 + logvar - mu**2 - logvar.exp())).sum(dim=1).mean()"),
+    (TRAINER, ("(-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())).sum(dim=1).mean()",
+               "0.5 * (mu.mean(0).pow(2) + logvar.exp().mean(0) - 1 - logvar.mean(0)).sum()"),
+     "kld = 0.5 * ((mu**2 + logvar.exp() - logvar - 1).mean(0)).sum()"),
+    (TRAINER, ("(-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())).sum(dim=1).mean()",
+               "(mu.mean(0).pow(2) + logvar.mean(0).exp() - 1 - logvar.mean(0)).sum() / 2"),
+     "kld = ((mu**2 + logvar.exp() - logvar - 1).mean(0)).sum() / 2"),
     (FUNCTIONS, (HALF, "0.5 * (m**2 + torch.exp(s) - s - 1)"), "return 0.5 * (m**2 + (2 * s).exp() - 2 * s - 1)"),
     (FUNCTIONS, (HALF, "0.5 * (torch.exp(2 * s) - 2 * s - 1) + 0 * m"), "return 0.5 * (m**2 + (2 * s).exp() - 2 * s - 1)"),
 ]  # fmt: skip

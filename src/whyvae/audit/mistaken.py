@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from whyvae.audit.cut import Cut, gradient
+from whyvae.audit.cut import gradient
 from whyvae.audit.solve import least_squares, positive
 
 _AS_LOGVAR = "what scales the noise is what the formula takes for log-variance"
@@ -15,21 +15,24 @@ _NORMAL = f"it is that of the batch's mean mu and mean sigma, {_ALONE}"
 AVERAGED = {_MEAN, _HEADS, _NORMAL}  # mistakes that make the pull on one example depend on the others
 
 
-def mistaken(step: Cut, direct: Tensor) -> tuple[str, float]:
-    """(name, residual) of the wrong formula, with one free weight, that comes nearest to the gradient `direct`."""
+def mistaken(mu: Tensor, sigma: Tensor, heads: list[Tensor], direct: Tensor) -> tuple[str, float, float]:
+    """(name, weight, residual) of the wrong formula that comes nearest to the gradient `direct` at the heads; its weight is
+    that of a sum over [batch, ...].
+    """
     scores = {
-        name: least_squares(gradient(f.sum(), step.heads)[:, None], direct) for name, f in _formulas(step).items()
+        name: least_squares(gradient(f.sum(), heads)[:, None], direct) for name, f in _formulas(mu, sigma).items()
     }
     name = min(scores, key=lambda n: scores[n][1])
-    return name, scores[name][1]
+    weight, residual = scores[name]
+    return name, float(weight[0]), residual
 
 
-def _formulas(step: Cut) -> dict[str, Tensor]:
-    mu, s = step.mu, positive(step.sigma)
+def _formulas(mu: Tensor, sigma: Tensor) -> dict[str, Tensor]:
+    s = positive(sigma)
     log_s = s.log()
     formulas = {
         "it is KL(p || q), the wrong way round": 0.5 * ((1 + mu**2) / s**2 + 2 * log_s),
-        _AS_LOGVAR: 0.5 * (mu**2 + step.sigma.exp() - 1 - step.sigma),
+        _AS_LOGVAR: 0.5 * (mu**2 + sigma.exp() - 1 - sigma),
         "log sigma is passed where the formula expects log-variance": 0.5 * (mu**2 + s - 1 - log_s),
         "log-variance is passed where the formula expects sigma":
             0.5 * (mu**2 + (2 * log_s) ** 2) - (2 * log_s).abs().clamp_min(1e-9).log(),

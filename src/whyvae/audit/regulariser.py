@@ -146,7 +146,7 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     density = _density(step, direct, scale)
     if density is not None:
         return density
-    mistake, share = mistaken(step, direct)
+    mistake, _, share = mistaken(step.mu, step.sigma, step.heads, direct)
     if mistake and share < EXACT:
         return Regulariser("wrong", c3, mistake=mistake, **{**common, "residual": residual})  # type: ignore[arg-type]
     return Regulariser("unknown", c3, **common)  # type: ignore[arg-type]

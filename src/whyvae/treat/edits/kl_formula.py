@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from whyvae.audit.cut import gradient, head_values, injected, posterior
+from whyvae.audit.mistaken import mistaken
 from whyvae.audit.regulariser import EXACT
 from whyvae.audit.solve import least_squares
 from whyvae.treat.remedy import NoEdit
@@ -63,9 +64,19 @@ def _replace(sites: Sites, terms: Terms, term: Term) -> None:
 
 
 def _summed(terms: Terms, core: int) -> str:
-    """How a function of the user's own (`torch.autograd.Function`) adds up what it gives back: over units, or over all."""
+    """How a function of the user's own (`torch.autograd.Function`) adds up what it gives back: over units, or over all;
+    and the mean over the batch, where it was taken too early.
+    """
     units, shape = terms.tape.slots[terms.lineage.z].shape, terms.tape.slots[core].shape
+    if _averaged(terms, core):
+        return ".mean(0)"
     return "" if shape == units else ".sum(-1)" if shape else ".sum()"
+
+
+def _averaged(terms: Terms, core: int) -> bool:
+    """Has the core one number for each unit, of the whole batch?"""
+    units, shape = terms.tape.slots[terms.lineage.z].shape, terms.tape.slots[core].shape
+    return len(units) > 1 and shape == units[1:] and shape != units[:-1]
 
 
 def _written(spread: str, mu: str, sigma: str, *, sign: int) -> str:
@@ -84,7 +95,8 @@ def _core(sites: Sites, terms: Terms, term: Term) -> tuple[int, Spot, Op]:
     spot = sites.made_at(slot)
     made = None if position is None else terms.tape.ops[position]
     own = made is not None and made.name == "apply" and terms.tape.slots[slot].shape in {shape[:-1], ()}
-    if made is None or spot is None or not (own or terms.tape.slots[slot].shape == shape):
+    known = own or terms.tape.slots[slot].shape == shape or _averaged(terms, slot)
+    if made is None or spot is None or not known:
         raise NoEdit("the terms of the KL are not written as one sum over the latent units")
     return slot, spot, made
 
@@ -111,6 +123,8 @@ def _form(terms: Terms, core: int) -> tuple[int, bool]:
     c = fitted * sign
     if rest < EXACT and bool(((c[:3] - c[0]).abs() < EXACT * c[0]).all()) and float(c[3].abs()) < EXACT * float(c[0]):
         raise NoEdit("it says so already")
+    if _averaged(terms, core):
+        return sign, terms.subject.batch * mistaken(mu, sigma, heads, gradient(value.sum(), heads))[1] > 1.4
     return sign, _typical(fitted) > 1.4
 
 
