@@ -401,14 +401,23 @@ def test_other_draws_of_as_many_numbers_stay(tmp_path, steps):
 
 def test_convolutions_get_more_channels_on_both_sides(tmp_path):
     assert changed(tmp_path, CONVOLUTIONS, "wider", part="decoder", width=64)[1] == [
-        "self.fc = nn.Linear(z_dim, 128)", "nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1),",
-        "nn.ConvTranspose2d(16, 1, 4, stride=2, padding=1),",
-        "return self.up(F.relu(self.fc(z)).view(z.size(0), 32, 2, 2))",
+        "self.fc = nn.Linear(z_dim, 64)", "nn.ConvTranspose2d(16, 8, 4, stride=2, padding=1),",
+        "nn.ConvTranspose2d(8, 1, 4, stride=2, padding=1),",
+        "return self.up(F.relu(self.fc(z)).view(z.size(0), 16, 2, 2))",
+    ]  # fmt: skip
+
+
+def test_a_narrow_layer_between_wide_convolutions_is_widened_alone(tmp_path):
+    text = CONVOLUTIONS.replace("self.head = nn.Linear(8 * 2 * 2, 2 * z_dim)",
+                                "self.neck = nn.Linear(8 * 2 * 2, 3)\n        self.head = nn.Linear(3, 2 * z_dim)")  # fmt: skip
+    text = text.replace("return self.head(x)", "return self.head(F.relu(self.neck(x)))")
+    assert changed(tmp_path, text, "wider", part="encoder", width=24)[1] == [
+        "self.neck = nn.Linear(8 * 2 * 2, 24)", "self.head = nn.Linear(24, 2 * z_dim)",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("patient", "remedy", "settings"), [
-    (CONVOLUTIONS, "wider", {"part": "encoder", "width": 16}), (CONVOLUTIONS, "wider", {"part": "decoder", "width": 16}),
+    (CONVOLUTIONS, "wider", {"part": "encoder", "width": 64}), (CONVOLUTIONS, "wider", {"part": "decoder", "width": 64}),
     (CONVOLUTIONS, "more_latents", {"latents": 12}), (TRAINER, "wider", {"part": "decoder", "width": 64}),
     (TRAINER, "more_latents", {"latents": 12}), (DISTRIBUTIONS, "wider", {"part": "encoder", "width": 64}),
     (CONVOLUTIONS, "scale_data", {"how": "range", "low": 0, "high": 2}), (CONVOLUTIONS, "calibrated", {}),

@@ -29,11 +29,11 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         return sites.result()
     if not hidden:
         raise NoEdit(f"the {settings['part']} has no hidden layer to widen")
-    narrow = [op for op in hidden if layers.width(op) < width]
+    narrow = [op for op in hidden if _made(layers, op) < width]
     if not narrow:
         raise NoEdit(f"the hidden layers of the {settings['part']} have {width} units already")
-    if any(op.name in CONVOLUTIONS for op in hidden):
-        least = min(layers.width(op) for op in narrow)
+    if any(_of_channels(layers, op) for op in narrow):
+        least = min(_made(layers, op) for op in narrow)
         times = min(MOST_TIMES, -(-width // least))
         for op in hidden:
             _multiply(layers, op, times)
@@ -43,6 +43,19 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
             raise NoEdit(f"it narrows in a `{op.name}`: the width of that is not one number", where=_place(op))
         _widen(sites, layers, op, width)
     return sites.result()
+
+
+def _made(layers: Layers, op: Op) -> int:
+    """Numbers of an example that a convolution makes, of a row that another layer does."""
+    if op.name not in CONVOLUTIONS:
+        return layers.width(op)
+    slot = layers.tape.slots[op.outs[0]]
+    return int(slot.numel // slot.shape[0])
+
+
+def _of_channels(layers: Layers, op: Op) -> bool:
+    """Is its width one of channels, its own or those of the picture its row is laid out to?"""
+    return op.name in CONVOLUTIONS or any(reader.name in RESHAPING for reader in layers.next(op))
 
 
 def _deepen(layers: Layers, width: int) -> None:
