@@ -1,8 +1,15 @@
 """Rows of targets against rows of inputs, on literal tensors."""
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from whyvae.probes.target import _of_one_set, _own_row, _repeated
+from whyvae.probe import Bench
+from whyvae.probes.target import TargetMatch, _of_one_set, _own_row, _repeated
+from whyvae.rules.wiring.target_misaligned import TargetMisaligned
+from whyvae.testing import kl
+from whyvae.verdict import Healthy
+from whyvae.watch.direct import watch_model
 
 ROWS = torch.tensor([[0.0, 1.0], [2.0, 0.0], [4.0, 5.0], [1.0, 3.0]], dtype=torch.float64)
 
@@ -43,3 +50,22 @@ def test_black_and_white_numbers_are_no_set():
     """All rows with as many ones are alike once sorted."""
     rows = (torch.rand(16, 24, generator=torch.Generator().manual_seed(3)).argsort(1) < 12).double()
     assert not _of_one_set(rows.flip(1), rows)
+
+
+class Binarised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(24, 6), nn.Linear(3, 24)
+
+    def forward(self, grey):
+        x = torch.bernoulli(grey)
+        mu, logvar = self.encoder(2 * x - 1).chunk(2, 1)
+        output = self.decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+        return (F.binary_cross_entropy_with_logits(output, x, reduction="sum") + kl(mu, logvar)) / len(x)
+
+
+def test_what_a_step_draws_as_its_data_is_the_origin_of_input_and_target():
+    subject = watch_model(Binarised(), POINTS.float().sigmoid().repeat(8, 1), lambda model, x: model(x))
+    match = Bench(subject).get(TargetMatch)
+    assert match.same_origin
+    assert isinstance(TargetMisaligned.check(match), Healthy)
