@@ -178,3 +178,15 @@ def test_a_unit_that_is_too_wide_does_not_make_up_for_narrow_ones():
     assert (mean, sd) == pytest.approx((0, 1), abs=0.03)
     assert found == pytest.approx((3 * nats(0, 0.3) + nats(0, 1.93)) / 4, rel=0.02)
     assert moments(z[:16], torch.zeros(4), torch.ones(4))[2] < found / 2  # too few rows to tell units apart
+
+
+@pytest.mark.parametrize(("draw", "ill"), [(torch.rand, True), (torch.randn, False)])
+def test_samples_that_are_decoded_one_at_a_time_are_judged_by_the_draw(draw, ill):
+    def generate(model):
+        model.eval()
+        for _ in range(6):
+            model.decoder(draw(1, D))
+
+    (place,) = seen(generate).get(Sampling).places
+    assert place.rows == 1
+    assert place.wrong is ill

@@ -295,3 +295,14 @@ def test_what_was_made_in_another_way_is_not():
     assert recipe(array, torch.rand(9, 6, 5)) is None
     assert recipe(array, array.square()) is None
     assert recipe(array, (array.square() * 255).to(torch.uint8)) is None
+
+
+def test_a_helper_that_shows_samples_and_then_data_is_looked_at_for_both():
+    def grid(batch):
+        Image.fromarray((batch * 255).numpy().astype(np.uint8)[0, 0])
+
+    def show(samples):
+        grid(samples)
+        grid(digits()[:16].reshape(-1, 1, 8, 8))
+
+    assert shown(show, last=torch.tanh, scale=lambda x: 2 * x - 1).wrapped > 0.01

@@ -48,7 +48,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Showing(Probe):
-    """Pictures of new samples, in the order in which they were made; the last of each line of the source."""
+    """Pictures of new samples, in the order in which they were made; the last of each line, and of each that calls it."""
 
     pictures: tuple[Picture, ...]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from whyvae.watch.step import Left, Shown
 from whyvae.watch.tape import Place, Tape
 
 MOST_PLACES = 16
+MOST_CALLERS = 3  # a helper that saves, one that makes a grid, the script
 MOST_NUMBERS = 2**18  # in the copy of one picture
 FUNCTIONS = (
     ("PIL.Image", "fromarray"), ("torchvision.utils", "save_image"), ("matplotlib.pyplot", "imshow"),
@@ -21,11 +23,12 @@ FUNCTIONS = (
 
 class Pictures:
     """`look` wraps those of FUNCTIONS whose modules are loaded; `undo` puts them back. `slot_of` finds a tensor on the
-    tape of what the script is doing, if that has decoded anything. Of each line of the source the last picture is kept.
+    tape of what the script is doing, if that has decoded anything. Of each line of the source, and each line from which a
+    helper was called, the last picture is kept.
     """
 
     def __init__(self, slot_of: Callable[[Any], tuple[Tape, int] | None], left: Callable[[], tuple[Left, ...]]) -> None:
-        self._shown: dict[Place, Shown] = {}
+        self._shown: dict[tuple[Place, ...], Shown] = {}
         self._slot_of, self._left = slot_of, left
         self._modules = 0  # how many were loaded when we last looked
         self._patched: dict[str, Callable[[], None]] = {}
@@ -82,10 +85,10 @@ class Pictures:
                 return
             tape, slot = self._slot_of(picture) or (None, -1)
             simple = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | float | str | tuple | type(None))}
-            place = _caller()
-            self._shown.pop(place, None)
-            self._shown[place] = Shown(
-                key, tuple(picture.shape), str(picture.dtype), float(picture.min()), float(picture.max()), place,
+            way = _callers()
+            self._shown.pop(way, None)
+            self._shown[way] = Shown(
+                key, tuple(picture.shape), str(picture.dtype), float(picture.min()), float(picture.max()), way[0],
                 _copy(picture), simple, tape, slot, self._left() if tape is not None else (),
             )  # fmt: skip
         except (TypeError, ValueError, RuntimeError, AttributeError):
@@ -103,6 +106,11 @@ def _copy(picture: Any) -> Any:
     return picture.detach().clone() if hasattr(picture, "detach") else picture.copy()
 
 
-def _caller() -> Place:
-    frame = sys._getframe(3)  # noqa: SLF001 - spy, _note, this
-    return Place(frame.f_code.co_filename, frame.f_lineno)
+def _callers() -> tuple[Place, ...]:
+    """The line that shows a picture, and those that led there, innermost first."""
+    frame: FrameType | None = sys._getframe(3)  # noqa: SLF001 - spy, _note, this
+    way: list[Place] = []
+    while frame is not None and len(way) < MOST_CALLERS:
+        way.append(Place(frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(way)
