@@ -165,11 +165,12 @@ def test_a_trial_begins_at_the_models_own_function_and_leaves_it(curve):
 
 
 def test_a_costly_step_is_tried_in_single_precision_and_gains_the_same(curve, monkeypatch):
+    double = curve.get(WiderBlocks)
+    assert Trials(curve._subject, curve.get(Objective)).replay.dtype == torch.float64
     monkeypatch.setattr("whyvae.watch.subject.COSTLY", 0)
     bench = Bench(watch_model(Curve(), Curve.rows(), lambda model, x: model(x)))
     assert Trials(bench._subject, bench.get(Objective)).replay.dtype == torch.float32
-    single, double = bench.get(WiderBlocks), curve.get(WiderBlocks)
-    assert Trials(curve._subject, curve.get(Objective)).replay.dtype == torch.float64
+    single = bench.get(WiderBlocks)
     assert single.own.decoder == pytest.approx(double.own.decoder, rel=0.02)
     assert single.rate == pytest.approx(double.rate, rel=1e-4)
 
