@@ -38,11 +38,13 @@ def test_every_edit_is_tried():
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
 def test_an_edit_is_python_or_a_sentence(tmp_path, script):
     case = case_of(tmp_path, script.read_text(encoding="utf-8"))
+    shown = case.subject.decoded[-1].place if case.subject.decoded else None
+    at = {"file": shown.file, "line": shown.line} if shown else {"file": case.subject.script, "line": 1}
     for name, ways in SETTINGS.items():
         edit = importlib.import_module(f"whyvae.treat.edits.{name}").edit
         for settings in ways:
             try:
-                edited = edit(case, settings)
+                edited = edit(case, settings | at)
             except NoEdit:
                 continue
             assert name not in CERTAIN, f"{name} changes what is right: {edited}"
