@@ -145,9 +145,8 @@ def test_the_linear_optimum_on_gaussian_data_has_nothing_to_gain():
     bench = Linear.optimum(S, LATENTS).bench()
     found, trials = bench.get(WiderBlocks), Trials(bench._subject, bench.get(Objective))
     assert abs(WiderBlocks._tried(trials, trials.before(), STEPS).own.total) < 0.1
-    assert (
-        found.own.total < 0.1
-    )  # in the longer trial of linear parts, less than nothing: a few hundred rows learnt by heart
+    # in the longer trial of linear parts, less than nothing: a few hundred rows learnt by heart
+    assert found.own.total < 0.1
     assert (found.own.encoder, found.own.decoder) == (0, 0)
     assert found.rate == pytest.approx(float(Linear.optimum(S, LATENTS).kl.sum()), rel=0.1)
 

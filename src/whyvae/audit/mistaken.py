@@ -7,7 +7,6 @@ from torch import Tensor
 from whyvae.audit.cut import gradient
 from whyvae.audit.solve import least_squares, positive
 
-_AS_LOGVAR = "what scales the noise is what the formula takes for log-variance"
 _ALONE = "so that the posterior of one example may lie anywhere"
 _MEAN = f"mu is averaged over the batch before it is squared, {_ALONE}"
 _HEADS = f"mu and log-variance are averaged over the batch before they enter, {_ALONE}"
@@ -32,7 +31,7 @@ def _formulas(mu: Tensor, sigma: Tensor) -> dict[str, Tensor]:
     log_s = s.log()
     formulas = {
         "it is KL(p || q), the wrong way round": 0.5 * ((1 + mu**2) / s**2 + 2 * log_s),
-        _AS_LOGVAR: 0.5 * (mu**2 + sigma.exp() - 1 - sigma),
+        "what scales the noise is what the formula takes for log-variance": 0.5 * (mu**2 + sigma.exp() - 1 - sigma),
         "log sigma is passed where the formula expects log-variance": 0.5 * (mu**2 + s - 1 - log_s),
         "log-variance is passed where the formula expects sigma":
             0.5 * (mu**2 + (2 * log_s) ** 2) - (2 * log_s).abs().clamp_min(1e-9).log(),

@@ -14,6 +14,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import by_example
 from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.probes.precision import precision_shares
+from whyvae.watch.replay import Replay
 
 STEPS = 120  # of local optimisation
 ROUND = 8  # steps whose draws have mean 0 and covariance 1 together; sigma moves once in a round
@@ -50,7 +51,7 @@ class Amortisation(Probe):
             raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
         if subject.broken:
             raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
-        game = Game(subject, objective)
+        game = Game(subject, objective, subject.replay)
         train = _gaps(game, subject.train)
         held = _gaps(game, subject.held_out) if subject.held_out else None
         gap, error = _mean(train[0])
@@ -77,9 +78,9 @@ def _mean(values: Tensor) -> tuple[float, float]:
 class Game:
     """The negative ELBO of each example of a feed as a function of (mu, log sigma), decoder frozen."""
 
-    def __init__(self, subject: Any, objective: Objective) -> None:
+    def __init__(self, subject: Any, objective: Objective, replay: Replay) -> None:
         self.subject, self.objective = subject, objective
-        self.lineage, self.replay = subject.lineage, subject.replay
+        self.lineage, self.replay = subject.lineage, replay
         self.likelihood = audited_likelihood(subject)
         self.s = objective.noise_variance
         self.features = max(1, objective.features)

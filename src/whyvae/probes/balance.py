@@ -30,10 +30,9 @@ class Balance(Probe):
     fitting: float  # the s that fits this model: MSE (Gaussian), 1 (Bernoulli)
     threshold: float  # above it the collapsed model is the optimum
     kept: float  # share of the data's variance that reconstructions keep
-    useful_now: (
-        int  # of the latents, how many the data has directions worth one for at s; at its lower end, where it is rough
-    )
-    useful_fitting: int  # and at the fitting s
+    # of the latents, how many the data has directions worth one for: at s (its lower end, where it is rough), at the fitting s
+    useful_now: int
+    useful_fitting: int
     prior_excess: float  # squared distance from the data that draws from the prior add, in the data's variances
     rate: float
     nats_lost: float  # by a wrong s, networks frozen: D/2 (1/rho - 1 + log rho), rho = s / MSE

@@ -223,7 +223,8 @@ def _one(units: _Units, call: Decoded, prior: tuple[float, float], encoded: list
     judged = looks_drawn(many) if source is None else not traversal(z) and not _fitted(units, call)
     return Draws(
         _where(source.place if source is not None else call.place), source.name if source is not None else "",
-        z.shape[0], _distinct(z if z.shape[0] > 1 else many), z.shape[1], int(max(row.unique().numel() for row in z[:8])), many.numel(), mean, sd,
+        z.shape[0], _distinct(z if z.shape[0] > 1 else many), z.shape[1], int(max(row.unique().numel() for row in z[:8])),
+        many.numel(), mean, sd,
         nats, min((moments(many, *e)[2] for e in encoded), default=math.inf),
         chance(many, *usual) if source is None else 0.0, judged, _distinct(rest) > 1 or _varies_later(call), call.step,
     )  # fmt: skip

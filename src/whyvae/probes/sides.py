@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.utils.flop_counter import FlopCounterMode
 
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure
@@ -106,10 +105,10 @@ class Trials:
     def __init__(self, subject: Any, objective: Objective) -> None:
         self.subject, self.lineage, self.replay = subject, subject.lineage, subject.trial_replay
         self.objective = objective
-        self.game = Game(subject, objective)
-        self.game.replay = self.replay
+        self.game = Game(subject, objective, self.replay)
         self.batches = self._batches()
-        self.flops = self._flops()
+        # of one training step of the user's own parts
+        self.flops = TRAINING * self.replay.flops([self.lineage.output], self.batches[0].feed)
         held = sum(int((b.new & ~b.fit).sum()) for b in self.batches)
         if held < LEAST_HELD:
             raise CannotMeasure(f"needs {LEAST_HELD * HELD_PART} different examples, saw about {held * HELD_PART}")
@@ -236,13 +235,6 @@ class Trials:
     def _draw(self, seed: int) -> Tensor:
         """The same noise in every trial, [batch, latents]."""
         return noise_like(self.lineage, seed).reshape(self.subject.batch, -1)
-
-    def _flops(self) -> float:
-        """Floating-point operations of one training step of the user's own parts."""
-        batch, sides = self.batches[0], self._sides(Parts())
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            self.terms(batch, sides, self._draw(0))
-        return TRAINING * float(counter.get_total_flops())
 
 
 def _directions(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:

@@ -165,9 +165,8 @@ def origin(deps: Dependencies, slot: int) -> int:
             continue
         sources = [r for r in op.reads if r not in deps.parametric and not _constant(deps, r)]
         noisy = [r for r in sources if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random]
-        sources = [
-            r for r in dict.fromkeys(sources) if r not in noisy
-        ] or noisy  # noise beside data, or data that were drawn
+        # noise beside data is left out; where all was drawn, that is the data
+        sources = [r for r in dict.fromkeys(sources) if r not in noisy] or noisy
         if op.random or op.name in PICKING or len(sources) != 1:
             return slot
         slot = sources[0]

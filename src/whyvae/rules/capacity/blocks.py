@@ -8,14 +8,14 @@ from whyvae.probe import OnDemand
 from whyvae.probes.units import HiddenUnits, Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import EMPTY, Widths
-from whyvae.rules.capacity.gains import BROKEN, MATERIAL, asked, lacking, lacks, missed
+from whyvae.rules.capacity.gains import BROKEN, MATERIAL, asked, lacking, missed, missed_for_width
 from whyvae.rules.training.dead_units import asked_of, nearly_dead
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
 
 
 def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits], remedy: Remedy) -> Verdict:
     """The verdict on `part`. Where dead units are missed, the widths that were written say nothing."""
-    evidence = lacks(part, wider, widths)
+    evidence = missed_for_width(part, wider, widths)
     if not lacking(evidence):
         return Healthy(evidence)
     hidden = units()

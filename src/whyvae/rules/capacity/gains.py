@@ -48,14 +48,18 @@ def asked(part: Part, widths: Widths) -> Limit:
     return MUCH if widths.roomy(part) else TIGHT if widths.tight(part) else WASTED
 
 
-def lacks(part: Part, wider: WiderBlocks, widths: Widths) -> tuple[Evidence, ...]:
-    """What a wider `part` beside the trained one gains, against every limit there is for a part as wide as that."""
-    evidence = missed(part, wider, asked(part, widths))
-    return evidence[:-1] if widths.choked(part) else evidence
+def missed_for_width(part: Part, wider: WiderBlocks, widths: Widths) -> tuple[Evidence, ...]:
+    """What a wider `part` beside the trained one gains, against the limits for a part as wide as that."""
+    gained = _gained(part, wider, asked(part, widths))
+    return gained if widths.choked(part) else (*gained, _unchanged(part, wider))
 
 
 def missed(part: Part, wider: WiderBlocks, share: Limit = WASTED) -> tuple[Evidence, ...]:
     """What a wider `part` beside the trained one gains; `share`: the limit on the gain as one of the code."""
+    return (*_gained(part, wider, share), _unchanged(part, wider))
+
+
+def _gained(part: Part, wider: WiderBlocks, share: Limit) -> tuple[Evidence, ...]:
     own, calibrated = getattr(wider.own, part), getattr(wider.calibrated, part)
     gain = Evidence(
         f"nats per example gained by a wider {part}, at the best noise variance", calibrated, MATERIAL, "nats"
@@ -65,18 +69,21 @@ def missed(part: Part, wider: WiderBlocks, share: Limit = WASTED) -> tuple[Evide
         own / max(wider.rate, EMPTY),
         share,
     )
-    unchanged = Evidence(
+    joint = Evidence("its part of what both parts gain together", own / max(wider.own.total, 1e-9), OTHERS)
+    return gain, wasted, joint
+
+
+def _unchanged(part: Part, wider: WiderBlocks) -> Evidence:
+    return Evidence(
         "the same steps of training with nothing enlarged gain",
         wider.own.continued,
         Limit(
             "<",
-            own / FASTER,
+            getattr(wider.own, part) / FASTER,
             f"half of what the wider {part} gains: where training is short, wider parts also learn faster",
         ),
         "nats",
     )
-    joint = Evidence("its part of what both parts gain together", own / max(wider.own.total, 1e-9), OTHERS)
-    return gain, wasted, joint, unchanged
 
 
 def lacking(evidence: tuple[Evidence, ...]) -> bool:

@@ -16,7 +16,7 @@ from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import EMPTY, Widths
 from whyvae.rule import EARLIER, Rule
 from whyvae.rules.capacity.blocks import severity
-from whyvae.rules.capacity.gains import BROKEN, MATERIAL, SHARE, lacking, lacks
+from whyvae.rules.capacity.gains import BROKEN, MATERIAL, SHARE, lacking, missed_for_width
 from whyvae.testing import Patient, factors, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -48,7 +48,7 @@ def _fitting(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 def _by_width(more: MoreLatents, wider: WiderBlocks | None, widths: Widths | None) -> Evidence:
     """What larger parts gain instead, where CAP01 or CAP02 is found by that; if neither is, the latents are what is left."""
     small = wider is not None and widths is not None and any(
-        lacking(lacks(part, wider, widths)) for part in get_args(Part)
+        lacking(missed_for_width(part, wider, widths)) for part in get_args(Part)
     )  # fmt: skip
     gained = wider.own.total if small and wider is not None else 0.0
     return Evidence(

@@ -13,7 +13,7 @@ from whyvae.probes.units import Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rule import EARLIER, Rule
-from whyvae.rules.capacity.gains import FASTER, lacking, lacks
+from whyvae.rules.capacity.gains import FASTER, lacking, missed_for_width
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -67,7 +67,7 @@ def _of_size(arm: Arm, wider: WiderBlocks | None, widths: Widths | None) -> Evid
     )
     for part in get_args(Part):
         gain = getattr(wider.own, part)
-        if widths.tight(part) and lacking(lacks(part, wider, widths)) and gain > limit.value:
+        if widths.tight(part) and lacking(missed_for_width(part, wider, widths)) and gain > limit.value:
             return Evidence(f"nats per example that a wider {part} gains within a few steps", gain, limit, unit="nats")
     return None
 
