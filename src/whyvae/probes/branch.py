@@ -119,10 +119,13 @@ class BranchTest(Probe):
                 course.prime(fit)
                 steps, noises = _afforded((time.process_time() - begin) / len(fit), len(judge))
                 court = Court(course, objective, judge, noises)
-                arms, achieved, offered = tuple(_arms(court, fit, steps)), court.achieved(), court.offered()
+                taught = [*fit, *subject.further]
+                arms, achieved, offered = tuple(_arms(court, taught, steps)), court.achieved(), court.offered()
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
-        return cls(arms, steps, subject.count, achieved, court.unit, len(fit), len(judge), *rates, place, "", offered)
+        return cls(
+            arms, steps, subject.count, achieved, court.unit, len(taught), len(judge), *rates, place, "", offered
+        )
 
 
 def _impossible(subject: Any, course: Course) -> str:

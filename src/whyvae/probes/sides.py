@@ -33,6 +33,8 @@ LARGEST_OWN = 4_000_000  # parameters: the user's own are trained along up to he
 SHARP = -1.5  # log sigma of further latents at the start: what they say can be heard
 LOGITS = 4.0  # scale of what a side decoder adds to logits
 
+MOST_FURTHER = 64  # batches of steps that were not recorded
+
 Feed = dict[int, Tensor]
 
 
@@ -121,7 +123,8 @@ class Trials:
         self.basis, _ = _directions(rows, MOST_OUTPUTS)
         self.spread = float(rows.std(0).square().mean().sqrt()) if self.objective.gaussian else LOGITS
         raw: list[tuple[Feed, Tensor, Tensor]] = []
-        for index, feed in enumerate(self.subject.train):  # a step that makes its own data makes others with each seed
+        feeds = [*self.subject.train, *self.subject.further[:MOST_FURTHER]]
+        for index, feed in enumerate(feeds):  # a step that makes its own data makes others with each seed
             with torch.no_grad():
                 got = self.replay.run([slot, target], feed=feed, seed=index)
             pinned = {**feed, slot: got[slot], target: got[target]}

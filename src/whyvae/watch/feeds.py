@@ -42,6 +42,31 @@ def feeds_of(deps: Dependencies, steps: list[Step]) -> list[dict[int, Tensor]]:
     return found
 
 
+def further_feeds(
+    deps: Dependencies, train: list[dict[int, Tensor]], seen: list[tuple[int, Tensor]]
+) -> list[dict[int, Tensor]]:
+    """One feed for each of `seen` (slot through which data enters the encoder, what entered it in another step).
+
+    None, unless all that the loss is made of in a step follows from what enters there: given only as the same numbers in
+    another shape, or the same in every step of `train`.
+    """
+    slot = seen[0][0] if seen else -1
+    if len(train) < 2 or slot not in train[0] or any(other != slot for other, _ in seen):
+        return []
+    same = [s for s in train[0] if all(_equal(feed[s], feed[slot]) for feed in train)]
+    needed = deps.ancestors(deps.tape.roots, stop=set(same)) - deps.descendants(same)
+    others = [s for s in train[0] if s in needed]
+    if any(not torch.equal(feed[s], train[0][s]) for feed in train[1:] for s in others):
+        return []
+    constant, like, shape = {s: train[0][s] for s in others}, train[0][slot], deps.tape.slots[slot].shape
+    values = [value.to(like) for _, value in seen if tuple(value.shape) == shape]
+    return [{**constant, **{s: value.reshape(train[0][s].shape) for s in same}} for value in values]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.numel() == b.numel() and a.dtype == b.dtype and torch.equal(a.flatten(), b.flatten())
+
+
 def _without_parameters(tape: Tape) -> Tape:
     """`tape` without the values of its parameters, which a replay would copy."""
     slots = [replace(s, value=None) if s.trainable else s for s in tape.slots]

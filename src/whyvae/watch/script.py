@@ -83,7 +83,7 @@ def run_script(
     try:
         with neutral():
             outcome.subject = Subject.of(watcher, target)
-            outcome.subject.raised = _numbers_ended(outcome.error)
+            outcome.subject.raised = numbers_ended(outcome.error)
     except NothingSeen as nothing:
         outcome.reason = str(nothing) + _stopped_by(outcome.error)
         if outcome.error is not None and watcher.backwards == 0:
@@ -104,7 +104,7 @@ _NO_NUMBER = re.compile(
 )
 
 
-def _numbers_ended(error: BaseException | None) -> str:
+def numbers_ended(error: BaseException | None) -> str:
     """What a script stopped with, where it stopped because a number was none: `Normal` refusing a scale of 0 or NaN."""
     if not isinstance(error, ValueError | ArithmeticError | AssertionError | RuntimeError):
         return ""

@@ -13,7 +13,7 @@ from torch import Tensor
 from whyvae.watch.arrays import Array
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.draws import sane_parameters
-from whyvae.watch.feeds import earliest_parameters, feeds_of
+from whyvae.watch.feeds import earliest_parameters, feeds_of, further_feeds
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.names import Named
 from whyvae.watch.numbers import Break, first_break, told_before_the_end, unfinished_step
@@ -52,6 +52,7 @@ class Subject:
     examples: int = 0  # in the largest data set that a DataLoader gave training batches from
     arrays: list[Array] = field(default_factory=list)  # held by the functions that called the decoder last
     left: tuple[Left, ...] = ()  # what left torch last of what they made
+    glimpses: list[tuple[int, Tensor]] = field(default_factory=list)  # as held_out_inputs, of steps not recorded
     raised: str = ""  # the error that ended the script, where it says that a number was none
 
     @classmethod
@@ -82,7 +83,7 @@ class Subject:
             chosen.steps, main, found, watcher.log.part(chosen.start, end), optimizers, trees.settled(seen.held_out),
             decoded, watcher.outside.pictures.shown, count, names, script,
             {"training_s": watcher.seconds - watcher.spent, "watching_s": watcher.spent}, watcher.examples,
-            seen.arrays(), seen.last_left,
+            seen.arrays(), seen.last_left, watcher.glimpses.kept,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ the model, as functions
@@ -130,6 +131,13 @@ class Subject:
     def train(self) -> list[Feed]:
         """One feed a recorded step: its data, for the main tape."""
         return feeds_of(self.deps, self.steps)
+
+    @cached_property
+    def further(self) -> list[Feed]:
+        """Feeds of training steps that were not recorded, where all that a step is given is what enters the encoder."""
+        mine = entries(self.tape)[0]
+        seen = [(mine[weight], value) for weight, value in self.glimpses if weight in mine]
+        return further_feeds(self.deps, self.train, seen)
 
     @cached_property
     def held_out(self) -> list[Feed]:

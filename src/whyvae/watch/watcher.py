@@ -25,6 +25,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from whyvae.watch.custom import hold_custom_functions, see_custom_functions
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.functional import Event, Functional
+from whyvae.watch.glimpses import Glimpses
 from whyvae.watch.modes import compiling, put_on, take_off
 from whyvae.watch.names import Named, Registry
 from whyvae.watch.optimizers import Optimizers
@@ -76,6 +77,7 @@ class Watcher:
         self.log = Log()
         self.names: dict[int, Named] = {}
         self.outside = Outside()
+        self.glimpses = Glimpses(lambda: self.outside.onlooker.encoder)
         self.examples = 0  # in the largest data set that a DataLoader gave training batches from
         self.backwards = 0
         self._begin = time.perf_counter()
@@ -154,6 +156,7 @@ class Watcher:
         if self._recorder is not None and not self._recorder.tape.roots:
             self.unfinished = self._recorder
         self._close(keep=True)
+        self.glimpses.stop()
         self.outside.stop()
         for undo in self._undo:
             undo()
@@ -254,6 +257,7 @@ class Watcher:
     @_guarded
     def _before_backward(self, roots: list[Tensor], asked: list[Tensor] | None = None) -> None:
         self.backwards += 1
+        self.glimpses.stop()
         self.outside.trains()
         if roots:
             self.log.add(self.count, roots[0])
@@ -305,8 +309,16 @@ class Watcher:
         self._optimizers.count += 1
         if self.stop_after is not None and self.count >= self.stop_after:
             raise StopTraining
-        if self._recorder is None and self._due():
+        self._next()
+
+    def _next(self) -> None:
+        """A step begins: recorded, or looked at, or neither."""
+        if self._recorder is not None:
+            return
+        if self._due():
             self._open()
+        else:
+            self.glimpses.look(self.count)
 
     @_guarded
     def _after_transform(self, leaves: list[Tensor], gradients: list[Tensor], stepped: bool) -> None:
@@ -401,8 +413,8 @@ class Watcher:
         self.outside.pictures.look()
         if self.stop_after is not None and self.count >= self.stop_after:
             raise StopTraining
-        if self._recorder is None and self._optimizers.key(optimizer) not in self._midway and self._due():
-            self._open()
+        if self._optimizers.key(optimizer) not in self._midway:
+            self._next()
 
     def _quiet_loader(self) -> Callable[[], None]:
         """Collating and transforming examples is not part of the step."""
@@ -464,3 +476,4 @@ def _in_child(watcher: Watcher | None) -> None:
     if watcher._recorder is not None:  # noqa: SLF001
         watcher._recorder.overflow = True  # noqa: SLF001
     watcher.outside.onlooker.enabled = False
+    watcher.glimpses.blind()
