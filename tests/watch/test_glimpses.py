@@ -36,7 +36,7 @@ def spoilt_beforehand(x, labels):
         return x + torch.rand(x.shape), x
 
 
-def trained(views, steps=60, watched=True):
+def trained(views, steps=60, *, watched=True):
     """(watcher, [(what the encoder was shown, target)])"""
     shown = []
     watcher = Watcher(budget=0.0)

@@ -177,11 +177,21 @@ def _pull(likelihood: Likelihood | None) -> float:
 
 
 def _prior_is_learned(subject: Any) -> bool:
-    """Do parameters that are neither the encoder's nor the decoder's enter the regulariser?"""
-    deps, lineage = subject.deps, subject.lineage
-    beside = deps.ancestors(subject.tape.roots, stop={lineage.output, lineage.z, *lineage.heads})
+    """Do parameters that are neither the encoder's nor the decoder's meet the posterior or its sample in the loss, before
+    they meet the output? (Those of a likelihood's scale meet the output alone.)
+    """
+    deps, lineage, tape = subject.deps, subject.lineage, subject.tape
+    beside = deps.ancestors(tape.roots, stop={lineage.output, lineage.z, *lineage.heads})
     known = deps.ancestors([lineage.output]) | deps.ancestors(lineage.heads)
-    return any(subject.tape.slots[s].trainable and s not in known for s in beside)
+    seen = deps.descendants([lineage.output])
+    latent = (deps.descendants([lineage.z, *lineage.heads]) - seen - known) | {lineage.z, *lineage.heads}
+    reached = {s for s in beside if tape.slots[s].trainable and s not in known}
+    for op in tape.ops:
+        if not reached.isdisjoint(op.reads) and seen.isdisjoint(op.reads):
+            if not latent.isdisjoint(op.reads):
+                return True
+            reached.update((*op.outs, *op.writes))
+    return False
 
 
 def _meeting_name(subject: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from whyvae.probes.objective import Objective
 from whyvae.treat.remedy import NoEdit, Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -24,11 +25,14 @@ samples = decode(z)  # your decoder
 
 class Density(Remedy):
     name = "density"
-    treats = ("GEN01", "OBJ03")
+    treats = ("GEN01", "GEN02", "OBJ03")
     safety: ClassVar[Safety] = "certain"
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        objective = case.get(Objective)
+        if code == "GEN02" and not (objective is not None and objective.prior_is_learned):
+            return  # draws of N(0, 1) do
         says = "draws latents from a Gaussian mixture fitted to the encodings; nothing is retrained"
         yield cls.treatment(code, says, sampler="Gaussian mixture")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
+from whyvae.probes.objective import Objective
 from whyvae.treat.remedy import Remedy, Treatment
 from whyvae.verdict import Safety
 
@@ -19,4 +20,7 @@ class PriorDraws(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
+        objective = case.get(Objective)
+        if objective is not None and objective.prior_is_learned:
+            return  # only the script knows how to draw from its own
         yield cls.treatment(code, "decodes draws of the prior, N(0, 1)")

@@ -21,15 +21,22 @@ class SumOverFeatures(Remedy):
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
         objective = case.get(Objective)
-        if objective is None or not objective.weight_known or objective.learned_scale:
+        if objective is None or not objective.weight_known:
             return
         found: JSON = posterior_settings(case, objective) or {}
-        usual = 1.0 if objective.own_variance else 0.5  # the sum of squares is twice minus log N(x; x_hat, 1)
         yield cls.treatment(
             code, "both terms are summed over features and latents, and averaged over the batch",
-            weight=objective.scale * usual, **found,
+            weight=_as_heavy_as_a_nat(objective), **found,
         )  # fmt: skip
 
     @classmethod
     def inject(cls, settings: JSON, injector: Injector) -> bool:
         return set_kl_weight(injector, settings)
+
+
+def _as_heavy_as_a_nat(objective: Objective) -> float:
+    """What a nat of the likelihood weighs in the loss, as it is usually written."""
+    if objective.learned_scale:  # a density, as it stands: the scale of its squares is still on its way
+        return 1 / objective.reductions.reconstruction
+    usual = 1.0 if objective.own_variance else 0.5  # the sum of squares is twice minus log N(x; x_hat, 1)
+    return objective.scale * usual
