@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import nan
 
 import pytest
-from literal import LIKELIHOOD_AT, OBJECTIVE, found
+from literal import ACTIVATION, LIKELIHOOD_AT, OBJECTIVE, RANGE, found
 
 from whyvae.probes.exchange import Exchange
 from whyvae.probes.sight import Sight
@@ -14,8 +14,10 @@ from whyvae.verdict import Healthy, Skipped, Where
 STRAIGHT = Exchange(False, None)
 
 
-def check(exchange=STRAIGHT, sight=Sight(), **changes):  # noqa: B008 - frozen
-    return ReconstructionFormula.check(replace(OBJECTIVE, **changes), exchange, sight)
+def check(exchange=STRAIGHT, sight=Sight(), activation="", low=0.0, rare=0.0, **changes):  # noqa: B008 - frozen
+    output = replace(ACTIVATION, activations=(activation,) if activation else (), low=low)
+    reach = replace(RANGE, rare=rare)
+    return ReconstructionFormula.check(replace(OBJECTIVE, **changes), exchange, sight, output, lambda: reach)
 
 
 @pytest.mark.parametrize("pull", [1.0, 0.01, 0.0])
@@ -67,3 +69,22 @@ def test_a_term_that_sees_every_number(sight):
 def test_skips():
     assert check(family="none") == Skipped("the output was not found in the loss")
     assert check(pull=nan).reason.startswith("does not apply")
+
+
+@pytest.mark.parametrize(("activation", "low", "family", "rare", "ill"), [
+    ("softplus", 0.0, "poisson", 0.6, True), ("softplus", 0.0, "poisson", 0.0, True), ("relu", 0.0, "poisson", 0.2, True),
+    ("relu", 0.0, "poisson", 0.05, False), ("softplus", -2.0, "poisson", 0.05, False),
+    ("softplus", 0.0, "poisson rates", 0.6, False), ("tanh", -1.0, "poisson", 0.6, False),
+    ("exp", 0.0, "poisson", 0.6, False),  # OUT03
+])  # fmt: skip
+def test_a_rate_that_the_loss_takes_for_its_logarithm(activation, low, family, rare, ill):
+    verdict = check(activation=activation, low=low, family=family, rare=rare)
+    if ill:
+        found(
+            verdict,
+            f"`{activation}` has made a rate of it",
+            "takes the output for the logarithm of a rate",
+            at=LIKELIHOOD_AT,
+        )
+    else:
+        assert isinstance(verdict, Healthy)

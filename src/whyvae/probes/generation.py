@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +16,8 @@ from whyvae.probes.density import Density, density
 from whyvae.probes.intervals import binomial
 from whyvae.probes.latents import encodings
 from whyvae.probes.objective import audited_likelihood, audited_regulariser
+from whyvae.probes.output import OutputActivation, OutputRange
+from whyvae.probes.rates import taken_for_logarithms
 from whyvae.probes.reconstruction import reconstructions
 from whyvae.score import FEWEST, Reference, Score
 from whyvae.watch.tape import Op
@@ -272,7 +275,7 @@ def decode(subject: Any, z: Tensor, *, blind: bool = False) -> Tensor:
     """
     lineage, replay = subject.lineage, subject.replay
     shape = subject.tape.slots[lineage.z].shape
-    likelihood = audited_likelihood(subject)
+    points = _points(subject)
     size, made = subject.batch, []
     feeds = [_mean_example(subject, feed) if blind else feed for feed in subject.train or [{}]]
     if len(shape) > 2 and shape[0] != size and shape[1] == size:
@@ -286,6 +289,15 @@ def decode(subject: Any, z: Tensor, *, blind: bool = False) -> Tensor:
                 feed={**feeds[i % len(feeds)], lineage.z: full.reshape(shape)},
                 training=False,
             )[lineage.output]
-        output = likelihood.points(output) if likelihood is not None else output
-        made.append(by_example(output, size)[: part.shape[0]])
+        made.append(by_example(points(output), size)[: part.shape[0]])
     return torch.cat(made)
+
+
+def _points(subject: Any) -> Callable[[Tensor], Tensor]:
+    """What an output is in data space; a rate that the loss takes for its logarithm is the rate."""
+    likelihood = audited_likelihood(subject)
+    if likelihood is None:
+        return lambda output: output
+    activation = OutputActivation.measure(subject)
+    rates = taken_for_logarithms(likelihood.family, activation, lambda: OutputRange.measure(subject, activation))
+    return likelihood.points if rates is None else lambda output: output

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from whyvae.probe import OnDemand
 from whyvae.probes.exchange import Exchange
 from whyvae.probes.objective import Objective
+from whyvae.probes.output import OutputActivation, OutputRange
+from whyvae.probes.rates import by_exp, maker, taken_for_logarithms
 from whyvae.probes.sight import Sight
 from whyvae.rule import Rule
+from whyvae.rules.output.rates import harm, remedy
 from whyvae.testing import Patient, kl, squared_error
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict, Where
 from whyvae.watch.subject import Subject
@@ -62,6 +66,20 @@ def _blind(sight: Sight, at: Where | None) -> Finding:
     )
 
 
+def _of_rates(output: OutputActivation, counts: OutputRange, at: Where | None) -> Finding:
+    name = maker(output)
+    how = Limit("<", 1, "exp(o) - x * o is smallest at o = log x; of a rate, o - x * log(o) is smallest at o = x")
+    text = f"as the logarithm of a rate, and it is one, made by `{name}`"
+    return Finding(
+        (Evidence("how the Poisson likelihood reads the output", 0, how, text=text),),
+        f"The Poisson likelihood takes the output for the logarithm of a rate, and `{name}` has made a rate of it: {harm(counts)}.",
+        "error",
+        0.99,
+        at,
+        remedies=(remedy(output),),
+    )
+
+
 class ReconstructionFormula(Rule):
     """The reconstruction term is not smallest where the output equals the target."""
 
@@ -71,7 +89,9 @@ class ReconstructionFormula(Rule):
     explains = ("POS01", "TRN01", "TRN05")
 
     @staticmethod
-    def check(objective: Objective, exchange: Exchange, sight: Sight) -> Verdict:
+    def check(
+        objective: Objective, exchange: Exchange, sight: Sight, output: OutputActivation, reach: OnDemand[OutputRange]
+    ) -> Verdict:
         if objective.family == "swapped bernoulli" or exchange.found:
             return _swapped(exchange.at or objective.likelihood_at)
         if objective.family == "none":
@@ -80,6 +100,9 @@ class ReconstructionFormula(Rule):
             return Skipped("does not apply: the targets are classes, or output and target have different sizes")
         if sight.blind:
             return _blind(sight, objective.likelihood_at)
+        counts = None if by_exp(output) else taken_for_logarithms(objective.family, output, reach)
+        if counts is not None:
+            return _of_rates(output, counts, objective.likelihood_at or output.at)
         evidence = (
             Evidence(
                 "agreement of the loss's pull with the way from output to target (cosine)",

@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from whyvae.probe import OnDemand
 from whyvae.probes.objective import Objective
 from whyvae.probes.output import OutputActivation, OutputRange
+from whyvae.probes.rates import by_exp, maker, taken_for_logarithms
 from whyvae.rule import Rule
+from whyvae.rules.output.rates import harm, remedy
 from whyvae.testing import Patient, factors, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
@@ -19,9 +21,6 @@ TWICE = Limit(
     1,
     "each squashes what the one before already squashed: outputs crowd in the middle and black and white are out of reach",
 )
-POSITIVE = {"softplus", "relu", "relu_", "exp", "abs", "square", "sigmoid", "sigmoid_", "softmax"}
-LINKS = {"softplus", "exp"}  # that people make rates with; what others bound may be meant for a logarithm
-RARE = 0.1  # of the counts of an example: rates of 1 and more may be meant where hardly one has a smaller mean
 SQUASHING = {
     "sigmoid",
     "sigmoid_",
@@ -40,25 +39,13 @@ def _bce(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def _of_rates(evidence: tuple[Evidence, ...], output: OutputActivation, counts: OutputRange) -> Finding:
-    name = next(n for n in output.activations if n in POSITIVE).rstrip("_")
-    harm = (
-        f"no rate below 1 can be put out, and {counts.rare:.0%} of the counts have a smaller mean"
-        if counts.rare > RARE
-        else "what is sampled or shown as a rate is its logarithm, and no rate below 1 can be put out"
-    )
     return Finding(
         evidence,
-        f"`{name}` makes a positive rate of the output, and the loss takes it for the logarithm of one: {harm}.",
+        f"`{maker(output)}` makes a positive rate of the output, and the loss takes it for the logarithm of one: {harm(counts)}.",
         "error",
         0.99,
         output.at,
-        remedies=(
-            Remedy(
-                "make the rate positive once",
-                f"F.poisson_nll_loss(rate, x, log_input=False) on what `{name}` gives, or no `{name}` at the decoder's end",
-                "certain",
-            ),
-        ),
+        remedies=(remedy(output),),
     )
 
 
@@ -81,18 +68,13 @@ class DoubleActivation(Rule):
         squashed_classes = (
             objective.family in {"categorical", "multinomial"} and "softmax" in applied and output.low >= 0
         )
-        positive = (
-            objective.family == "poisson" and not POSITIVE.isdisjoint(output.activations) and output.low >= -0.001
-        )
-        counts = reach() if positive else None
-        link = bool(output.activations) and output.activations[-1] in LINKS
-        rates_of_rates = counts is not None and (link or counts.rare > RARE)
-        inside = squashed_logits or squashed_classes or rates_of_rates
+        counts = taken_for_logarithms(objective.family, output, reach) if by_exp(output) else None
+        inside = squashed_logits or squashed_classes or counts is not None
         total = max(count, 1) + 1 if inside else (count if narrowed else min(count, 1))
         evidence = (Evidence("activations between the last layer and the likelihood", total, TWICE),)
         if total < 2:
             return Healthy(evidence)
-        if rates_of_rates and counts is not None:
+        if counts is not None:
             return _of_rates(evidence, output, counts)
         last = applied[-1].rstrip("_")
         second = (
