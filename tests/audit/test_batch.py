@@ -116,6 +116,36 @@ def test_a_number_of_no_telling_name_is_not_guessed(loss):
     assert math.isnan(Objective.measure(trained(loss, [64] * 4)).noise_variance_half_batch)
 
 
+WIDE = nn.Parameter(torch.tensor(-2.0))
+
+
+def beside_a_scale(error, divergence, n):
+    """12 log sigma, of 12 features, in a batch of 12: whichever it is, the pulls on output and heads are the same."""
+    return 12 * WIDE + error.reshape(1).mean() / (2 * SIGMA2) + divergence / len(n)
+
+
+def by_examples(error, divergence, n):
+    return error / (2 * SIGMA2) + divergence / n.shape[0]
+
+
+def by_something(error, divergence, n):
+    some = len(n)
+    return error / (2 * SIGMA2) + divergence / some
+
+
+def by_features(error, divergence, n):
+    return error / n.shape[1] + divergence
+
+
+@pytest.mark.parametrize(
+    ("loss", "power"), [(beside_a_scale, -1), (by_examples, -1), (by_something, math.nan), (by_features, math.nan)]
+)
+def test_a_number_that_may_be_the_batch_or_a_width(loss, power):
+    objective = Objective.measure(trained(loss, [12] * 4))
+    ratio = objective.noise_variance_half_batch / objective.noise_variance
+    assert ratio == pytest.approx(0.5**power, rel=1e-6, nan_ok=True)
+
+
 def test_a_weight_that_moves_between_steps_is_no_batch_size():
     weights = iter([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     subject = trained(lambda error, divergence, n: halved(error, next(weights) * divergence, n), [64, 64, 40, 64, 64])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from whyvae.probes.branch import Arm, BranchTest
+from whyvae.probes.generalisation import Generalisation
 from whyvae.probes.wider import Gains, WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rules.training.under_trained import UnderTrained
@@ -21,8 +22,13 @@ def branch(slower, same, faster, *more, achieved=18.0, unit="nats", last=1e-3):
     return BranchTest(arms, 300, 500, achieved, unit, 16, 8, 1e-3, last, None)
 
 
-def check(branched, wider=None, widths=None):
-    return UnderTrained.check(branched, lambda: wider, lambda: widths)
+def check(branched, wider=None, widths=None, generalisation=None):
+    return UnderTrained.check(branched, lambda: wider, lambda: widths, lambda: generalisation)
+
+
+def held(gap):
+    nan = math.nan
+    return Generalisation(gap, 0.1, 512, nan, nan, 0, 18.0, "nats", 40, 40.0, 350.0, None, "")
 
 
 def test_healthy_gains_little():
@@ -38,6 +44,15 @@ def test_share_of_the_worth(gain, verdict):
 @pytest.mark.parametrize(("gain", "verdict"), [(1.3, Finding), (1.1, Healthy)])
 def test_a_nat(gain, verdict):
     assert isinstance(check(branch(0.5, gain, 1.0, achieved=2.0)), verdict)
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(9.4, Skipped), (8.9, Finding), (0.5, Finding)])
+def test_what_is_learnt_by_heart_is_not_stopped_too_early(gap, verdict):
+    """Held-out examples that cost more than the 9 nats which more steps would gain on those trained on."""
+    found = check(branch(3, 9, 8), generalisation=held(gap))
+    assert isinstance(found, verdict)
+    if verdict is Skipped:
+        assert found.reason.startswith("explained by TRN04")
 
 
 def test_units_of_an_unknown_loss_are_judged_by_share_alone():

@@ -48,8 +48,20 @@ _SCALED = {
 def at_batch_size(subject: Any, share: float) -> tuple[Lineage, Replay]:
     """The main step's lineage and replay with the first `share` of its examples.
 
-    Sizes written into the step (`view(64, -1)`, `/ 64`, `/ len(x)`) are rewritten where they can only mean the
-    batch.
+    Raises:
+        ValueError: the batch is too small, or its size cannot be told from others.
+    """
+    first, *others = at_batch_size_as_read(subject, share)
+    if others:
+        raise ValueError(f"the number {subject.tape.slots[subject.lineage.z].shape[0]} may be the batch or a width")
+    return first
+
+
+def at_batch_size_as_read(subject: Any, share: float) -> list[tuple[Lineage, Replay]]:
+    """As `at_batch_size`, for each way to read the numbers written into the step.
+
+    Sizes (`view(64, -1)`, `/ 64`, `/ len(x)`) are rewritten where they can only mean the batch; where an output of 64 numbers
+    stands in a batch of 64, once as the batch and once as that width.
 
     Raises:
         ValueError: the batch is too small, or its size cannot be told from others.
@@ -60,12 +72,12 @@ def at_batch_size(subject: Any, share: float) -> tuple[Lineage, Replay]:
     others = _widths(tape, lineage, batch)
     if small < 2 or small == batch:
         raise ValueError(f"a batch of {batch} cannot be halved")
-    if batch in others and _written(tape, batch):
-        raise ValueError(f"the number {batch} may be the batch or a width")
     if (line := _doubtful(tape, batch, others)) is not None:
         raise ValueError(f"a number in line {line} may hold the batch size as a factor")
-    shrunk = _shrunk(_fed(subject), batch, small, others)
-    return find(shrunk), _replay(subject, shrunk)
+    readings = [others, others - {batch}] if batch in others and _written(tape, batch) else [others]
+    fed = _fed(subject)
+    shrunk = [_shrunk(fed, batch, small, widths) for widths in readings]
+    return [(find(tape), _replay(subject, tape)) for tape in shrunk]
 
 
 def _fed(subject: Any) -> Tape:
@@ -137,10 +149,26 @@ def replace_args(op: Op, batch: int, small: int, others: set[int]) -> Op:
         kwargs = {k: _first_size(v, batch, small) if k in {"size", "shape"} else v for k, v in op.kwargs.items()}
         return replace(op, args=args, kwargs=kwargs)
     if op.name in _SCALED and not _weighs(op, batch):
+        widths = others - {batch} if _divides_by_examples(op) else others
         return replace(
-            op, args=tuple(a if _divides_by_share(op, a) else _scaled(a, batch, small, others) for a in op.args)
+            op, args=tuple(a if _divides_by_share(op, a) else _scaled(a, batch, small, widths) for a in op.args)
         )
     return op
+
+
+_EXAMPLES = re.compile(r"len\(.*\)|.*\.shape\[0\]|.*\.size\((dim=)?0\)|\w*batch\w*", re.IGNORECASE)
+
+
+def _divides_by_examples(op: Op) -> bool:
+    """Does its line say that it divides by how many examples there are (`/ len(x)`), whatever else is as many?"""
+    if "div" not in op.name or op.place is None:
+        return False
+    tree = _parsed(linecache.getline(op.place.file, op.place.line).strip())
+    if tree is None:
+        return False
+    divisors = [ast.unparse(n.right) for n in ast.walk(tree) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div)]
+    named = [d for d in divisors if _EXAMPLES.fullmatch(d)]
+    return bool(named) and not any(_SIZES.search(d) for d in divisors if d not in named)
 
 
 _SIZES = re.compile(r"len\(|shape|size\(|numel|batch|\b(n|b|bs|B|N)\b", re.IGNORECASE)
@@ -159,9 +187,8 @@ def _doubtful(tape: Tape, batch: int, others: set[int]) -> int | None:
 
 def _hides_a_size(source: str) -> bool:
     """Is something multiplied or divided by a product of a size and something else? (A size alone is known as one.)"""
-    try:
-        tree = ast.parse(source.removesuffix(":"))
-    except SyntaxError:  # a line of a longer statement
+    tree = _parsed(source)
+    if tree is None:  # a line of a longer statement
         return _SIZES.search(source) is not None
     binary = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp)]
     operands = [n.right for n in binary if isinstance(n.op, ast.Div | ast.Mult)]
@@ -187,6 +214,13 @@ def _weighs(op: Op, batch: int) -> bool:
     raise ValueError(f"the number {numbers[0]} in line {op.place.line} may be a weight or the batch")
 
 
+def _parsed(line: str) -> ast.Module | None:
+    try:
+        return ast.parse(line.removesuffix(":"))
+    except SyntaxError:
+        return None
+
+
 def _like_a_size(value: float, batch: int) -> bool:
     if value == 0:
         return False
@@ -203,9 +237,8 @@ def _literal(source: str) -> float | None:
 
 def _factors(source: str) -> list[str] | None:
     """The operands of all products in a line, as written; None where there is none (in a longer statement, `x *= n`)."""
-    try:
-        tree = ast.parse(source.removesuffix(":"))
-    except SyntaxError:
+    tree = _parsed(source)
+    if tree is None:
         return None
     products = [n for n in ast.walk(tree) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mult)]
     return [ast.unparse(side) for n in products for side in (n.left, n.right)] or None

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from whyvae.audit.batch import at_batch_size
+from whyvae.audit.batch import at_batch_size_as_read
 from whyvae.audit.cut import gradient
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
@@ -18,6 +18,7 @@ from whyvae.watch.replay import Replay, ReplayFailed
 APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s
 ESTIMATED = ("density", "error")  # families whose scale is read off a batch's residuals, or off spread and bend
 PROPORTIONAL = 1e-6  # of the pull: float64 replays agree to 1e-13, and terms of other examples move it by far more
+ALIKE = 1e-6  # of s, read in two ways: as for pulls
 STEADY = 1e-4  # of log s between two steps of one size; rounding moves it by 1e-6
 
 
@@ -56,25 +57,27 @@ def noise_variance_at(step: Any) -> float:
 def at_half_batch(subject: Any, s: float, likelihood: Likelihood | None) -> float:
     """S of the same step with half of its batch: from a recorded step of another size where there is one.
 
-    NaN where another term is found there, as in a table whose columns have a term each: s of one says nothing of another.
+    NaN where another term is found there, as in a table whose columns have a term each: s of one says nothing of another;
+    and where a number in the step may be the batch or a width, and s depends on which.
     """
     seen = power_between_sizes(subject)
     if not math.isnan(seen):
         return float(s * 0.5**seen)
     try:
-        lineage, replay = at_batch_size(subject, 0.5)
-        if (
-            likelihood is not None
-            and likelihood.family in ESTIMATED
-            and (pulled := _by_pull(lineage, replay, likelihood))
-        ):
-            regulariser = audit_regulariser(lineage, replay)
-            return noise_variance_of(regulariser, pulled) if regulariser.weighed else math.nan
-        there = audit_likelihood(lineage, replay)
-        same = likelihood is not None and there is not None and there.family == likelihood.family
-        return _audited(lineage, replay) if same else math.nan
+        found = [_shrunk(*reading, likelihood) for reading in at_batch_size_as_read(subject, 0.5)]
     except (NoVAE, ReplayFailed, ValueError):
         return math.nan
+    return found[0] if all(math.isclose(found[0], other, rel_tol=ALIKE) for other in found[1:]) else math.nan
+
+
+def _shrunk(lineage: Lineage, replay: Replay, likelihood: Likelihood | None) -> float:
+    """S of a step with fewer examples; `likelihood` is that of all of them."""
+    if likelihood is not None and likelihood.family in ESTIMATED and (pulled := _by_pull(lineage, replay, likelihood)):
+        regulariser = audit_regulariser(lineage, replay)
+        return noise_variance_of(regulariser, pulled) if regulariser.weighed else math.nan
+    there = audit_likelihood(lineage, replay)
+    same = likelihood is not None and there is not None and there.family == likelihood.family
+    return _audited(lineage, replay) if same else math.nan
 
 
 def _by_pull(lineage: Lineage, replay: Replay, likelihood: Likelihood) -> Likelihood | None:

@@ -9,11 +9,13 @@ from typing import get_args
 
 from whyvae.probe import OnDemand
 from whyvae.probes.branch import BARELY, ENOUGH_STEPS, Arm, BranchTest, worth
+from whyvae.probes.generalisation import Generalisation
 from whyvae.probes.units import Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rule import EARLIER, Rule
 from whyvae.rules.capacity.gains import FASTER, lacking, missed_for_width
+from whyvae.rules.training.overfit import Overfit
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -72,6 +74,13 @@ def _of_size(arm: Arm, wider: WiderBlocks | None, widths: Widths | None) -> Evid
     return None
 
 
+def _learnt_by_heart(arm: Arm, test: Generalisation | None) -> float:
+    """What held-out examples cost more, where that is a finding (TRN04) and more than what training on would gain; else 0."""
+    verdict = Healthy(()) if test is None else Overfit.check(test)
+    cost = verdict.nats or 0.0 if isinstance(verdict, Finding) else 0.0
+    return cost if cost > arm.gain else 0.0
+
+
 def _longer(branch: BranchTest, wider: WiderBlocks | None) -> BranchTest:
     """`branch` with the course at the same rate that the trials of width took, where a slow step left it few of its own."""
     if wider is None or branch.unit != "nats" or wider.steps <= branch.steps or isnan(wider.drift):
@@ -92,7 +101,12 @@ class UnderTrained(Rule):
     explains = ("POS01",)
 
     @staticmethod
-    def check(branch: BranchTest, wider: OnDemand[WiderBlocks], widths: OnDemand[Widths]) -> Verdict:
+    def check(
+        branch: BranchTest,
+        wider: OnDemand[WiderBlocks],
+        widths: OnDemand[Widths],
+        generalisation: OnDemand[Generalisation],
+    ) -> Verdict:
         if branch.reason:
             return Skipped(branch.reason)
         if branch.steps < ENOUGH_STEPS:
@@ -115,6 +129,10 @@ class UnderTrained(Rule):
             return Healthy(evidence)
         if branch.unit == "nats" and (size := _of_size(arm, wider(), widths())) is not None:
             return Healthy((*evidence, size))
+        if branch.unit == "nats" and (cost := _learnt_by_heart(arm, generalisation())):
+            return Skipped(
+                f"explained by TRN04: more steps gain {arm.gain:.2g} nats on examples learnt by heart, others cost {cost:.2g} more"
+            )
         summary, remedy = _told(branch, arm)
         return Finding(
             evidence,
