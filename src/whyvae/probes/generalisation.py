@@ -101,17 +101,17 @@ class Pool:
         feeds, batch, slot = subject.train, subject.batch, subject.lineage.data
         entering = entering_slots(subject.deps)
         mine = [s for s in feeds[0] if feeds[0][s].dim() > 0 and feeds[0][s].shape[0] == batch]
-        if slot not in mine or any(s not in mine and feeds[0][s].numel() >= batch for s in entering & feeds[0].keys()):
+        # an example is all that is given of it: half of an image may be the same for many
+        given = sorted(({slot} | entering) & set(mine) - {subject.lineage.eps})
+        if not given or any(s not in mine and feeds[0][s].numel() >= batch for s in entering & feeds[0].keys()):
             return None
         rows = {s: torch.cat([feed[s] for feed in feeds]) for s in mine}
-        # an example is all that is given of it: half of an image may be the same for many
-        given = sorted({slot, *(entering & rows.keys())} - {subject.lineage.eps})
         first: dict[int, int] = {}
         for i, parts in enumerate(zip(*(rows[s] for s in given), strict=True)):
             first.setdefault(hash(tuple(part.contiguous().numpy().tobytes() for part in parts)), i)
         chosen = torch.tensor(list(first.values()))
         rest = {s: v for s, v in feeds[-1].items() if s not in mine}
-        drawn = rows[slot].shape[0]
+        drawn = rows[given[0]].shape[0]
         return cls({s: v[chosen] for s, v in rows.items()}, rest, batch, len(first), size_of_set(len(first), drawn))
 
     def batches(self, chosen: Tensor, count: int, generator: torch.Generator) -> list[Feed]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from whyvae.watch.dependencies import uses
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.tape import Tape
 
@@ -81,17 +82,21 @@ def _data(deps: Dependencies) -> list[int]:
 
 
 def entering_slots(deps: Dependencies) -> set[int]:
-    """Where a step's data meets parameters, or what was made of them."""
-    brought, moved = _brought(deps), _moved(deps)
+    """Where a step's data meets parameters or draws (noise added to an image), or what was made of them."""
+    brought = _brought(deps)
+    changed = _moved(deps) | _drawn(deps)
     return {
-        r for op in deps.tape.ops for r in op.reads if r in brought and not moved.isdisjoint((*op.outs, *op.writes))
+        r for op in deps.tape.ops for r in uses(op) if r in brought and not changed.isdisjoint((*op.outs, *op.writes))
     }
 
 
 def _brought(deps: Dependencies) -> set[int]:
     fresh = fresh_slots(deps.tape)
-    drawn = deps.descendants([s for op in deps.tape.ops if op.random for s in (*op.outs, *op.writes)])
-    return (deps.descendants(fresh) | set(fresh)) - _moved(deps) - drawn
+    return (deps.descendants(fresh) | set(fresh)) - _moved(deps) - _drawn(deps)
+
+
+def _drawn(deps: Dependencies) -> set[int]:
+    return deps.descendants([s for op in deps.tape.ops if op.random for s in (*op.outs, *op.writes)])
 
 
 def _moved(deps: Dependencies) -> set[int]:
