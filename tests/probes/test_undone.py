@@ -46,6 +46,19 @@ net = trained(torch.tensor((table - mean) / std).float())
 with torch.no_grad():
     made = net.dec(torch.randn(200, 2))
 """
+LOGARITHM = """
+table = records()[:, :4]
+logs = np.{log}(table)
+mean, std = logs.mean(0), logs.std(0)
+x = np.concatenate([(logs - mean) / std, np.zeros((len(logs), 1))], 1)
+net = trained(torch.tensor(x).float())
+with torch.no_grad():
+    made = net.dec(torch.randn(200, 2))
+table = np.concatenate([table, np.zeros((len(table), 1))], 1)
+mean, std = (np.append(v, 0.) for v in (mean, std))
+del logs, x
+"""
+LOG1P = LOGARITHM.replace("{log}", "log1p")
 IN_MAIN = """
 class MinMax:
     def __init__(self, a):
@@ -95,6 +108,12 @@ with torch.no_grad():
     rows = scaler.inverse_transform(net.dec(torch.randn(64, 2)).numpy())
 """,
 }
+RIGHT |= {
+    "log1p": LOG1P + "rows = np.expm1(made.numpy() * std + mean)",
+    "log1p, rounded": LOG1P + "rows = np.round(np.expm1(made.numpy() * std + mean), 3)",
+    "log1p in torch": LOG1P + "rows = torch.expm1(made * torch.tensor(std) + torch.tensor(mean))",
+    "sqrt": LOGARITHM.replace("{log}", "sqrt") + "rows = np.maximum(made.numpy() * std + mean, 0) ** 2",
+}
 WRONG = {
     "variance": STANDARD + "rows = made.numpy() * std ** 2 + mean",
     "no factor": STANDARD + "rows = made.numpy() + mean",
@@ -104,7 +123,15 @@ WRONG = {
     "with noise": STANDARD + "made = made + .3 * torch.randn_like(made)\nrows = made.numpy() * std ** 2 + mean",
     "within functions": IN_MAIN.replace("{factor}", "self.hi"),
 }
+WRONG |= {
+    "log1p alone": LOG1P + "rows = np.expm1(made.numpy())",
+    "log1p alone in torch": LOG1P + "rows = made.expm1()",
+    "log1p with the variance": LOG1P + "rows = np.expm1(made.numpy() * std ** 2 + mean)",
+    "log1p, no factor": LOG1P + "rows = np.expm1(made.numpy() + mean)",
+}
 SILENT = {
+    "log1p, samples as they are": LOG1P + "rows = made.numpy()",
+    "another function": LOG1P + "rows = np.tanh(made.numpy())",
     "samples as they are": STANDARD + "rows = made.numpy()",
     "factor alone": STANDARD + "spread = made.numpy() * std",
     "no other units": STANDARD + "x = torch.tensor((table - mean) / std).float()\ndel table\nrows = made.numpy() * 2",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Self
@@ -31,6 +32,24 @@ ROUNDS = 6
 ERRORS = 4  # standard ones, by which the mean of noise may be off
 
 
+class Link(NamedTuple):
+    """A function that is undone behind the decoder; from which number on it is defined, that one included or not."""
+
+    name: str
+    apply: Callable[[Tensor], Tensor]
+    low: float
+    included: bool = False
+
+    def of(self, values: Tensor) -> Tensor | None:
+        """None where a number lies outside."""
+        low = float(values.min()) if values.numel() else math.nan
+        return self.apply(values) if low > self.low or (self.included and low == self.low) else None
+
+
+PLAIN = Link("", lambda values: values, -math.inf)
+LINKS = (Link("log1p", torch.log1p, -1), Link("log", torch.log, 0), Link("sqrt", torch.sqrt, 0, included=True))
+
+
 class Scale(NamedTuple):
     """to = factor * from + offset, feature by feature; NaN for one that does not vary. `error`: standard error of the
     offset, where samples get noise on the way.
@@ -52,7 +71,8 @@ class Undone(Probe):
 
     `moved`: squared distance between a perfect sample there and the same example of the data, as a share of the data's
     variance (mean over features, each 1 at most); another common unit (thousands, [0, 1] for 0 to 255) is no distance.
-    `made`, `real`: (mean, standard deviation) of the feature that is furthest off, of perfect samples and of the data.
+    `made`, `real`: (mean, standard deviation) of the feature that is furthest off, of perfect samples and of the data. All
+    that is of the numbers themselves, or where the data were put through one of LINKS (`link`), of that function of them.
     """
 
     moved: float
@@ -62,27 +82,37 @@ class Undone(Probe):
     made: tuple[float, float]
     real: tuple[float, float]
     at: Where | None  # where the decoder was called
+    link: str = ""
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
         rows = _targets(subject)
         alike = [a for a in subject.arrays if a.features == rows.shape[1]]
         around = [(a, values) for a in alike if (values := a.rows()) is not None]
-        originals = [(a, s) for a, v in around if a.slot < 0 and (s := found_in(rows, v)) is not None]
-        originals = [(a, s) for a, s in originals if not s.identity]
+        link, originals = PLAIN, _originals(rows, around, PLAIN)
+        for other in LINKS:
+            if not originals:
+                link, originals = other, _originals(rows, around, other)
         if not originals:
             raise CannotMeasure("does not apply: the data stand in no other units beside the samples")
         found = [
-            _compared(rows, a.name, back, original.name, scale)
-            for a, back in _backs(subject, rows, around)
+            _compared(rows, a.name, back, original.name, scale, link)
+            for a, back in _backs(subject, rows, around, link)
             for original, scale in originals
-            if _attempted(rows, back, scale)
+            if link is not PLAIN or _attempted(rows, back, scale)  # who undoes the function means these units
         ]
         if not found:
             raise CannotMeasure("does not apply: nothing was seen that takes samples back to other units")
         moved, samples, original, feature, made, real = min(found)
         place = subject.decoded[-1].place
-        return cls(moved, samples, original, feature, made, real, Where(*place) if place else None)
+        return cls(moved, samples, original, feature, made, real, Where(*place) if place else None, link.name)
+
+
+def _originals(rows: Tensor, around: list[tuple[Array, Tensor]], link: Link) -> list[tuple[Array, Scale]]:
+    """Arrays of the data in units of their own, and by which scale `rows` are what `link` makes of them."""
+    given = [(a, values) for a, v in around if a.slot < 0 and (values := link.of(v)) is not None]
+    found = [(a, scale) for a, values in given if (scale := found_in(rows, values)) is not None]
+    return [(a, scale) for a, scale in found if link is not PLAIN or not scale.identity]
 
 
 def _targets(subject: Any) -> Tensor:
@@ -141,24 +171,25 @@ def _settled(factor: Tensor, offset: Tensor, lively: Tensor, error: Tensor | Non
 
 
 # ---------------------------------------------------------------- samples, in other units
-def _backs(subject: Any, rows: Tensor, around: list[tuple[Array, Tensor]]) -> Iterator[tuple[Array, Scale]]:
-    """Arrays of samples, and by which scale they are made of the decoder's output."""
+def _backs(subject: Any, rows: Tensor, around: list[tuple[Array, Tensor]], link: Link) -> Iterator[tuple[Array, Scale]]:
+    """Arrays of samples, and by which scale what `link` makes of them is made of the decoder's output."""
     if not subject.decoded:
         return
     tape = subject.decoded[-1].tape
 
     @cache  # several arrays may be made of what left torch once
-    def until(slot: int) -> Scale | None:
+    def until(slot: int, through: Link) -> Scale | None:
         way = way_to(subject, tape, [(slot, Recipe())])
-        return None if way is None or way.missing else _along(rows, way)
+        return None if way is None or way.missing else _along(rows, way, through)
 
     for array, values in around:
         ends = [(array.slot, None)] if array.slot >= 0 else [(left.slot, left.value) for left in subject.left]
         for slot, value in ends:
-            after = None if value is None else _made_of(value, values)
+            linked = link.of(values)
+            after = None if value is None or linked is None else _made_of(value, linked)
             if value is not None and after is None:
                 continue
-            if (before := until(slot)) is not None:
+            if (before := until(slot, link if value is None else PLAIN)) is not None:
                 yield array, before if after is None else _joined(before, after)
                 break
 
@@ -185,8 +216,10 @@ def _made_of(value: Tensor, array: Tensor) -> Scale | None:
     return _settled(slope, offset, lively)
 
 
-def _along(rows: Tensor, way: Way) -> Scale | None:
-    """What the tape does between the decoder's output and what leaves torch, noise apart; None: no change of units."""
+def _along(rows: Tensor, way: Way, link: Link) -> Scale | None:
+    """What the tape, and then `link`, do between the decoder's output and what leaves torch, noise apart; None: no change of
+    units.
+    """
     shape = way.call.tape.slots[way.start].shape
     if not shape or not shape[0] or rows.shape[1] * shape[0] != way.call.tape.slots[way.start].numel:
         return None
@@ -202,7 +235,10 @@ def _along(rows: Tensor, way: Way) -> Scale | None:
             return None
         if end.shape[0] != count or end.numel() != fed.numel():
             return None
-        ends.append(end.reshape(count, -1).double())
+        linked = link.of(end.reshape(count, -1).double())
+        if linked is None:
+            return None
+        ends.append(linked)
     step, moved = first - second, ends[0] - ends[1]
     factor = (step * moved).sum(0) / step.square().sum(0).clamp_min(1e-300)
     lively = step.square().sum(0) > 0
@@ -251,21 +287,24 @@ def _mostly(which: Tensor) -> bool:
     return float(which.double().mean()) > 0.9
 
 
-def _distance(mean: Tensor, sd: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """Share of the variance by which a * x + b is off from c * x + d, in units that may be others for all features alike."""
+def _distance(mean: Tensor, sd: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, link: Link = PLAIN) -> Tensor:
+    """Share of the variance by which a * x + b is off from c * x + d, in units that may be others for all features alike
+    (another factor of a logarithm is no unit).
+    """
     made, real = torch.stack([a * sd, a * mean + b]), torch.stack([c * sd, c * mean + d])
-    units = [torch.ones(()).double(), (made * real).sum() / real.square().sum().clamp_min(1e-300)]
+    common = (made * real).sum() / real.square().sum().clamp_min(1e-300)
+    units = [torch.ones(()).double(), *([common] if link is PLAIN else [])]
     off = [((made / k - real).square().sum(0) / real[0].square()).clamp_max(1) for k in units if float(k) > 0]
     return min(off, key=lambda o: float(o.mean()))
 
 
 def _compared(
-    rows: Tensor, samples: str, back: Scale, original: str, scale: Scale
+    rows: Tensor, samples: str, back: Scale, original: str, scale: Scale, link: Link
 ) -> tuple[float, str, str, int, tuple[float, float], tuple[float, float]]:
     known = torch.isfinite(back.factor) & torch.isfinite(scale.factor)
     a, b, _, c, d, _ = (v[known] for v in (*back, *scale))
     mean, sd = rows.mean(0)[known], rows.std(0)[known]
-    off = _distance(mean, sd, a, b, c, d)
+    off = _distance(mean, sd, a, b, c, d, link)
     worst = int(off.argmax())
     made = float((a * mean + b)[worst]), float((a * sd)[worst])
     real = float((c * mean + d)[worst]), float((c * sd)[worst])

@@ -107,15 +107,15 @@ def _moved(units: Undone) -> Evidence:
 
 
 def _in_other_units(units: Undone) -> Finding:
-    numbers = "{:.4g} and deviation {:.4g}"
+    numbers, of = "{:.4g} and deviation {:.4g}", f"{units.link} of " if units.link else ""
     return Finding(
         (_moved(units),),
-        f"`{units.samples}` holds new samples taken back to units of their own: perfect ones would have mean {numbers.format(*units.made)} in column {units.feature}, where `{units.original}` has mean {numbers.format(*units.real)}.",
+        f"`{units.samples}` holds new samples taken back to units of their own: {of}perfect ones would have mean {numbers.format(*units.made)} in column {units.feature}, where {of}`{units.original}` has mean {numbers.format(*units.real)}.",
         "error" if units.moved > BROKEN else "warning", 0.95, units.at,
         remedies=(
             Remedy(
                 "undo the scaling of the data",
-                "do the inverse of what was done to the data, with the same numbers: x * std + mean for (x - mean) / std, x * (high - low) + low for (x - low) / (high - low); scikit-learn: scaler.inverse_transform",
+                "do the inverse of what was done to the data, with the same numbers: x * std + mean for (x - mean) / std, x * (high - low) + low for (x - low) / (high - low), before a logarithm is undone; scikit-learn: scaler.inverse_transform",
                 "certain",
             ),
         ),
