@@ -41,6 +41,10 @@ def calling_frames() -> tuple[Place | None, tuple[Frame, ...]]:
     return best, tuple(found)
 
 
+def is_ours(file: str) -> bool:
+    return file.startswith(_HERE)
+
+
 def is_users(file: str) -> bool:
     """A source of the user's own: not ours, torch's, the standard library's, or an installed package's."""
     return not _foreign(file) and "site-packages" not in file

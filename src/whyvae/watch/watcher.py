@@ -36,6 +36,7 @@ from whyvae.watch.recordings import BUDGET, Recordings
 from whyvae.watch.renewed import variables
 from whyvae.watch.step import Log, Optimizer, Step
 from whyvae.watch.tape import tensors_in
+from whyvae.watch.warned import show_where_it_would_be_shown
 
 SMALL_MODEL = 4_000_000  # parameters: up to this many, recorded steps keep the parameters' values too
 MOST_FAILURES = 3  # of our own, before recording is given up
@@ -143,6 +144,7 @@ class Watcher:
             self._wrap(torch.autograd, "backward", lambda args: args[0]),
             self._wrap(torch.autograd, "grad", lambda args: args[0], gradients_only=True),
             self._quiet_loader(),
+            show_where_it_would_be_shown(),
             *self.functional.listen(),
         ]
         self.outside.listen()
