@@ -152,6 +152,41 @@ def test_a_weight_that_moves_between_steps_is_no_batch_size():
     assert math.isnan(power_between_sizes(subject))
 
 
+def test_a_weight_that_moves_between_epochs_is_no_batch_size():
+    """The last, smaller batch of an epoch at half the weight of the next one."""
+    weights = iter([1.0, 1.0, 2.0, 2.0, 2.0])
+    subject = trained(lambda error, divergence, n: halved(error, next(weights) * divergence, n), [64, 40, 64, 64, 64])
+    assert math.isnan(power_between_sizes(subject))
+
+
+def recurrent_loss(reduced):
+    """Sequences [batch, 4, 3] through a GRU whose first state, [1, batch, 8], is made in the step."""
+    torch.manual_seed(0)
+    data = factors().reshape(-1, 4, 3)
+    encoder, heads = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 6)
+    spread, decoder, out = nn.Linear(3, 8), nn.GRU(8, 8, batch_first=True), nn.Linear(8, 3)
+    parts = nn.ModuleList([encoder, heads, spread, decoder, out])
+    optimizer = torch.optim.Adam(parts.parameters())
+    with Watcher() as watcher:
+        for _ in range(4):
+            x = data[torch.randperm(len(data))[:64]]
+            mu, logvar = heads(encoder(x)[1][-1]).chunk(2, 1)
+            z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
+            output = out(decoder(spread(z)[:, None].expand(-1, 4, -1), torch.zeros(1, len(x), 8))[0])
+            optimizer.zero_grad()
+            reduced((output - x).square().sum() / 0.04, kl(mu, logvar), x).backward()
+            optimizer.step()
+    return Objective.measure(Subject.of(watcher))
+
+
+@pytest.mark.parametrize(("reduced", "power"), [
+    (lambda error, divergence, x: (error + divergence) / len(x), 0), (lambda error, divergence, x: error / len(x) + divergence, 1),
+])  # fmt: skip
+def test_states_of_recurrent_layers_are_those_of_fewer_examples(reduced, power):
+    objective = recurrent_loss(reduced)
+    assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
+
+
 def test_sizes_that_are_nearly_one_are_not_compared():
     assert math.isnan(power_between_sizes(trained(summed_error, [64, 64, 60, 64])))
 

@@ -37,6 +37,10 @@ def test_a_latent_map_for_another_model_is_by_design():
     found(check(use=MAP, **LIGHT), "by design", "[4, 8, 8]", "it is a fault", at=KL_AT, severity="info")
 
 
+def test_draws_from_a_density_of_encodings_are_by_design():
+    found(check(use=replace(VECTOR, from_encodings=True), **LIGHT), "by design", "fitted", at=KL_AT, severity="info")
+
+
 def test_without_samples_only_a_weight_that_fits_is_acquitted():
     unknown = {"prior_excess": nan, "excess_unknown": "needs 32 different examples"}
     assert check(**LIGHT | unknown) == Skipped("needs 32 different examples")

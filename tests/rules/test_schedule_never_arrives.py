@@ -41,6 +41,15 @@ def test_samples_must_suffer(excess, verdict):
     assert isinstance(check(ramp(0.001), excess=excess), verdict)
 
 
+@pytest.mark.parametrize(("end", "verdict"), [(0.00079, Finding), (0.00081, Healthy)])
+def test_nobody_raises_a_weight_to_next_to_nothing(end, verdict):
+    """Of 0.02, whatever samples do without it."""
+    found = check(ramp(end), excess=0.01)
+    assert isinstance(found, verdict)
+    if verdict is Finding:
+        assert (found.severity, found.nats) == ("warning", None)
+
+
 @pytest.mark.parametrize(("end", "severity"), [(0.0007, "error"), (0.0009, "warning")])
 def test_far_from_what_fits_is_an_error(end, severity):
     found = check(ramp(end))

@@ -14,7 +14,7 @@ from whyvae.watch.dependencies import origin
 from whyvae.watch.draws import SIDE_BY_SIDE
 from whyvae.watch.lineage import Lineage, find
 from whyvae.watch.replay import Replay
-from whyvae.watch.tape import Op, Ref, Tape
+from whyvae.watch.tape import Op, Ref, Slot, Tape
 
 _SHAPED = {
     "view",
@@ -31,6 +31,7 @@ _SHAPED = {
     "tile",
     SIDE_BY_SIDE,
 }
+_RECURRENT = {"gru", "lstm", "rnn_tanh", "rnn_relu"}
 _SCALED = {
     "div",
     "__truediv__",
@@ -133,14 +134,26 @@ def _flat(args: Any) -> list[Any]:
 
 
 def _shrunk(tape: Tape, batch: int, small: int, others: set[int]) -> Tape:
-    slots = [
-        replace(s, shape=tuple(small if i == 0 and n == batch else n for i, n in enumerate(s.shape)),
-                value=s.value[:small] if s.value is not None and not s.trainable and not s.parameter
-                and len(s.shape) > 0 and s.shape[0] == batch else s.value)
-        for s in tape.slots
-    ]  # fmt: skip
+    axes = {s.index: 0 for s in tape.slots if s.shape and s.shape[0] == batch} | _states(tape, batch)
+    slots = [_fewer(s, axes[s.index], small) if s.index in axes else s for s in tape.slots]
     ops = [replace_args(op, batch, small, others) for op in tape.ops]
     return Tape(ops, slots, list(tape.roots), tape.step, tape.autocast, tape.compiled)
+
+
+def _states(tape: Tape, batch: int) -> dict[int, int]:
+    """States that recurrent layers are given, [layers, batch, units], and the axis of the batch."""
+    given = {r for op in tape.ops if op.name in _RECURRENT for r in op.reads}
+    slots = (tape.slots[s] for s in given)
+    return {
+        s.index: 1 for s in slots if s.external and not s.trainable and s.shape[1:2] == (batch,) and len(s.shape) == 3
+    }
+
+
+def _fewer(slot: Slot, axis: int, small: int) -> Slot:
+    if slot.trainable or slot.parameter:  # as wide as the batch is large
+        return slot
+    shape = tuple(small if i == axis else n for i, n in enumerate(slot.shape))
+    return replace(slot, shape=shape, value=None if slot.value is None else slot.value.narrow(axis, 0, small))
 
 
 def replace_args(op: Op, batch: int, small: int, others: set[int]) -> Op:

@@ -97,23 +97,25 @@ def _by_pull(lineage: Lineage, replay: Replay, likelihood: Likelihood) -> Likeli
 
 
 def power_between_sizes(subject: Any) -> float:
-    """Exponent of the batch size in s, between a recorded step of another size (a last, smaller batch) and the one
-    nearest to it in time; NaN where every step has one size.
+    """Exponent of the batch size in s, between a recorded step of another size (a last, smaller batch) and the ones
+    before and after it, where these agree; NaN where every step has one size.
     """
     mine = subject.main.tape.shape_key()
     usual = [step for step in subject.steps if step.tape.shape_key() == mine and step.finite]
     for step in reversed(subject.steps):
         if not step.finite or len(step.tape.ops) != len(subject.tape.ops) or step.tape.shape_key() == mine:
             continue
-        around = sorted(usual, key=lambda other: abs(other.index - step.index))[:2]
+        # on both sides: a weight that is annealed by epochs is the same in the next one and in the one after that
+        around = [*[u for u in usual if u.index < step.index][-1:], *[u for u in usual if u.index > step.index][:1]]
+        if len(around) < 2:
+            continue
         try:
             size, there = _size_and_s(step)
-            pairs = [_size_and_s(other) for other in around]
+            (other, here), (_, beside) = (_size_and_s(one) for one in around)
         except (NoVAE, ReplayFailed):
             continue
-        if len(pairs) < 2 or not there > 0 or not all(here > 0 for _, here in pairs):
+        if not there > 0 or not here > 0 or not beside > 0:
             continue
-        (other, here), (_, beside) = pairs
         moves = abs(math.log(here / beside)) > STEADY  # the weight is annealed, or the scale is learned
         if not moves and abs(math.log(size / other)) > APART:
             return math.log(there / here) / math.log(size / other)

@@ -12,7 +12,7 @@ from whyvae.probes.missed import further
 from whyvae.probes.objective import Objective
 from whyvae.probes.sampling_mode import SamplingMode
 from whyvae.probes.sides import Parts, Trials
-from whyvae.probes.wider import LONGER, NOTHING, OPEN, STEPS, affordable, calibrated_gain, judgeable, own_gain
+from whyvae.probes.wider import LONGER, NOTHING, OPEN, STEPS, affordable, calibrated_gain, judgeable, own_gain, weighed
 from whyvae.verdict import Where
 
 
@@ -38,6 +38,7 @@ class MoreLatents(Probe):
     def measure(cls, subject: Any, objective: Objective, usage: LatentUsage, mode: OnDemand[SamplingMode]) -> Self:
         judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
+        weighed(trials)
         found = cls._tried(subject, trials, usage, affordable(trials, STEPS))
         if not NOTHING * found.rate < found.own < OPEN * found.rate:
             return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from whyvae.probe import CannotMeasure, OnDemand, Probe
+from whyvae.probes.balance import LICENCE
 from whyvae.probes.gaps import left_out
 from whyvae.probes.missed import MissedDirections
 from whyvae.probes.objective import Objective
@@ -62,7 +63,7 @@ class WiderBlocks(Probe):
     ) -> Self:  # fmt: skip
         judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
-        before, layers = trials.before(), widths()
+        before, layers = weighed(trials), widths()
         if layers is not None and 0 in {layers.encoder, layers.decoder}:
             return cls._tried(trials, before, affordable(trials, LONGER * STEPS))
         found = cls._tried(trials, before, affordable(trials, STEPS))
@@ -104,6 +105,19 @@ def judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) 
         raise CannotMeasure(
             "does not apply: the loss leaves some numbers of each example out, and trials know none that do"
         )
+
+
+def weighed(trials: Trials) -> Score:
+    """Where trials begin, if a nat is worth something there: not at a noise variance that the error exceeds 25 times, as in the
+    first stage of another model.
+    """
+    before, objective = trials.before(), trials.objective
+    error = float(before.reconstruction.mean()) / objective.features
+    if objective.gaussian and objective.noise_variance < LICENCE * error:
+        raise CannotMeasure(
+            "does not apply: the KL weighs next to nothing, so what a code costs tells nothing of its size"
+        )
+    return before
 
 
 def affordable(trials: Trials, wanted: int) -> int:

@@ -10,7 +10,7 @@ from whyvae.probes.use import LatentUse
 from whyvae.rule import EARLIER, Rule
 from whyvae.rules.objective.weight import harm_light
 from whyvae.testing import Patient, kl, squared_error
-from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
 from whyvae.watch.subject import Subject
 
 
@@ -27,6 +27,16 @@ _BY_DESIGN = (
     "latent map {shape}, as it looks here: the map is large, and the script never decodes a draw. If you mean to draw "
     "from N(0, I), it is a fault."
 )
+_DRAWN_ELSEWHERE = (
+    "The KL weighs too little to draw from N(0, I). This is by design where new latents are drawn from a density fitted to the "
+    "encodings, as this script draws them."
+)
+
+
+def _told(use: LatentUse, gap: float) -> tuple[str, Severity]:
+    if use.for_another_model:
+        return _BY_DESIGN.format(shape=list(use.shape)), "info"
+    return (_DRAWN_ELSEWHERE, "info") if use.from_encodings else (_BROKEN.format(gap=gap), "error")
 
 
 class KLUnderweight(Rule):
@@ -55,10 +65,11 @@ class KLUnderweight(Rule):
                 "too small networks alone leave it above 1/15",
             ),
         )
+        summary, severity = _told(use, balance.gap)
         return Finding(
             (*evidence, extra),
-            _BY_DESIGN.format(shape=list(use.shape)) if use.for_another_model else _BROKEN.format(gap=balance.gap),
-            "info" if use.for_another_model else "error",
+            summary,
+            severity,
             0.9,
             objective.regulariser_at,
             remedies=(
