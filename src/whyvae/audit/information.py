@@ -58,7 +58,7 @@ def read(lineage: Lineage, replay: Replay, meeting: Meeting, found: Likelihood) 
     scale = stated if stated / NEAR < scale < NEAR * stated else scale
     return replace(
         found, family="density", scale=scale, sign=1, meeting=met, output=output, target=step.target.detach(),
-        own_target=None, broadcast=None, gradient=g.detach(), link=_link(output, target),
+        own_target=None, gradient=g.detach(), link=_link(output, target),
     )  # fmt: skip
 
 

@@ -155,6 +155,7 @@ def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
         best = next((found for found in others if found is not None), best)
     if best is not None:
         lineage.meetings = (best.meeting, *(m for m in lineage.meetings if m != best.meeting))
+        best = replace(best, broadcast=_broadcast(best.output, best.target))
     return best
 
 
@@ -182,11 +183,10 @@ def _fit(step: Cut, meeting: Meeting) -> Likelihood | None:
     if g is None or not torch.isfinite(g).all() or float(g.detach().norm()) == 0:
         return None
     output, target = step.output.detach(), None if step.target is None else step.target.detach()
-    blown = _broadcast(output, target)
     flat = g.detach().flatten()
     live = g[g != 0].detach()
     summed = bool((g == live[0]).all())  # a term of a sum, as lgamma(x + 1) meets one in a Poisson density
-    found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target, broadcast=blown)
+    found = Likelihood("unknown", float("nan"), 1.0, meeting, output, target)
     psis = [] if summed else candidates(output, target, g.detach())
     fits = [least_squares(psi.values.flatten()[:, None], flat) for psi in psis]
     if psis and min(fit[1] for fit in fits) > EXACT and not bool((live == live[0]).all()):
@@ -256,7 +256,7 @@ def _by_curvature(step: Cut, g: Tensor, found: Likelihood, psis: list[Psi]) -> L
         if mean != 0 and spread < 1e-6 * abs(mean):
             own = output - g.detach() / mean
             return Likelihood("gaussian", abs(mean), found.residual, found.meeting, output, target,
-                              1 if mean > 0 else -1, own_target=own, broadcast=found.broadcast)  # fmt: skip
+                              1 if mean > 0 else -1, own_target=own)  # fmt: skip
         t = None if target is None else as_met(output, target)
         if bool((curvature > 0).all()) and t is not None and t.shape == output.shape:
             own = output - g.detach() / curvature
