@@ -230,8 +230,10 @@ def _bernoulli(p: Tensor, t: Tensor) -> float:
 def _alone(subject: Any) -> bool:
     """Does nothing that differs between examples enter where the script decodes new latents, but for what it drew there?"""
     for tape in {id(call.tape): call.tape for call in subject.decoded}.values():
-        parametric = Dependencies(tape).parametric
-        given = (s.value for s in tape.slots if s.external and s.index not in parametric and not s.trainable)
+        deps = Dependencies(tape)
+        made = deps.descendants([call.slot for call in subject.decoded if call.tape is tape])
+        used = deps.ancestors(made) - deps.parametric  # an evaluation may stand on the same tape
+        given = (s.value for s in tape.slots if s.external and s.index in used and not s.trainable)
         if any(v is not None and v.dim() > 0 and bool((v != v[:1]).any()) for v in given):
             return False
     return bool(subject.decoded)

@@ -188,6 +188,8 @@ class Onlooker(TorchFunctionMode):
         for tensor in tensors:
             weight = self._same_as.get(id(tensor), id(tensor))
             if weight in self.encoder and weight not in self.decoder:
+                if _begins(tensors[0]):
+                    break
                 self._keep(weight, tensors[0])
                 return "encoded"
             if weight in self.decoder or (drawn and self._like_decoder(tensor)):
@@ -243,6 +245,14 @@ def _over_examples(name: str, of: Tensor, args: tuple[Any, ...], kwargs: dict[st
         or axes is None
         or any(a % of.dim() == 0 for a in (axes if isinstance(axes, list | tuple) else [axes]))
     )
+
+
+def _begins(value: Tensor) -> bool:
+    """Is it one class for all: the sign that a sequence begins with, from which a new one is made?"""
+    if value.is_floating_point() or value.numel() < 2:
+        return False
+    with torch._C.DisableTorchFunction():  # noqa: SLF001 - as above
+        return bool((value == value.flatten()[0]).all())
 
 
 def _marked(marks: Marks, tensor: Tensor) -> bool:
