@@ -11,6 +11,17 @@ DATA = torch.arange(480.0).reshape(120, 4) / 100  # no two rows are the same
 LABELS = torch.arange(120.0).reshape(120, 1) / 120
 
 
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch):
+    """Other tests of this process may have compiled something, and then nothing is looked at."""
+    monkeypatch.setattr(glimpses, "compiling", lambda: False)
+
+
+def test_compiled_steps_are_left_alone(monkeypatch):
+    monkeypatch.setattr(glimpses, "compiling", lambda: True)
+    assert trained(as_it_is)[0].glimpses.kept == []
+
+
 def as_it_is(x, labels):
     return x, x
 
