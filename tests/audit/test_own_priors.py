@@ -56,6 +56,22 @@ def with_flow(m, x, weight, *, log_det_counts=True):
     return sse(m.decoder(z), x) + weight * rate.sum()
 
 
+def with_flow_prior(m, x, weight, *, log_det_counts=True):
+    """z is decoded as it is; its prior is a flow's (Chen et al. 2017)."""
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    base, log_det = m.flow(z)
+    return sse(m.decoder(z), x) + weight * (0.5 * (base**2).sum(1) - log_det * log_det_counts - 0.5 * lv.sum(1)).sum()
+
+
+def with_flow_prior_and_density(m, x, weight):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    base, log_det = m.flow(z)
+    log_q = (-0.5 * (lv + (z - mu) ** 2 / lv.exp())).sum(1)
+    return sse(m.decoder(z), x) + weight * (log_q + 0.5 * (base**2).sum(1) - log_det).sum()
+
+
 def with_prior_network(m, x, weight):
     mu, lv = m.enc(x)
     there, spread = m.prior(x[:, :4]).chunk(2, 1)
@@ -76,6 +92,9 @@ def with_prior_distributions(m, x, weight):
     [
         (Planar, with_flow),
         (Coupling, with_flow),
+        (Planar, with_flow_prior),
+        (Coupling, with_flow_prior),
+        (Coupling, with_flow_prior_and_density),
         (Conditional, with_prior_network),
         (Conditional, with_prior_distributions),
     ],
@@ -92,12 +111,12 @@ def test_the_weight_is_read(model, loss, weight):
     assert found.objective().weight_known
 
 
-@pytest.mark.parametrize("model", [Planar, Coupling])
-def test_a_flow_whose_log_determinant_is_left_out_is_none(model):
+@pytest.mark.parametrize(("model", "loss"), [(Planar, with_flow), (Coupling, with_flow), (Coupling, with_flow_prior)])
+def test_a_flow_whose_log_determinant_is_left_out_is_none(model, loss):
     torch.manual_seed(0)
     m = model()
 
-    found = audit(lambda x: with_flow(m, x, 1.0, log_det_counts=False), pixels())
+    found = audit(lambda x: loss(m, x, 1.0, log_det_counts=False), pixels())
 
     assert not found.regulariser.own_prior
     assert not found.objective().weight_known

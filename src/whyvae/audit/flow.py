@@ -17,6 +17,7 @@ from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # of the pull, as in the audit of formulas; 1e-8 beside a logarithm stays below 1e-6
+MOST_PLACES = 12
 MOST = 64  # units: the determinant's gradient costs their number squared in backward passes
 
 
@@ -25,7 +26,15 @@ def flows_to_normal(lineage: Lineage, replay: Replay, weight: float, loss: int |
 
     f is what carries z to the last tensor of its shape that everything decoded is made from.
     """
-    places = _carried(lineage)
+    return _explained(lineage, replay, weight, loss, _carried(lineage))
+
+
+def prior_flows_to_normal(lineage: Lineage, replay: Replay, weight: float, loss: int | None = None) -> bool:
+    """The same of a prior: p(z) = N(f(z); 0, I) |det df/dz|, where the decoder is given z itself (Chen et al. 2017)."""
+    return _explained(lineage, replay, weight, loss, _pulled_back(lineage)[:MOST_PLACES])
+
+
+def _explained(lineage: Lineage, replay: Replay, weight: float, loss: int | None, places: list[int]) -> bool:
     if not places or lineage.latents > MOST:
         return False
     step = cut(lineage, replay, loss=loss, also=places)
@@ -49,6 +58,15 @@ def _carried(lineage: Lineage) -> list[int]:
         and lineage.z not in deps.ancestors([lineage.output], stop={o})
     ]  # fmt: skip
     return found[::-1]
+
+
+def _pulled_back(lineage: Lineage) -> list[int]:
+    """Slots of the shape of z that are made of it beside the output, and that the loss is made from; last first."""
+    deps, slots = Dependencies(lineage.tape), lineage.tape.slots
+    shape, behind = slots[lineage.z].shape, deps.descendants([lineage.z])
+    beside = deps.ancestors(lineage.tape.roots, stop={lineage.output}) - deps.ancestors([lineage.output])
+    order = [o for op in lineage.tape.ops for o in op.outs]
+    return [o for o in order if o in behind & beside and slots[o].shape == shape and len(shape) == 2][::-1]
 
 
 def _beside_output(step: Cut) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from whyvae.audit.conditional import conditional_weight
 from whyvae.audit.coupled import coupled
 from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
-from whyvae.audit.flow import flows_to_normal
+from whyvae.audit.flow import flows_to_normal, prior_flows_to_normal
 from whyvae.audit.mistaken import AVERAGED, mistaken
 from whyvae.audit.solve import least_squares, positive
 from whyvae.watch.lineage import Lineage
@@ -54,6 +54,7 @@ class Regulariser:
     monte_carlo: bool = False
     scale: float = 0.0  # of the head injection it was read at
     flow: bool = False  # the sample goes through a normalising flow before it is decoded
+    flow_prior: bool = False  # the prior is a normalising flow
     conditional: bool = False  # each example has a prior of its own
     uneven: bool = False  # units have different weights, of which `weight` is the smallest
     coupled: bool = False  # examples are also compared with each other, and the weight is rough
@@ -95,6 +96,9 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     assert best is not None  # noqa: S101 - the loop ran
     if best.only_entropy and flows_to_normal(lineage, replay, best.weight, loss):
         return replace(best, form="prior density", mistake="", monte_carlo=True, flow=True)
+    density = best.only_entropy or best.form == "prior density"
+    if density and prior_flows_to_normal(lineage, replay, best.weight, loss):
+        return replace(best, form="prior density", mistake="", monte_carlo=True, flow_prior=True)
     if best.form == "unknown" and (own := conditional_weight(lineage, replay, loss)) is not None:
         return Regulariser("prior density", own[0], (0.0, 0.0, own[0], 0.0), own[1], conditional=True)
     unnamed = best.form == "wrong" and best.residual > 0 and not best.monte_carlo and best.mistake not in AVERAGED

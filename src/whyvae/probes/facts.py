@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from whyvae.probes.bypass import Bypass
 from whyvae.probes.data import Data
 from whyvae.probes.generation import HALF, Ladder
 from whyvae.probes.objective import Objective
-from whyvae.watch.beside import SHOWN
+from whyvae.watch.beside import FURTHER, SHOWN
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,13 @@ LITTLE = 0.05  # of what a constant output leaves: a twentieth, as POS05 counts 
 
 def answered(get: Any) -> tuple[str, ...]:
     """Those limits of a subject to which a measurement gives the answer."""
-    try:
+    found = []
+    with suppress(CannotMeasure):
         bypass = get(Bypass)
-    except CannotMeasure:
-        return ()
-    return (SHOWN,) if not bypass.leak or abs(bypass.side) < LITTLE else ()
+        found += [SHOWN] if not bypass.leak or abs(bypass.side) < LITTLE else []
+    with suppress(CannotMeasure):
+        found += [FURTHER] if get(Objective).regulariser.flow_prior else []
+    return tuple(found)
 
 
 def described(get: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
