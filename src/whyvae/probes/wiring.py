@@ -16,6 +16,9 @@ from whyvae.watch.draws import small_parameters
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay, ReplayFailed
 
+FEWEST = 64  # numbers of a weight that tell what it was drawn from
+ERRORS = 5  # standard ones
+
 
 @dataclass(frozen=True)
 class Wiring(Probe):
@@ -36,6 +39,10 @@ class Wiring(Probe):
     latent_at: Where | None
     backward_at: Where | None
     step_at: Where | None
+    frozen: tuple[
+        str, ...
+    ] = ()  # all of encoder or decoder, given to an optimiser, that asks for no gradient and is untrained
+    frozen_share: float = 0.0
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
@@ -49,6 +56,7 @@ class Wiring(Probe):
             if told and (stepped is None or id(s.value) not in stepped) and moved.get(id(s.value)) is False
         ]  # fmt: skip
         idle = _without_gradient(subject, slots, stepped)
+        frozen = _frozen(subject)
         stale = sorted(
             s.stale for s in subject.steps if s.index > 0 and not math.isnan(s.stale)
         )  # the first has nothing to leave
@@ -63,7 +71,39 @@ class Wiring(Probe):
             sum(s.numel for s in idle) / total, total, _typical(stale, by_hand=not subject.optimizers), len(stale),
             tuple(o.name for o in subject.optimizers), reaches, at_z, Where(*place) if place else None,
             _where(subject.main.backward_at), _where(next((o.stepped_at for o in subject.optimizers), None)),
+            _names(subject, frozen), sum(s.numel for s in frozen) / (total + sum(s.numel for s in frozen)),
         )  # fmt: skip
+
+
+def _frozen(subject: Any) -> list[Any]:
+    """Of a pretrained part, the weights are not those that torch draws for a new one. What is written to in place (an average
+    of weights) is on the tape as a copy.
+    """
+    deps, lineage = subject.deps, subject.lineage
+    given = [p.detach() for o in subject.optimizers for p in o.alive if not p.requires_grad]
+
+    def idle(slot: Any) -> bool:
+        return not slot.trainable and any(p.shape == slot.shape and torch.equal(p, slot.value.detach()) for p in given)
+
+    found = []
+    for above in (deps.ancestors([lineage.output], stop={lineage.z}), deps.ancestors(lineage.heads)):
+        part = [
+            s for s in subject.tape.slots if s.index in above and (s.parameter or s.trainable) and s.value is not None
+        ]
+        weights = [s.value for s in part if len(s.shape) > 1]
+        if given and weights and all(map(idle, part)) and all(map(at_start, weights)):
+            found += part
+    return found
+
+
+def at_start(weight: Tensor) -> bool:
+    """Is it as torch draws the weights of a new layer: from U(-b, b), b = 1 / sqrt(fan in)? Few numbers do not tell."""
+    values = weight.detach().double().flatten()
+    bound = (values.numel() / weight.shape[0]) ** -0.5
+    if values.numel() < FEWEST or float(values.abs().max()) > bound * (1 + 1e-6):
+        return False
+    off = float(values.std()) / (bound / math.sqrt(3)) - 1
+    return bool(abs(off) < ERRORS * math.sqrt(0.2 / values.numel()))  # standard error of the deviation of a uniform law
 
 
 def _model_slots(subject: Any) -> list[Any]:

@@ -12,6 +12,30 @@ NONE = Limit(">", 0, "a parameter with a gradient that no step ever changes stay
 IDLE = Limit(">", 0.01, "a share of the weights below this (a spare bias) changes nothing that can be seen")
 
 
+def _frozen(wiring: Wiring) -> Finding:
+    share = Evidence(
+        "share of encoder and decoder weights that are frozen as they were drawn", wiring.frozen_share, NONE
+    )
+    return Finding(
+        (share,),
+        f"{len(wiring.frozen)} parameters ask for no gradient and are still what they were drawn as: {_listed(wiring.frozen)}. The "
+        "optimiser was given them and cannot move them.",
+        "error",
+        0.99,
+        wiring.step_at,
+        remedies=(
+            Remedy(
+                "let them be trained",
+                "take out requires_grad_(False); freeze a copy, copy.deepcopy(decoder), where one is to stand still",
+            ),
+        ),
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
 class ParametersNotOptimized(Rule):
     """Parameters get a gradient but are never stepped, or get no gradient at all."""
 
@@ -36,11 +60,13 @@ class ParametersNotOptimized(Rule):
                 IDLE,
             ),
         )
+        if wiring.frozen:
+            return _frozen(wiring)
         guilty = tuple(e for e in evidence if e.incriminating)
         if not guilty:
             return Healthy(evidence)
         names = wiring.unstepped or wiring.without_gradient
-        listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        listed = _listed(names)
         summary = (
             f"{len(names)} parameters are trained by nobody: {listed} get a gradient, but no optimiser steps them."
             if wiring.unstepped

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import libcst as cst
+
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.sites import Sites, Spot, arguments
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -44,6 +46,25 @@ def _input(sites: Sites, op: Op, given: Spot) -> None:
     a, b = values[data], values[subject.lineage.target]
     if a.shape == b.shape and bool((a == b).all()):
         raise NoEdit("the target is the input already", SNIPPET, given.where)
-    if name is None or slots[data].shape != slots[subject.lineage.target].shape or name == given.code:
+    alike = slots[data].shape == slots[subject.lineage.target].shape
+    if name is None and alike and (outer := _argument(sites, op, given)) is not None:
+        given, name = outer
+    if name is None or not alike or name == given.code:
         raise NoEdit("the input has no name where output and target meet", SNIPPET, given.where)
     given.source.replace(given.node, name)
+
+
+def _argument(sites: Sites, op: Op, given: Spot) -> tuple[Spot, str] | None:
+    """(What is handed on for the target, the input's name there), in the innermost function that has one for it."""
+    for depth in range(1, len(op.frames)):
+        function, call = given.source.enclosing(given.node, cst.FunctionDef), sites.of(op, depth)
+        if function is None or call is None or not isinstance(call.node, cst.Call):
+            return None
+        node = arguments(function, call.node).get(given.code)
+        if node is None:
+            return None
+        given = Spot(call.source, node)
+        name = sites.names_of(op.frames[depth].code).get(sites.subject.lineage.data)
+        if name is not None:
+            return given, name
+    return None
