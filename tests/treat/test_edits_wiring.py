@@ -297,6 +297,15 @@ def test_the_target_of_another_example(tmp_path):
     assert mended(tmp_path, text, "align_target", what="input")[1] == ["fit = ((y - x) ** 2).sum(1) / (2 * 0.1**2)"]
 
 
+def test_the_target_of_another_example_handed_to_a_function(tmp_path):
+    text = broken(FUNCTIONS, "fit = ((y - x) ** 2).sum(1) / (2 * 0.1**2)",
+                  "t = table[torch.randint(200, (50,))]\n    fit = misfit(t, out=y)")  # fmt: skip
+    text = text.replace(
+        "def ", "def misfit(given, out):\n    return ((out - given) ** 2).sum(1) / (2 * 0.1**2)\n\n\ndef ", 1
+    )
+    assert mended(tmp_path, text, "align_target", what="input")[1] == ["fit = misfit(x, out=y)"]
+
+
 NEVER = "        if self.training:\n            return mu\n        std = torch.exp"
 INVERTED = [
     ("        std = torch.exp", NEVER, ["if not self.training:"]),
