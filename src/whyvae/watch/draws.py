@@ -125,7 +125,7 @@ def _follow(deps: Dependencies, replay: Replay, noise_op: int, eps: int) -> Draw
     if not any(joined.values()) or not reaches_decoder(deps, chain):
         return None
     kinds = _kinds(replay, eps, [s for s in chain if s != eps])
-    return _latent_of(deps, noise_op, eps, chain, joined, kinds)
+    return _latent_of(deps, replay, noise_op, eps, chain, joined, kinds)
 
 
 def _kinds(replay: Replay, eps: int, slots: list[int]) -> dict[int, str]:
@@ -174,6 +174,7 @@ def _aligned(noise: Tensor, like: Tensor) -> Tensor | None:
 
 def _latent_of(
     deps: Dependencies,
+    replay: Replay,
     noise_op: int,
     eps: int,
     chain: list[int],
@@ -194,7 +195,37 @@ def _latent_of(
     if scaled:
         return Draw(noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False)
     bent = [s for s in chain if kinds.get(s) == "other" and joined.get(s) and reaches_decoder(deps, [s])]
-    return Draw(noise_op, eps, bent[-1], (), NOT_GAUSSIAN, both=True, shift=True) if bent else None
+    if not bent:
+        return None
+    return _of_bent_noise(deps, replay, noise_op, eps, chain, joined) or Draw(
+        noise_op, eps, bent[-1], (), NOT_GAUSSIAN, both=True, shift=True
+    )
+
+
+_NORMAL = {"randn", "randn_like", "normal", "normal_"}  # of others, a Laplace or logistic posterior is made
+
+
+def _of_bent_noise(
+    deps: Dependencies, replay: Replay, noise_op: int, eps: int, chain: list[int], joined: dict[int, bool]
+) -> Draw | None:
+    """z = A * e + B, where e is made of a normal draw alone and is no N(0, 1) any more (normalised, squashed): e is the noise."""
+    slots = deps.tape.slots
+    if noise_op < 0 or deps.tape.ops[noise_op].name not in _NORMAL:
+        return None
+    own = deps.descendants([eps])
+    alone = [
+        s for s in chain if s != eps and slots[s].numel == slots[eps].numel
+        and all(a in own or (slots[a].external and slots[a].numel == 1) for a in deps.ancestors([s], stop={eps}))
+    ]  # fmt: skip
+    if not alone:
+        return None
+    kinds = _kinds(replay, alone[-1], [s for s in chain if s != alone[-1] and s in deps.descendants(alone[-1:])])
+    affine = [s for s in chain if kinds.get(s) == "elementwise" and reaches_decoder(deps, [s])]
+    z = next((s for s in affine if joined.get(s) and _adds(deps, s, set(chain))), None)
+    if z is None:
+        return None
+    both = _scaled(deps, z, set(chain))
+    return Draw(noise_op, alone[-1], z, tuple(affine), "diagonal Gaussian", both=both, shift=True)
 
 
 _ADDING = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__", "rsub",
