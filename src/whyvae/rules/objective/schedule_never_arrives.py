@@ -9,13 +9,13 @@ from math import isinf
 
 from torch import Tensor
 
-from whyvae.probes.balance import LICENCE, Balance
+from whyvae.probes.balance import Balance
 from whyvae.probes.objective import Objective
 from whyvae.probes.schedule import Schedule
 from whyvae.rule import EARLIER, Rule
 from whyvae.rules.objective.weight import harm_heavy, harm_light
 from whyvae.testing import Patient, kl, squared_error
-from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
+from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
 
 MOVING = 1.1
@@ -57,13 +57,10 @@ class ScheduleNeverArrives(Rule):
         harm = harm_light(balance)
         if low.incriminating and harm.incriminating:
             return _found(schedule, objective, balance, (rising, low, harm), "rising", "light")
-        far = replace(low, limit=Limit("<", LICENCE * balance.fitting, _FAR))
-        if far.incriminating:  # samples may do without it: this is still not the model that was asked for
+        if low.incriminating:  # samples may do without it: this is still not the model that was asked for
             return replace(
-                _found(schedule, objective, balance, (rising, far), "rising", "light"), severity="warning", nats=None
+                _found(schedule, objective, balance, (rising, low), "rising", "light"), severity="warning", nats=None
             )
-        if balance.excess_unknown and low.incriminating:
-            return Skipped(balance.excess_unknown)
         return Healthy((rising, low) if balance.excess_unknown else (rising, low, harm))
 
     @staticmethod
