@@ -263,6 +263,11 @@ def test_noise_that_is_right_is_left(tmp_path):
         edited(tmp_path, TRAINER, "noise")
 
 
+def test_noise_times_the_log_variance_itself(tmp_path):
+    text = broken(TRAINER, "        return mu + eps * std", "        scale = logvar\n        return mu + eps * scale")
+    assert mended(tmp_path, text, "noise")[1] == ["return mu + eps * (0.5 * scale).exp()"]
+
+
 def test_noise_in_the_wrong_branch(tmp_path):
     text = broken(
         TRAINER,

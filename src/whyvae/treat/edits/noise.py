@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 import torch
 
+from whyvae.probes.latents import LatentUsage
 from whyvae.probes.objective import Objective
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
@@ -34,6 +35,7 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         or standard(sites, op, case.subject.tape)
         or _own_for_each(sites, op, spot)
         or (_by_variance(case) and _scale(sites))
+        or (_by_any_number(case) and _bare_scale(sites))
     ):
         raise NoEdit("the noise is drawn in an unusual way", SNIPPET, spot.where)
     return sites.result()
@@ -43,6 +45,34 @@ def _by_variance(case: Case) -> bool:
     """Does the audit say that the noise is multiplied by the variance?"""
     objective = case.get(Objective)
     return objective is not None and "multiplied by the variance" in objective.sampling_mistake
+
+
+def _by_any_number(case: Case) -> bool:
+    """Is the noise multiplied by something that can be negative?"""
+    usage = case.get(LatentUsage)
+    return usage is not None and usage.negative_sigma > 0
+
+
+def _bare_scale(sites: Sites) -> bool:
+    """`logvar` times noise -> `(0.5 * logvar).exp()`, where the KL takes the exponential of that very tensor."""
+    subject = sites.subject
+    lineage, deps = subject.lineage, subject.deps
+    noise, way = deps.descendants([lineage.eps]), deps.ancestors([lineage.z])
+    raised = {r for op in subject.tape.ops if plain(op.name) == "exp" for r in op.reads}
+    for op in subject.tape.ops:
+        scales = [r for r in op.reads if r not in noise and r in raised]
+        if (
+            plain(op.name) not in {"mul", "addcmul"}
+            or way.isdisjoint(op.outs)
+            or noise.isdisjoint(op.reads)
+            or not scales
+        ):
+            continue
+        spot = sites.operand(op, scales[0])
+        if spot is not None:
+            spot.source.replace(spot.node, f"(0.5 * {spot.closed}).exp()")
+            return True
+    return False
 
 
 def standard(sites: Sites, op: Op, tape: Tape) -> bool:
