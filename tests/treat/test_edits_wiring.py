@@ -279,6 +279,55 @@ def test_noise_in_the_wrong_branch(tmp_path):
     assert mended(tmp_path, text, "sample_in_training")[1] == ["if not self.training:"]
 
 
+MODULE_LEVEL = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+rows = torch.randn(400, 3) @ torch.randn(3, 12)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.mu, self.logvar = nn.Linear(12, 32), nn.Linear(32, 3), nn.Linear(32, 3)
+        self.decoder = nn.Sequential(nn.Linear(3, 32), nn.Tanh(), nn.Linear(32, 12))
+
+    def forward(self, x):
+        h = torch.tanh(self.body(x))
+        mu, logvar = self.mu(h), self.logvar(h)
+        z = mu
+        if self.training:
+            z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
+        return self.decoder(z), mu, logvar
+
+
+def loss_of(x):
+    y, mu, logvar = model(x)
+    return (((y - x) ** 2).sum() / 0.2 - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()) / len(x)
+
+
+def train(epoch):
+    for x in rows[torch.randperm(400)].split(50):
+        optimizer.zero_grad()
+        loss_of(x).backward()
+        optimizer.step()
+
+
+def test(epoch):
+    model.eval()
+    with torch.no_grad():
+        loss_of(rows)
+
+
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+for epoch in range(12):
+    train(epoch)
+    test(epoch)
+"""
+
+
 def test_a_model_left_in_evaluation_mode(tmp_path):
     text = broken(TRAINER, "        return mu + eps * std", "        return mu + eps * std if self.training else mu")
     text = broken(
@@ -287,6 +336,13 @@ def test_a_model_left_in_evaluation_mode(tmp_path):
         "        self.model.eval()\n        for _ in range(self.cfg.epochs):",
     )
     assert mended(tmp_path, text, "sample_in_training")[1] == ["self.model.train()"]
+
+
+def test_a_global_model_left_in_evaluation_mode_by_another_function(tmp_path):
+    """As in pytorch/examples: train(epoch) and test(epoch) use the model of the file, and the second leaves it so."""
+    text = MODULE_LEVEL
+    change = mended(tmp_path, text, "sample_in_training")
+    assert change[1] == ["model.train()"]
 
 
 def test_shapes_of_output_and_target(tmp_path):

@@ -127,8 +127,16 @@ def _modules(source: Source, node: cst.CSTNode) -> Iterator[str]:
     for assign in source.nodes(cst.Assign):
         for target, value in zip(elements(assign.targets[0].target), elements(assign.value), strict=False):
             made = isinstance(value, cst.Call) and dotted(value.func) in modules
-            if made and source.enclosing(assign, cst.FunctionDef) is function:
+            if made and _known(source, dotted(target), source.enclosing(assign, cst.FunctionDef), function):
                 yield dotted(target)
+
+
+def _known(source: Source, name: str, there: cst.CSTNode | None, function: cst.CSTNode | None) -> bool:
+    """Is a name that is bound in `there` (None: the file itself) the same in `function`?"""
+    if there is function or there is not None or function is None:
+        return there is function
+    own = (elements(target.target) for a in source.nodes(cst.Assign, function) for target in a.targets)
+    return not any(dotted(n) == name for names in own for n in names)
 
 
 def _added(sites: Sites) -> bool:
