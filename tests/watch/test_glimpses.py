@@ -80,17 +80,23 @@ def trained(views, steps=60, *, watched=True):
 
 
 @pytest.mark.parametrize("views", [as_it_is, in_another_shape, made_in_the_step])
-def test_further_feeds_are_the_steps_between_the_recorded_ones(views):
+def test_further_feeds_are_steps_between_the_recorded_ones(views):
     watcher, shown, _ = trained(views)
     subject = Subject.of(watcher)
     recorded = {step.index for step in subject.steps}
-    between = [i for i in range(1, 60) if i not in recorded]
-    assert len(subject.further) == len(between) > 40
-    wanted = [subject.lineage.data, subject.lineage.target]
-    for index, feed in zip(between, subject.further, strict=True):
+    assert len(subject.further) == len(subject.glimpses) >= 12
+    wanted, last = [subject.lineage.data, subject.lineage.target], -1
+    for feed in subject.further:
         seen = subject.replay.run(wanted, feed=feed)
-        for slot, value in zip(wanted, shown[index], strict=True):
-            assert torch.allclose(seen[slot], value.double())
+        which = [
+            i for i, pair in enumerate(shown)
+            if all(torch.allclose(seen[s], v.double()) for s, v in zip(wanted, pair, strict=True))
+        ]  # fmt: skip
+        assert len(which) == 1
+        assert which[0] > last
+        assert which[0] not in recorded
+        last = which[0]
+    assert last > 45
 
 
 @pytest.mark.parametrize("views", [with_labels, with_noise, spoilt_beforehand])
@@ -100,7 +106,7 @@ def test_none_where_a_step_is_given_more_than_what_enters(views):
     assert subject.further == []
 
 
-def test_batches_are_thinned_evenly(monkeypatch):
+def test_of_too_many_every_second_is_kept(monkeypatch):
     monkeypatch.setattr(glimpses, "MOST", 8)
     watcher, shown, _ = trained(as_it_is, 200)
     kept = [value for _, value in watcher.glimpses.kept]
@@ -108,7 +114,6 @@ def test_batches_are_thinned_evenly(monkeypatch):
     steps = [next(i for i, (given, _) in enumerate(shown) if torch.equal(given, value)) for value in kept]
     assert steps == sorted(steps)
     assert steps[-1] > 150  # the end is among them
-    assert steps[0] < 50
 
 
 def test_large_batches_are_left_alone(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,8 @@ from whyvae.watch.modes import compiling, put_on, take_off
 from whyvae.watch.recorder import transformed
 from whyvae.watch.tape import tensors_in
 
-MOST = 96  # batches; of that many, every second is kept, and half as often a further one
+AGAIN = 1.15  # times as far as the last look: 55 looks in 3000 steps, each of which costs about a third of a step
+MOST = 96  # batches; of that many, every second is kept
 MOST_BYTES = 64 * 2**20
 LARGEST = MOST_BYTES // 8  # bytes of a batch: of larger ones, too few would be kept to be worth a look
 BORED = 3  # looks in a row at steps in which nothing entered the encoder
@@ -31,7 +33,7 @@ class Glimpses(TorchFunctionMode):
         super().__init__()
         self.encoder = encoder
         self.kept: list[tuple[int, Tensor]] = []  # (id of the weight it met, value)
-        self._stride = 1
+        self._next = 0
         self._weights: dict[int, int] = {}
         self._looking = self._done = False
         self._fruitless = 0
@@ -39,8 +41,9 @@ class Glimpses(TorchFunctionMode):
 
     def look(self, step: int) -> None:
         """At the step that begins now, if its turn has come."""
-        if self._looking or step % self._stride or self._fruitless >= BORED or compiling():
+        if self._looking or step < self._next or self._fruitless >= BORED or compiling():
             return
+        self._next = max(step + 1, math.ceil(AGAIN * step))
         self._weights = self.encoder()
         if not self._weights:
             return
@@ -87,5 +90,5 @@ class Glimpses(TorchFunctionMode):
             self.kept.append((id(weight), value.detach().clone()))
         self._bytes += size
         if len(self.kept) >= MOST or self._bytes > MOST_BYTES:
-            self.kept, self._stride = self.kept[::2], 2 * self._stride
+            self.kept = self.kept[::2]
             self._bytes = sum(v.numel() * v.element_size() for _, v in self.kept)
