@@ -17,7 +17,7 @@ STRAIGHT = Exchange(False, None)
 def check(exchange=STRAIGHT, sight=Sight(), activation="", low=0.0, rare=0.0, **changes):  # noqa: B008 - frozen
     output = replace(ACTIVATION, activations=(activation,) if activation else (), low=low)
     reach = replace(RANGE, rare=rare)
-    return ReconstructionFormula.check(replace(OBJECTIVE, **changes), exchange, sight, output, lambda: reach)
+    return ReconstructionFormula.check(replace(OBJECTIVE, **changes), exchange, sight, lambda: output, lambda: reach)
 
 
 @pytest.mark.parametrize("pull", [1.0, 0.01, 0.0])

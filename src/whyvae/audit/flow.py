@@ -17,7 +17,7 @@ from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # of the pull, as in the audit of formulas; 1e-8 beside a logarithm stays below 1e-6
-MOST_PLACES = 12
+MOST_PLACES = 12  # tensors that may be f(z): each costs a Jacobian; the last layers of a flow make about four
 MOST = 64  # units: the determinant's gradient costs their number squared in backward passes
 
 
@@ -65,8 +65,10 @@ def _pulled_back(lineage: Lineage) -> list[int]:
     deps, slots = Dependencies(lineage.tape), lineage.tape.slots
     shape, behind = slots[lineage.z].shape, deps.descendants([lineage.z])
     beside = deps.ancestors(lineage.tape.roots, stop={lineage.output}) - deps.ancestors([lineage.output])
-    order = [o for op in lineage.tape.ops for o in op.outs]
-    return [o for o in order if o in behind & beside and slots[o].shape == shape and len(shape) == 2][::-1]
+    found = behind & beside
+    return [
+        o for op in lineage.tape.ops for o in op.outs if o in found and slots[o].shape == shape and len(shape) == 2
+    ][::-1]
 
 
 def _beside_output(step: Cut) -> Tensor:

@@ -11,7 +11,7 @@ from whyvae.probes.latents import LatentUsage
 from whyvae.probes.missed import further
 from whyvae.probes.objective import Objective
 from whyvae.probes.sampling_mode import SamplingMode
-from whyvae.probes.sides import Parts, Trials
+from whyvae.probes.sides import Parts, Score, Trials
 from whyvae.probes.wider import LONGER, NOTHING, OPEN, STEPS, affordable, calibrated_gain, judgeable, own_gain, weighed
 from whyvae.verdict import Where
 
@@ -38,17 +38,17 @@ class MoreLatents(Probe):
     def measure(cls, subject: Any, objective: Objective, usage: LatentUsage, mode: OnDemand[SamplingMode]) -> Self:
         judgeable(subject, objective, mode)
         trials = Trials(subject, objective)
-        weighed(trials)
-        found = cls._tried(subject, trials, usage, affordable(trials, STEPS))
+        before = weighed(trials)
+        found = cls._tried(subject, trials, before, usage, affordable(trials, STEPS))
         if not NOTHING * found.rate < found.own < OPEN * found.rate:
             return found
         # new units take their time; few examples are learned by heart in it
-        longer = cls._tried(subject, trials, usage, affordable(trials, LONGER * STEPS))
+        longer = cls._tried(subject, trials, before, usage, affordable(trials, LONGER * STEPS))
         return max(found, longer, key=lambda tried: tried.own)
 
     @classmethod
-    def _tried(cls, subject: Any, trials: Trials, usage: LatentUsage, steps: int) -> Self:
-        before, added = trials.before(), further(usage.units)
+    def _tried(cls, subject: Any, trials: Trials, before: Score, usage: LatentUsage, steps: int) -> Self:
+        added = further(usage.units)
         without = trials.after(Parts(encoder=True, decoder=True), steps)
         more = trials.after(Parts(encoder=True, decoder=True, latents=added), steps)
         own, calibrated = (

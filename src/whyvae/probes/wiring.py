@@ -23,7 +23,8 @@ ERRORS = 5  # standard ones
 @dataclass(frozen=True)
 class Wiring(Probe):
     """Parameters of encoder and decoder by name. `stale`: norm of the gradients left over from before a step, as a
-    share of the norm after its backward (median over recorded steps; NaN if never seen).
+    share of the norm after its backward (median over recorded steps; NaN if never seen). `frozen`: all of encoder or decoder,
+    where it was given to an optimiser, asks for no gradient and is untrained.
     """
 
     unstepped: tuple[str, ...]  # have a gradient, no optimiser steps them, and they did not change
@@ -39,9 +40,7 @@ class Wiring(Probe):
     latent_at: Where | None
     backward_at: Where | None
     step_at: Where | None
-    frozen: tuple[
-        str, ...
-    ] = ()  # all of encoder or decoder, given to an optimiser, that asks for no gradient and is untrained
+    frozen: tuple[str, ...] = ()
     frozen_share: float = 0.0
 
     @classmethod

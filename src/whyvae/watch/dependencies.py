@@ -100,6 +100,11 @@ class Dependencies:
         return self.descendants(made) if made else set()
 
     @cached_property
+    def drawn(self) -> set[int]:
+        """Slots made from random draws."""
+        return self.descendants([s for op in self.tape.ops if op.random for s in (*op.outs, *op.writes)])
+
+    @cached_property
     def encoded(self) -> set[int]:
         """Slots behind at least one parametrised function of something that is not a parameter."""
         reached: set[int] = set()

@@ -84,7 +84,7 @@ def _data(deps: Dependencies) -> list[int]:
 def entering_slots(deps: Dependencies) -> set[int]:
     """Where a step's data meets parameters or draws (noise added to an image), or what was made of them."""
     brought = _brought(deps)
-    changed = _moved(deps) | _drawn(deps)
+    changed = _moved(deps) | deps.drawn
     return {
         r for op in deps.tape.ops for r in uses(op) if r in brought and not changed.isdisjoint((*op.outs, *op.writes))
     }
@@ -92,11 +92,7 @@ def entering_slots(deps: Dependencies) -> set[int]:
 
 def _brought(deps: Dependencies) -> set[int]:
     fresh = fresh_slots(deps.tape)
-    return (deps.descendants(fresh) | set(fresh)) - _moved(deps) - _drawn(deps)
-
-
-def _drawn(deps: Dependencies) -> set[int]:
-    return deps.descendants([s for op in deps.tape.ops if op.random for s in (*op.outs, *op.writes)])
+    return (deps.descendants(fresh) | set(fresh)) - _moved(deps) - deps.drawn
 
 
 def _moved(deps: Dependencies) -> set[int]:

@@ -90,7 +90,11 @@ class ReconstructionFormula(Rule):
 
     @staticmethod
     def check(
-        objective: Objective, exchange: Exchange, sight: Sight, output: OutputActivation, reach: OnDemand[OutputRange]
+        objective: Objective,
+        exchange: Exchange,
+        sight: Sight,
+        activation: OnDemand[OutputActivation],
+        reach: OnDemand[OutputRange],
     ) -> Verdict:
         if objective.family == "swapped bernoulli" or exchange.found:
             return _swapped(exchange.at or objective.likelihood_at)
@@ -100,8 +104,9 @@ class ReconstructionFormula(Rule):
             return Skipped("does not apply: the targets are classes, or output and target have different sizes")
         if sight.blind:
             return _blind(sight, objective.likelihood_at)
-        counts = None if by_exp(output) else taken_for_logarithms(objective.family, output, reach)
-        if counts is not None:
+        output = activation()
+        counts = None if output is None or by_exp(output) else taken_for_logarithms(objective.family, output, reach)
+        if output is not None and counts is not None:
             return _of_rates(output, counts, objective.likelihood_at or output.at)
         evidence = (
             Evidence(

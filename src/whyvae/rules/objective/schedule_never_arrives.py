@@ -24,7 +24,6 @@ RISING = Limit(
     MOVING,
     "a schedule that has arrived keeps its weight; a straight ramp from 0 gains a factor 1.5 in its last third",
 )
-_FAR = "1/25 of the weight that fits (1 for BCE, the residual's variance for squared errors): nobody raises a weight to there"
 FALLING = Limit("<", 1 / MOVING, "a schedule that has arrived keeps its weight")
 
 
