@@ -12,7 +12,7 @@ from bench.against_pythae import quality, speed
 JSON = dict[str, Any]
 HEAD = """# Beside pythae
 
-Our VAE and that of [pythae](https://pypi.org/project/pythae/), on the CPU. This page is written by `python -m bench.against_pythae --page`; nobody
+Our VAE and that of [pythae](https://github.com/clementchadebec/benchmark_VAE), on the CPU. This page is written by `python -m bench.against_pythae --page`; nobody
 edits it, and it says what was found, whatever that is.
 
 """
