@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,9 +20,9 @@ class Psi:
     values: Tensor
     delta: float = 1.0  # of a Huber error
     axis: int = -1  # of classes
-    trials: float = (
-        1.0  # counts that a softmax shares out, on average; below 1: of some classes the loss takes no notice
-    )
+    trials: float = 1.0  # counts that a softmax shares out, on average
+    left_out: int | None = None  # class that marks a position which is not counted
+    unmarked: bool = False  # some positions are not counted, and the target does not say which
 
 
 def candidates(output: Tensor, target: Tensor | None, g: Tensor) -> list[Psi]:
@@ -46,10 +46,16 @@ def _of_indices(output: Tensor, target: Tensor, g: Tensor) -> list[Psi]:
     classes = output.shape[axis]
     if output.numel() != target.numel() * classes or int(target.max()) >= classes:
         return []
-    counted = (
-        (g != 0).any(axis, keepdim=True).to(g)
-    )  # padding that the loss leaves out (`ignore_index`) has no gradient
-    return _of_classes("categorical", output, one_hot(target, output, axis) * counted, axis, float(counted.mean()))
+    counted = (g != 0).any(axis)  # padding that the loss leaves out (`ignore_index`) has no gradient
+    at = target.reshape(counted.shape)
+    marks = at[~counted].unique()
+    marked = marks.numel() == 1 and not bool((at[counted] == marks[0]).any())
+    hot = one_hot(target, output, axis) * counted.to(g).unsqueeze(axis)
+    psis = _of_classes("categorical", output, hot, axis, 1.0)
+    return [
+        replace(p, left_out=int(marks[0]) if marked else None, unmarked=not (marked or bool(counted.all())))
+        for p in psis
+    ]
 
 
 def _of_shares(output: Tensor, target: Tensor) -> list[Psi]:

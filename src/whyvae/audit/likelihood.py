@@ -73,6 +73,8 @@ class Likelihood:
     gradient: Tensor | None = None  # d loss / d output
     axis: int = -1  # of classes
     trials: float = 1.0  # counts of an example that a softmax shares out, on average
+    left_out: int | None = None  # class that marks positions of which the loss takes no notice (padding)
+    unmarked: bool = False  # the loss takes no notice of some positions, and the target does not say of which
     link: tuple[Tensor, Tensor] | None = (
         None  # of a density of another form: outputs, and the means of x they stand for
     )
@@ -125,12 +127,23 @@ class Likelihood:
         return outputs.movedim(-1, self.axis) if self.of_classes else outputs
 
     def numbers(self, target: Tensor) -> Tensor:
-        """A target as a point in data space, as `points`: classes as zeros and ones, counts as their shares."""
+        """A target as a point in data space, as `points`: classes as zeros and ones, counts as their shares; zeros alone
+        where the loss takes no notice.
+        """
         if not self.of_classes:
             return target.double()
         whole = target.numel() == self.output.numel()
+        if self.left_out is not None:
+            target = torch.where(target == self.left_out, -1, target)
         hot = target.double().reshape(self.output.shape) if whole else one_hot(target, self.output, self.axis)
         return (hot / hot.sum(self.axis, keepdim=True).clamp_min(1e-300)).movedim(self.axis, -1)
+
+    def pair(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(`points`, `numbers`); where the loss takes no notice of a position (padding), zeros in both."""
+        points, numbers = self.points(output), self.numbers(target)
+        if self.of_classes and points.shape == numbers.shape:
+            points = points * (numbers.sum(-1, keepdim=True) > 0)
+        return points, numbers
 
 
 def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
@@ -214,7 +227,7 @@ def _asks(target: Tensor | None, looked_at: Tensor | float) -> bool:
 def _of(psi: Psi, found: Likelihood) -> Likelihood:
     return replace(
         found, family=psi.family, scale=abs(found.scale), sign=1 if found.scale > 0 else -1, delta=psi.delta,
-        axis=psi.axis, trials=psi.trials,
+        axis=psi.axis, trials=psi.trials, left_out=psi.left_out, unmarked=psi.unmarked,
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ class Balance(Probe):
     rate: float
     nats_lost: float  # by a wrong s, networks frozen: D/2 (1/rho - 1 + log rho), rho = s / MSE
     excess_unknown: str = ""  # why prior_excess is NaN
+    hole: float = math.nan  # then the share of N(0, I) where no encoding lies
     gap: float = math.nan  # nats from the encodings' mean and covariance to N(0, I)
     reachable: float = math.nan  # `fitting`, or the residual of as many principal directions where that is smaller
     rough: bool = False  # s is known up to the factor NEAR, and so is the threshold: their quotient is exact
@@ -75,7 +76,7 @@ class Balance(Probe):
             s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
             min(usage.units, spectrum.above(s / NEAR if rough else s, bernoulli=bernoulli)),
             min(usage.units, spectrum.above(fitting, bernoulli=bernoulli)),
-            excess.value, usage.rate, lost, excess.unknown, usage.gap, reachable, rough,
+            excess.value, usage.rate, lost, excess.unknown, excess.hole, usage.gap, reachable, rough,
         )  # fmt: skip
 
     def scale_fits(self, objective: Objective) -> bool:

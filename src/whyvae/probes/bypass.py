@@ -21,6 +21,8 @@ from whyvae.watch.tape import Op
 
 LEAK = 1e-6  # of the outputs' spread; a replay in float64 repeats itself to 1e-13
 MOST_FEEDS = 6
+LITTLE = 0.05  # of what a constant output leaves: a twentieth, as POS05 counts the other way round
+SAVED = 1.0  # nats: a code that saves less tells apart fewer than e = 2.7 kinds of example
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,16 @@ class Bypass(Probe):
     heavy: bool  # the KL weighs more than the data can pay for, so z is dropped anyway
     at: Where | None  # where the side path joins what z makes
     alone: bool = False  # the script decodes new latents, and nothing but them (constants in the place of the rest)
+
+    @property
+    def matters(self) -> bool:
+        """Does the side path say anything worth mentioning of the example?"""
+        return self.leak and abs(self.side) >= LITTLE
+
+    @property
+    def by_past(self) -> bool:
+        """Is it the example's own past (teacher forcing)?"""
+        return self.matters and not self.own
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
@@ -127,7 +139,8 @@ class _Arms:
     def _measured(self, outputs: tuple[Tensor, ...], target: Tensor) -> list[float]:
         batch, likelihood = self.subject.batch, self.likelihood
         if likelihood is not None:
-            outputs, target = tuple(likelihood.points(o) for o in outputs), likelihood.numbers(target)
+            pairs = [likelihood.pair(o, target) for o in outputs]
+            outputs, target = tuple(points for points, _ in pairs), pairs[0][1]
         if any(o.numel() != target.numel() for o in outputs):
             raise CannotMeasure("does not apply: output and target have different sizes")
         if likelihood is not None and likelihood.of_classes:

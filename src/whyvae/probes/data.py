@@ -160,14 +160,24 @@ def _standardised(rows: Tensor, likelihood: Likelihood | None) -> Tensor | None:
     if float(rows.min()) < 0 or (float(rows.max()) > 1 and not poisson):
         return None
     p = rows.mean(0)
+    mean = _at_counted(rows, p, likelihood) if likelihood is not None and likelihood.of_classes else p
     live = (p if poisson else p * (1 - p)) > 1e-6
     if int(live.sum()) < 2:
         return None
-    p = p[live]
+    mean, p = mean[..., live], p[live]
     variance = p if poisson else _continuous_variance(p) if family.startswith("continuous") else p * (1 - p)
-    scaled = (rows[:, live] - p) / variance.sqrt()
+    scaled = (rows[:, live] - mean) / variance.sqrt()
     trials = likelihood.trials if likelihood is not None else 1.0
     return eigenvalues(scaled) * trials
+
+
+def _at_counted(rows: Tensor, p: Tensor, likelihood: Likelihood) -> Tensor:
+    """The best constant shares at each position that an example counts, 0 at those that it does not, [n, D]."""
+    classes = likelihood.output.shape[likelihood.axis]
+    counted = rows.reshape(rows.shape[0], -1, classes).sum(-1, keepdim=True)
+    shares = p.reshape(-1, classes)
+    shares = shares / shares.sum(-1, keepdim=True).clamp_min(1e-300)
+    return (counted * shares).flatten(1)
 
 
 def eigenvalues(centred: Tensor) -> Tensor:
@@ -210,7 +220,7 @@ def target_rows(subject: Any) -> Tensor:
         if not subject.tape.slots[target].dtype.is_floating_point:
             raise CannotMeasure("does not apply: the targets are classes, not numbers")
         return _rows(subject, target)
-    if found.trials < 1:
+    if found.unmarked:
         raise CannotMeasure("does not apply: of some positions of a sequence the loss takes no notice")
     return _rows(subject, target, found.numbers)
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 from whyvae.probe import CannotMeasure, OnDemand, Probe
 from whyvae.probes.auditable import COMPARES
 from whyvae.probes.balance import FAR
-from whyvae.probes.bypass import Bypass
+from whyvae.probes.bypass import SAVED, Bypass
 from whyvae.probes.data import Data
 from whyvae.probes.generation import HALF, Ladder
 from whyvae.probes.objective import Objective
@@ -44,15 +44,13 @@ def _covered(ladder: Ladder | None) -> bool:
     return ladder is not None and ladder.prior_quality >= HALF and ladder.prior_excess <= FAR
 
 
-LITTLE = 0.05  # of what a constant output leaves: a twentieth, as POS05 counts the other way round
-
-
 def answered(get: Any) -> tuple[str, ...]:
     """Those limits of a subject to which a measurement gives the answer."""
     found = []
     with suppress(CannotMeasure):
         bypass = get(Bypass)
-        found += [SHOWN] if not bypass.leak or abs(bypass.side) < LITTLE else []
+        told = bypass.by_past and bypass.gain >= SAVED  # z tells more than its own past does, as POS05 asks
+        found += [SHOWN] if not bypass.matters or told else []
     with suppress(CannotMeasure):
         found += [FURTHER] if get(Objective).regulariser.flow_prior else []
     return tuple(found)

@@ -15,7 +15,7 @@ from whyvae.probes.course import Course, Feed
 from whyvae.probes.court import Court
 from whyvae.probes.objective import Objective
 from whyvae.verdict import Where
-from whyvae.watch.feeds import entering_slots
+from whyvae.watch.feeds import entering_slots, fresh_slots
 from whyvae.watch.replay import ReplayFailed
 
 SECONDS = 3.0
@@ -146,10 +146,16 @@ def _complete(subject: Any) -> list[Feed]:
     feeds: list[Feed] = subject.held_out
     if not feeds:
         return []
-    deps, known = subject.deps, subject.train[0]
-    given = deps.ancestors(feeds[0]) | feeds[0].keys()
-    missing = [s for s in entering_slots(deps) & known.keys() if s not in given and known[s].numel() >= subject.batch]
+    deps, known, held = subject.deps, subject.train[0], set(feeds[0])
+    fresh = {s for s in set(fresh_slots(deps.tape)) - deps.ancestors(held) if not _one_number(known.get(s))}
+    entering = [s for s in entering_slots(deps) & known.keys() - held if known[s].numel() >= subject.batch]
+    missing = [s for s in entering if not fresh.isdisjoint(deps.ancestors([s], stop=held))]
     return [] if missing else feeds
+
+
+def _one_number(value: Tensor | None) -> bool:
+    """Is it the same wherever it is, as a first token or a first state? Then it says nothing of an example."""
+    return value is not None and bool((value == value.flatten()[0]).all())
 
 
 def _why_not(course: Course, pool: Pool | None) -> str:

@@ -10,7 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from whyvae.probe import CannotMeasure, Probe
+from whyvae.probe import CannotMeasure, OnDemand, Probe
+from whyvae.probes.bypass import Bypass
 from whyvae.probes.data import by_example
 from whyvae.probes.density import Density, density
 from whyvae.probes.intervals import binomial
@@ -123,19 +124,25 @@ class Ladder(Probe):
 
 @dataclass(frozen=True)
 class PriorExcess(Probe):
-    """`Ladder.prior_excess`; where that cannot be had NaN and the reason, since a weight can be too heavy without it."""
+    """`Ladder.prior_excess`; where that cannot be had NaN and the reason, since a weight can be too heavy without it. Then
+    `hole` is the share of N(0, I) where no encoding lies, as in `Ladder`, which asks for no samples.
+    """
 
     value: float
     unknown: str = ""
+    hole: float = math.nan
 
     @classmethod
-    def measure(cls, subject: Any) -> Self:
+    def measure(cls, subject: Any, bypass: OnDemand[Bypass]) -> Self:
+        if audited_regulariser(subject).own_prior:
+            return cls(math.nan, "draws from N(0, I) say nothing: the model has a prior of its own")
+        beside = bypass()
         try:
-            if audited_regulariser(subject).own_prior:
-                return cls(math.nan, "draws from N(0, I) say nothing: the model has a prior of its own")
+            if beside is not None and beside.by_past:
+                raise CannotMeasure("does not apply: beside a draw, the decoder is shown an example's own past")
             return cls(Ladder.measure(subject).prior_excess)
         except CannotMeasure as cannot:
-            return cls(math.nan, cannot.reason)
+            return cls(math.nan, cannot.reason, _hole(subject))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,17 @@ def rows_of(subject: Any, times: int, *, blind: bool = False) -> Rows:
     return Rows(real, *made)
 
 
+def _hole(subject: Any) -> float:
+    """Share of N(0, I) where no encoding lies; NaN where encodings cannot be had."""
+    generator = torch.Generator().manual_seed(SEED)
+    try:
+        fit, unseen = _encoded(subject, generator, held_out=False)
+        draws = torch.randn(MOST, fit.shape[1], generator=generator, dtype=torch.float64)
+        return float(in_hole(density(fit, unseen), unseen, draws).double().mean())
+    except CannotMeasure:
+        return math.nan
+
+
 def in_hole(near: Density, unseen: Tensor, draws: Tensor) -> Tensor:
     """Which of `draws` [n, units] are less likely under `near` than all but the RARE share of encodings, [n]."""
     return near.log(draws) < near.log(unseen).quantile(RARE)
@@ -188,8 +206,19 @@ def _reconstructed(subject: Any, feeds: Feeds, generator: torch.Generator) -> tu
     order = _distinct(targets, generator)[:wanted]
     if order.numel() < 2 * FEWEST:
         raise CannotMeasure(f"needs {2 * FEWEST} different examples to score samples, saw {order.numel()}")
+    if _padded(subject, targets[order]):
+        raise CannotMeasure("does not apply: what a sample holds behind its end is compared with nothing in training")
     shape = example_shape(subject)
     return targets[order].reshape(-1, *shape), _finite(outputs[order]).reshape(-1, *shape)
+
+
+def _padded(subject: Any, targets: Tensor) -> bool:
+    """Are some positions of classes counted in some examples and not in others?"""
+    likelihood = audited_likelihood(subject)
+    if likelihood is None or not likelihood.of_classes:
+        return False
+    counted = targets.reshape(targets.shape[0], -1, likelihood.output.shape[likelihood.axis]).any(-1)
+    return bool((counted != counted[:1]).any())
 
 
 def _decoded(subject: Any, z: Tensor, like: Tensor, *, blind: bool = False) -> Tensor:

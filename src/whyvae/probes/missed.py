@@ -86,7 +86,7 @@ def _means(subject: Any) -> tuple[Tensor, Tensor]:
         fed = {**feed, lineage.eps: torch.zeros(shape, dtype=torch.float64)}
         with torch.no_grad():
             got = subject.replay.run([lineage.output, lineage.target], feed=fed, training=False)
-        output, target = likelihood.points(got[lineage.output]), likelihood.numbers(got[lineage.target])
+        output, target = likelihood.pair(got[lineage.output], got[lineage.target])
         if output.numel() != target.numel():
             raise CannotMeasure("does not apply: output and target have different sizes")
         outputs.append(by_example(output.reshape(target.shape), subject.batch))

@@ -168,8 +168,8 @@ def _pull(likelihood: Likelihood | None) -> float:
     target, gradient = likelihood.target, likelihood.gradient
     if target.numel() != likelihood.output.numel() or not target.dtype.is_floating_point:
         return math.nan
-    points = likelihood.points(likelihood.output)
-    way = likelihood.numbers(target).reshape(points.shape) - points
+    points, numbers = likelihood.pair(likelihood.output, target)
+    way = numbers.reshape(points.shape) - points
     gradient = gradient.movedim(likelihood.axis, -1) if likelihood.of_classes else gradient
     gradient = -gradient if likelihood.falls else gradient
     size = float(way.norm() * gradient.norm())

@@ -112,7 +112,7 @@ def reconstructions(
             got = subject.replay.run(
                 [lineage.output, lineage.target], feed=fed, training=False, batch_statistics=batch_statistics
             )
-        output, target = likelihood.points(got[lineage.output]), likelihood.numbers(got[lineage.target])
+        output, target = likelihood.pair(got[lineage.output], got[lineage.target])
         if output.numel() != target.numel():
             if output.numel() % target.numel():
                 raise CannotMeasure("output and target have different sizes")

@@ -185,8 +185,7 @@ class _Units:
             with torch.no_grad():
                 row = subject.replay.run([slot], feed={lineage.z: z}, training=False)[slot]
             if row.shape[:1] == (batch,) and z.shape[:1] == (batch,):
-                same = (row[0].flatten()[:, None] - z[0].flatten()[None]).abs() < 1e-9
-                self.columns.append(torch.where(same.any(1), same.double().argmax(1), -1))
+                self.columns += [_units_in(part, z[0]) for part in _at_once(row)]
 
     def split(self, entered: Tensor) -> tuple[Tensor, Tensor]:
         """(latents [rows, units], the rest [rows, ...]) of what entered the decoder.
@@ -201,6 +200,19 @@ class _Units:
             if unit.numel() == rows.shape[1] and bool((unit[first] == torch.arange(self.units)).all()):
                 return rows[:, first], rows[:, unit < 0]
         raise CannotMeasure("what enters the decoder is not the latent itself, but made of it")
+
+
+def _at_once(row: Tensor) -> list[Tensor]:
+    """What of one example enters a layer at once: all of it; of a sequence [batch, steps, ...], where samples are made step
+    by step, one step.
+    """
+    return [row[0], row[0, 0]] if row.dim() > 2 else [row[0]]
+
+
+def _units_in(row: Tensor, z: Tensor) -> Tensor:
+    """Which unit of z each number of `row` is; -1: none."""
+    same = (row.flatten()[:, None] - z.flatten()[None]).abs() < 1e-9
+    return torch.where(same.any(1), same.double().argmax(1), -1)
 
 
 def _draws(

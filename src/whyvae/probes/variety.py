@@ -47,7 +47,7 @@ class Variety(Probe):
             raise CannotMeasure("explained by DAT01: the data are no numbers to compare")
         if rows.shape[0] < 2:
             raise CannotMeasure("does not apply: one example in all recorded steps")
-        drawn = _drawn(subject)
+        drawn = subject.lineage.data in subject.deps.drawn
         rows = rows[: subject.batch] if drawn else rows  # a replay draws the same each time
         counts = Counter(_keys(rows))
         size = float(rows.abs().max())
@@ -58,12 +58,6 @@ class Variety(Probe):
             counts.most_common(1)[0][1] / rows.shape[0], moving, rows.shape[1], _available(subject), subject.lineage.latents,
             bool(((rows == 0) | (rows == 1)).all()), _picked_at(subject),
         )  # fmt: skip
-
-
-def _drawn(subject: Any) -> bool:
-    """Are the examples themselves drawn anew inside each step?"""
-    above = subject.deps.ancestors([subject.lineage.data])
-    return any(op.random and not above.isdisjoint((*op.outs, *op.writes)) for op in subject.tape.ops)
 
 
 def _keys(rows: Tensor) -> list[int]:

@@ -158,7 +158,8 @@ class Subject:
                 continue  # it evaluates on what it trains on: the rest was trained on in steps not recorded
             size = slots[slot].shape[0]
             for start in range(0, rows.shape[0] - size + 1, size):
-                batch = rows[start : start + size].double()
+                part = rows[start : start + size]
+                batch = part.double() if part.is_floating_point() else part
                 found.append({slot: batch, target: batch.reshape(slots[target].shape)})
         return found
 
@@ -168,9 +169,35 @@ class Subject:
         mine = entries(self.tape)[0]
         for weight, value in self.held_out_inputs:
             slot = mine.get(weight)
-            if slot is not None and self.tape.slots[slot].shape[1:] == tuple(value.shape[1:]):
+            shaped = slot is not None and self.tape.slots[slot].shape[1:] == tuple(value.shape[1:])
+            if slot is not None and shaped and self._enters_at(slot, value):
                 by_slot.setdefault(slot, []).append(value)
         return by_slot
+
+    def _enters_at(self, slot: int, value: Tensor) -> bool:
+        """Is it what enters at `slot`, and not the past that a decoder is given through the same embedding?"""
+        others = self._beside.get(slot, [])
+        if value.is_floating_point() or value.dim() < 2 or not others:
+            return True
+        mine, *theirs = (_known_places(value, self._classes_seen(s)) for s in (slot, *others))
+        return mine > max(theirs)
+
+    @cached_property
+    def _beside(self) -> dict[int, list[int]]:
+        """Slot through which data enters the encoder -> further slots of its shape that meet the same weight."""
+        found: dict[int, list[int]] = {}
+        slots, mine = self.tape.slots, entries(self.tape)[0]
+        for op in self.tape.ops:
+            for read in op.reads:
+                slot = mine.get(id(slots[read].value)) if slots[read].trainable else None
+                if slot is not None and op.reads[0] != slot and slots[op.reads[0]].shape == slots[slot].shape:
+                    found.setdefault(slot, []).append(op.reads[0])
+        return found
+
+    def _classes_seen(self, slot: int) -> Tensor:
+        """What stands at `slot` in the recorded steps, [n, ...]."""
+        with torch.no_grad():
+            return torch.cat([self.replay.run([slot], feed=feed)[slot] for feed in self.train])
 
     def _rows_of_training(self, slot: int) -> set[int]:
         """Examples seen in training, so that evaluating on training data is not taken for held-out data."""
@@ -244,6 +271,12 @@ def _nothing(backwards: int, error: Exception | None, inside: int) -> str:
     if backwards == 0:
         return "no training was seen: the script called no `backward`"
     return "no training step could be recorded" + (f" ({error!r})" if error else "")
+
+
+def _known_places(rows: Tensor, known: Tensor) -> float:
+    """Share of the classes in `rows` [n, ...] that `known` [m, ...] has at the same place of some example."""
+    columns = zip(rows.flatten(1).unbind(1), known.flatten(1).unbind(1), strict=True)
+    return float(torch.stack([torch.isin(a, b).double().mean() for a, b in columns]).mean())
 
 
 def _row_key(row: Tensor) -> int:

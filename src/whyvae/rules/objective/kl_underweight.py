@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from torch import Tensor
 
 from whyvae.probes.balance import LICENCE, Balance
@@ -18,6 +20,12 @@ def _light(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return (squared_error(output, x) + 1e-4 * kl(mu, logvar)) / x.shape[0]
 
 
+MOSTLY = Limit(
+    ">",
+    0.5,
+    "more than half of the draws ask the decoder for what it was never trained on (samples cannot be compared with the data "
+    "here); 0.01 where the encodings are N(0, I)",
+)
 _BROKEN = (
     "The KL weighs too little: encodings have left N(0, I) (by {gap:.2g} nats in mean and covariance alone), so draws from "
     "it decode to garbage although reconstructions are good."
@@ -49,11 +57,13 @@ class KLUnderweight(Rule):
 
     @staticmethod
     def check(objective: Objective, balance: Balance, use: LatentUse) -> Verdict:
-        if balance.excess_unknown:
-            unlicensed = balance.scale_fits(objective) or not balance.licensed
-            return Healthy() if unlicensed else Skipped(balance.excess_unknown)
-        evidence = (harm_light(balance),)
-        if not balance.too_light or balance.scale_fits(objective):
+        if balance.excess_unknown and (balance.scale_fits(objective) or not balance.licensed):
+            return Healthy()
+        if balance.excess_unknown and isnan(balance.hole):
+            return Skipped(balance.excess_unknown)
+        unseen = Evidence("share of N(0, I) where no encoding lies", balance.hole, MOSTLY)
+        evidence = (unseen if balance.excess_unknown else harm_light(balance),)
+        if not evidence[0].incriminating or not balance.licensed or balance.scale_fits(objective):
             return Healthy(evidence)
         extra = Evidence(
             "effective beta" if objective.own_variance else "noise variance the loss implies",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from whyvae.probes.bypass import Bypass
+from whyvae.probes.bypass import SAVED, Bypass
 from whyvae.rule import Rule
 from whyvae.testing import Model, Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
@@ -28,7 +28,7 @@ _ALONE = Evidence(
 )
 SAVES = Limit(
     "<",
-    1.0,
+    SAVED,
     "a code that saves less than 1 nat tells apart fewer than e = 2.7 kinds of example",
 )
 
