@@ -137,9 +137,10 @@ class PriorExcess(Probe):
         if audited_regulariser(subject).own_prior:
             return cls(math.nan, "draws from N(0, I) say nothing: the model has a prior of its own")
         beside = bypass()
+        if beside is not None and beside.by_past:
+            unknown = "does not apply: beside a draw, the decoder is shown an example's own past"
+            return cls(math.nan, unknown, _hole(subject))
         try:
-            if beside is not None and beside.by_past:
-                raise CannotMeasure("does not apply: beside a draw, the decoder is shown an example's own past")
             return cls(Ladder.measure(subject).prior_excess)
         except CannotMeasure as cannot:
             return cls(math.nan, cannot.reason, _hole(subject))
