@@ -872,6 +872,12 @@ def token_one_hot_times_guarded_log(m, x):
 
 
 @spelling(1.0, model=Bag, data=tokens)
+def token_one_hot_times_log_of_clamped(m, x):
+    logits, mu, lv = m(x)
+    return -(hot(x, logits) * logits.softmax(-1).clamp(1e-5, 1 - 1e-5).log()).sum() + kl_sum(mu, lv)
+
+
+@spelling(1.0, model=Bag, data=tokens)
 def token_log_partition_less_chosen(m, x):
     logits, mu, lv = m(x)
     return (logits.logsumexp(-1) - (hot(x, logits) * logits).sum(-1)).sum() + kl_sum(mu, lv)

@@ -1,5 +1,7 @@
 """Count models: a negative binomial by its logits or by its mean, with or without the library size as an offset."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -74,6 +76,25 @@ def test_the_range_of_a_logit_says_nothing_of_counts():
 def test_the_range_of_a_mean_does(offset):
     found = Bench(trained(ByMean, offset=offset)).get(OutputRange)
     assert found.low == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("beside", "low", "high"), [
+    (lambda scale: scale.exp(), 0.0, math.inf), (lambda scale: scale, 0.0, math.inf), (lambda scale: 2.5, 0.0, 2.5),
+])  # fmt: skip
+def test_a_learned_scale_behind_an_activation_is_no_wall(beside, low, high):
+    scale = torch.nn.Parameter(torch.ones(()))
+    patient = Patient(
+        output=lambda y: y.sigmoid() * beside(scale), optimised=lambda m: [*m.parameters(), scale], steps=20
+    )
+    found = Bench(patient.train()).get(OutputRange)
+    assert (found.low, found.high) == (low, high)
+
+
+def test_something_learned_that_is_added_leaves_no_range():
+    shift = torch.nn.Parameter(torch.zeros(()))
+    patient = Patient(output=lambda y: y.sigmoid() + shift, optimised=lambda m: [*m.parameters(), shift], steps=20)
+    found = Bench(patient.train()).get(OutputRange)
+    assert (found.low, found.high) == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(("log_input", "ill"), [(True, True), (False, False)])

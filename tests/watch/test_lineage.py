@@ -228,6 +228,28 @@ def test_data_of_a_recurrent_encoder_is_not_its_first_state():
     assert lineage.data == slot["data"]
 
 
+def test_data_of_a_recurrent_encoder_is_not_a_state_that_is_carried_along():
+    """Of more numbers than the data: the last state of the batch before."""
+    torch.manual_seed(0)
+    embed, lstm, head, out = (
+        nn.Embedding(7, 8),
+        nn.LSTM(8, 64, batch_first=True),
+        nn.Linear(64, 2 * d),
+        nn.Linear(d, 35),
+    )
+    tokens, state = torch.randint(0, 7, (B, 5)), (torch.randn(1, B, 64), torch.randn(1, B, 64))
+
+    def step(x):
+        packed = nn.utils.rnn.pack_padded_sequence(embed(x), torch.full((B,), 5), batch_first=True)
+        mu, lv = head(lstm(packed, state)[1][0][-1]).chunk(2, 1)
+        logits = out(reparameterise(mu, lv)).view(B, 7, 5)
+        see(data=x)
+        return F.cross_entropy(logits, x, reduction="sum") + kl_sum(mu, lv)
+
+    lineage, slot = found(step, tokens)
+    assert lineage.data == slot["data"]
+
+
 def test_data_of_a_conditional_encoder_is_not_the_label(m, x):
     torch.manual_seed(0)
     label, first, last = nn.Embedding(4, 4), nn.Linear(D + 4, D), nn.Linear(d + 4, d)

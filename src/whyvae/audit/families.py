@@ -9,7 +9,8 @@ from torch import Tensor
 
 from whyvae.audit.links import class_axis, continuous_mean, in_data_space, one_hot
 
-NORMALISED = 1e-6  # how far probabilities may be from a sum of 1
+NORMALISED = 1e-6  # how far shares may be from a sum of 1
+CLAMPED = 1e-3  # for each class: how far from a sum of 1 probabilities are that a guard keeps from 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ def _of_shares(output: Tensor, target: Tensor) -> list[Psi]:
 def _of_classes(family: str, output: Tensor, hot: Tensor, axis: int, trials: float) -> list[Psi]:
     totals = hot.sum(axis, keepdim=True)
     psis = [Psi(family, output.softmax(axis) * totals - hot, axis=axis, trials=trials)]
-    if bool((output.logsumexp(axis).abs() < NORMALISED * output.shape[axis]).all()):
+    if bool((output.logsumexp(axis).abs() < CLAMPED * output.shape[axis]).all()):
         psis.append(Psi(family, -hot, axis=axis, trials=trials))
-    if bool(((output.sum(axis) - 1).abs() < NORMALISED * output.shape[axis]).all()) and bool((output >= 0).all()):
+    if bool(((output.sum(axis) - 1).abs() < CLAMPED * output.shape[axis]).all()) and bool((output >= 0).all()):
         values = -hot / output.clamp_min(1e-12)
         psis.append(Psi(f"{family} probabilities", values, axis=axis, trials=trials))
     return psis

@@ -157,11 +157,13 @@ class _Arms:
 
     def own(self) -> bool:
         """Do numbers of the output change where the data they are to reproduce are changed?"""
-        own = self.values(-1)
+        own, batch = self.values(-1), self.subject.batch
         held = {s: own[s] for s in self.latents}
         target, same = own[self.lineage.target], self.output(-1, {**held, **{s: own[s] for s in self.shown}})
-        for position in (0.3, 0.5, 0.7):
-            changed = {s: _one_exchanged(own[s], self.subject.batch, position) for s in self.shown}
+        offsets = {s: _offset(own[s], target, batch) for s in self.shown}
+        for share in (0.3, 0.5, 0.7):
+            place = _moving(target, batch, share)
+            changed = {s: _one_exchanged(own[s], batch, share, place, offset) for s, offset in offsets.items()}
             feed = {**self.beside[-1], **held, **changed}
             got = self._run([self.lineage.target, self.lineage.output], feed)
             moved = _places(got[self.lineage.output], same, target)
@@ -192,26 +194,51 @@ def shown(subject: Any) -> tuple[int, ...]:
 
 def _shifted(a: Tensor, b: Tensor, step: int) -> bool:
     """Is `a` [B, m] mostly `b` [B, n], or `b` one step earlier or later?"""
+    return _shift(a, b, step) is not None
+
+
+def _shift(a: Tensor, b: Tensor, step: int) -> int | None:
+    """Columns by which `a` [B, m] is ahead of `b` [B, n] where it is mostly the same: 0 or `step` either way; else None."""
     for shift in (0, step, -step):
         left, right = a[:, max(0, shift) :], b[:, max(0, -shift) :]
         n = min(left.shape[1], right.shape[1])
-        if n * 2 > a.shape[1] and float((left[:, :n] == right[:, :n]).double().mean()) > 0.95:
-            return float(left[:, :n].std()) > 0
-    return False
+        alike = n * 2 > a.shape[1] and float((left[:, :n] == right[:, :n]).double().mean()) > 0.95
+        if alike and float(left[:, :n].double().std()) > 0:
+            return shift
+    return None
+
+
+def _offset(value: Tensor, target: Tensor, batch: int) -> int | None:
+    """How many numbers later than in `target` the same number of an example stands in `value`; None: it cannot be told."""
+    if value.numel() % batch or target.numel() % batch:
+        return None
+    step = target.shape[-1] if target.dim() > 2 and target.is_floating_point() else 1
+    shift = _shift(by_example(target.double(), batch), by_example(value.double(), batch), step)
+    return None if shift is None else -shift
 
 
 def _axis(value: Tensor, batch: int) -> int:
     return 1 if value.dim() > 1 and value.shape[0] != batch and value.shape[1] == batch else 0
 
 
-def _one_exchanged(value: Tensor, batch: int, position: float) -> Tensor:
-    """`value` with one number of each example (at this share of its length) given to the next example."""
+def _moving(value: Tensor, batch: int, share: float) -> int:
+    """The number of an example, at about this share of its length, that is not the same for all."""
+    flat = by_example(value, batch) if value.numel() % batch == 0 else value.reshape(value.shape[0], -1)
+    j = int(share * flat.shape[1])
+    moving = [k for k in range(flat.shape[1]) if bool((flat[:, k] != flat[0, k]).any())]
+    return min(moving, key=lambda k: abs(k - j), default=j)
+
+
+def _one_exchanged(value: Tensor, batch: int, share: float, place: int, offset: int | None) -> Tensor:
+    """`value` with one number of each example given to the next example: that of `place` in the target, or if it is not known
+    where in `value` that stands (`offset`), one at this share of its length.
+    """
     axis = _axis(value, batch)
     rows = value.movedim(axis, 0).clone()
-    flat = rows.reshape(rows.shape[0], -1)
-    j = int(position * flat.shape[1])
-    moving = [k for k in range(flat.shape[1]) if bool((flat[:, k] != flat[0, k]).any())]
-    j = min(moving, key=lambda k: abs(k - j), default=j)
+    split = rows.shape[0] != batch and rows.numel() % batch == 0  # [B * T]
+    flat = rows.reshape(batch if split else rows.shape[0], -1)
+    inside = offset is not None and 0 <= place + offset < flat.shape[1]
+    j = place + (offset or 0) if inside else _moving(value, batch, share)
     flat[:, j] = flat[:, j].roll(1)
     return flat.reshape(rows.shape).movedim(0, axis)
 

@@ -7,11 +7,11 @@ from functools import cached_property
 
 from whyvae.watch.tape import Op, Tape
 
-MIXING = {
+RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
+MIXING = RECURRENT | {
     "linear", "bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "addbmm",
     "einsum", "tensordot", "inner", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-    "conv_transpose3d", "embedding", "embedding_bag", "lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell",
-    "rnn_tanh_cell", "rnn_relu_cell", "multi_head_attention_forward", "scaled_dot_product_attention", "chain_matmul",
+    "conv_transpose3d", "embedding", "embedding_bag", "multi_head_attention_forward", "scaled_dot_product_attention", "chain_matmul",
     "multi_dot", "dot", "kron", "sparse.mm", "spmm", "smm",
 }  # fmt: skip
 LOSSES = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from whyvae.watch.dependencies import COMPARING, GATHERING, LOSSES, Dependencies, origin, uses
+from whyvae.watch.dependencies import COMPARING, GATHERING, LOSSES, RECURRENT, Dependencies, origin, uses
 from whyvae.watch.tape import Place, Tape
 
 
@@ -35,7 +35,7 @@ def data_of(deps: Dependencies, z: int) -> int:
         r for op in tape.ops
         if (deps.is_mixing(op) or (op.name in GATHERING and any(r in deps.encoded for r in op.reads)))
         and not above.isdisjoint(op.outs)
-        for r in op.reads
+        for r in (op.reads[:1] if op.name in RECURRENT else op.reads)  # a state that is carried along is no data
         if r not in deps.parametric and r not in deps.encoded and not _blank(deps, r)
     ]  # fmt: skip
     roots = list(dict.fromkeys(origin(deps, r) for r in inputs))

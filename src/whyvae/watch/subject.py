@@ -222,7 +222,10 @@ class Subject:
         """Examples in the main step."""
         shape = self.tape.slots[self.lineage.z].shape
         data = self.tape.slots[self.lineage.data].shape if self.lineage.data >= 0 else ()
-        if len(shape) > 2 and data and shape[0] != data[0] and shape[1] == data[0]:
+        late = (
+            shape[:1] == (1,) and len(data) > 2 and shape[1:2] == data[1:2]
+        )  # the last state of one recurrent layer, [1, B, H]
+        if len(shape) > 2 and data and shape[0] != data[0] and (shape[1] == data[0] or late):
             return shape[1]
         return shape[0] if len(shape) > 1 else 1
 

@@ -25,6 +25,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from whyvae.watch.custom import hold_custom_functions, see_custom_functions
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.functional import Event, Functional
+from whyvae.watch.given import take_as_data
 from whyvae.watch.glimpses import Glimpses
 from whyvae.watch.modes import compiling, put_on, take_off
 from whyvae.watch.names import Named, Registry
@@ -207,6 +208,7 @@ class Watcher:
 
     def _keep(self, recorder: Recorder) -> None:
         tape = recorder.finished()
+        take_as_data(tape, {p for optimizer in self.optimizers.values() for p in optimizer.parameters})
         tape.compiled = self.compiled or compiling()
         step = Step(tape, recorder.tape.step, float("nan"), self._stale)
         step.loss = self._root_value

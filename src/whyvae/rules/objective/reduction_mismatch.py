@@ -30,6 +30,15 @@ def _counted(batch: float, examples: int) -> str:
     return f" ({examples} of it for the examples in a batch)" if abs(math.log(batch)) > math.log(MISMATCH.value) else ""
 
 
+def _summed(objective: Objective) -> str:
+    loss = "mse_loss"
+    if objective.of_classes:
+        loss = "cross_entropy"
+    elif objective.bernoulli:
+        loss = "binary_cross_entropy_with_logits" if objective.family.endswith("logits") else "binary_cross_entropy"
+    return f"F.{loss}(out, x, reduction='sum')"
+
+
 class ReductionMismatch(Rule):
     """Reconstruction and KL are reduced differently, so the KL weight is off by a dimension."""
 
@@ -80,7 +89,7 @@ class ReductionMismatch(Rule):
             remedies=(
                 Remedy(
                     "sum over features",
-                    "recon = F.mse_loss(out, x, reduction='sum') / len(x); kl = kl.sum(1).mean(): "
+                    f"recon = {_summed(objective)} / len(x); kl = kl.sum(1).mean(): "
                     "sum over features and latents, average over examples only",
                 ),
             ),
