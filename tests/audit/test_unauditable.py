@@ -76,6 +76,37 @@ def normal_sample(mu, lv):
     return q, q.rsample()
 
 
+# ---------------------------------------------------------------- weights
+WEIGHTS = torch.linspace(0.2, 2, B)
+
+
+@unauditable(named("weighs its two terms together"))
+def examples_weighed_from_outside(m, x):
+    y, mu, lv = m(x)
+    kl = -0.5 * (1 + lv - mu**2 - lv.exp()).sum(1)
+    return (WEIGHTS * ((y - x).square().sum(1) + kl)).mean()
+
+
+def audited_after_all(a):
+    """The weights of an example sum to one, so that its entropy counts once."""
+    assert a.regulariser.form == "exact"
+    assert a.regulariser.weight == pytest.approx(1 / B)
+
+
+@unauditable(audited_after_all)
+def importance_weights_that_leave_the_graph_as_data(m, x):
+    """Burda et al. 2016 as it was written in 2017."""
+    mu, lv = m.enc(x)
+    eps = torch.autograd.Variable(lv.data.new(5, *lv.shape).normal_())
+    z = mu + (lv / 2).exp() * eps
+    y = torch.sigmoid(m.decoder(z))
+    log_p = -0.5 * z.square().sum(-1) + (x * y.log() + (1 - x) * (1 - y).log()).sum(-1)
+    log_w = log_p + 0.5 * (eps.square() + lv).sum(-1)
+    w = torch.exp(log_w - log_w.max(0)[0])
+    w = torch.autograd.Variable((w / w.sum(0)).data, requires_grad=False)
+    return -(w * log_w).sum(0).mean()
+
+
 # ---------------------------------------------------------------- posteriors
 class Hierarchy(VAE):
     def __init__(self):

@@ -90,3 +90,11 @@ def test_an_empty_code_does_not_divide_by_zero():
     empty = WiderBlocks(Gains(0.0, 0.0, 0.0, 0.0), Gains(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, 64, 200)
     assert isinstance(DecoderTooSmall.check(empty, NARROW, lambda: None), Healthy)
     assert math.isfinite(DecoderTooSmall.check(empty, NARROW, lambda: None).evidence[1].measured)
+
+
+@pytest.mark.parametrize(("width", "worth", "verdict"), [
+    (64, 400.0, Finding), (64, 440.0, Healthy), (64, math.nan, Finding), (10, 440.0, Finding),
+])  # fmt: skip
+def test_of_a_part_that_is_not_narrow_a_twentieth_of_what_outputs_are_worth_is_asked(width, worth, verdict):
+    blocks = replace(wider(21.0), worth=worth)
+    assert isinstance(DecoderTooSmall.check(blocks, replace(NARROW, decoder=width), lambda: None), verdict)

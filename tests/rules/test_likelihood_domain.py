@@ -42,3 +42,10 @@ def test_every_spelling_of_cross_entropy(objective):
 
 def test_other_likelihoods_take_any_number():
     assert check(-3.0, 255.0, OBJECTIVE).reason.startswith("does not apply")
+
+
+@pytest.mark.parametrize("family", ["poisson", "poisson rates"])
+def test_counts_are_never_negative(family):
+    objective = replace(OBJECTIVE, family=family)
+    assert isinstance(check(0.0, 900.0, objective), Healthy)
+    found(check(-1.5, 4.0, objective), "targets from -1.5 to 4", "never negative", at=LIKELIHOOD_AT)

@@ -115,5 +115,12 @@ def test_a_poor_model_is_weighed_by_what_the_data_offer():
 def test_training_that_is_slow_for_a_narrow_part(gain, width, verdict):
     """Twice the 9 nats that more steps gain; of a part that is wide enough, slow is not small."""
     gained = Gains(1.0, 0.0, gain, gain)
-    wider, widths = WiderBlocks(gained, gained, 0.3, 10.0, 256, 200), Widths(64, None, width, None, 8, 144)
+    wider, widths = WiderBlocks(gained, gained, 0.3, 10.0, 256, 200), Widths(64, None, width, None, 2, 144)
+    assert isinstance(check(branch(3, 9, 10), wider, widths), verdict)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(9.5, Healthy), (8.5, Finding)])
+def test_a_part_with_no_more_units_than_latents_is_small_if_it_gains_more_than_steps_do(gain, verdict):
+    gained = Gains(1.0, 0.0, gain, gain)
+    wider, widths = WiderBlocks(gained, gained, 0.3, 10.0, 256, 200), Widths(64, None, 3, None, 8, 144)
     assert isinstance(check(branch(3, 9, 10), wider, widths), verdict)

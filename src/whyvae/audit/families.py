@@ -101,7 +101,7 @@ def _continuous(output: Tensor, target: Tensor) -> list[Psi]:
     ]
     found += [Psi("huber", (r / delta).clamp(-1, 1), delta) for delta in (1.0, 0.5, 0.1, 0.05, 0.01)]
     found += [Psi("log-cosh", r.tanh()), Psi("poisson", y.exp() - t)]
-    if bool((y > 0).all()) and bool((t >= 0).all()):
+    if bool((y > 0).all()):
         found.append(Psi("poisson rates", 1 - t / y))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from whyvae.audit.likelihood import Likelihood
@@ -9,6 +10,7 @@ from whyvae.audit.regulariser import Regulariser
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.draws import ABOVE
 from whyvae.watch.lineage import Lineage
+from whyvae.watch.tape import DATA
 
 COMPARES = "does not apply: the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
 
@@ -43,13 +45,13 @@ _PLAIN = {
 def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood | None) -> str:
     """A reason why a misfit of the regulariser is no mistake: it uses the sample in a way that no Gaussian KL does."""
     lineage, deps, tape = subject.lineage, subject.deps, subject.tape
-    if lineage.posterior == "deterministic":
-        return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
-    if lineage.posterior not in {"diagonal Gaussian", "deterministic"}:
-        return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
-    if not lineage.heads:
-        return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
-    if regulariser.form == "none" or (regulariser.weighed and regulariser.form != "prior density"):
+    if unlike := _unlike(lineage):
+        return unlike
+    if regulariser.form == "none":
+        return ""
+    if regulariser.form != "exact" and _weighs_terms_together(deps, lineage):
+        return "the loss weighs its two terms together by numbers from outside the step (of examples, or of samples)"
+    if regulariser.weighed and regulariser.form != "prior density":
         return ""
     if regulariser.form == "unknown" and _conditional_prior(subject):
         return "the prior of each example is made by parametrised functions of its own (a conditional prior)"
@@ -87,16 +89,50 @@ def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood
     return ""
 
 
+def _unlike(lineage: Lineage) -> str:
+    """Why nothing is a diagonal Gaussian's here; "" if one was found."""
+    if lineage.posterior == "deterministic":
+        return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
+    if lineage.posterior not in {"diagonal Gaussian", "deterministic"}:
+        return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
+    if not lineage.heads:
+        return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
+    return ""
+
+
 def _weighs_samples(deps: Dependencies, lineage: Lineage) -> bool:
     """Is there a weight, not differentiated, of how well a sample is decoded and of its own density?"""
     if lineage.output < 0:
         return False
-    decoded, heads = deps.descendants([lineage.output]), deps.descendants(lineage.heads)
     useful = deps.ancestors(deps.tape.roots)
     return any(
-        op.name == "detach"
-        and useful.issuperset(op.outs)
-        and not decoded.isdisjoint(op.reads)
-        and not heads.isdisjoint(deps.ancestors(op.reads, stop={lineage.output}))
+        (op.name == "detach" or op.func == DATA) and useful.issuperset(op.outs) and _of_both(deps, lineage, op.reads)
         for op in deps.tape.ops
     )
+
+
+def _weighs_terms_together(deps: Dependencies, lineage: Lineage) -> bool:
+    """Are both terms, once they are added, multiplied by numbers from outside the step that differ (weights of examples; weights
+    of samples that left the graph through `.data`)?
+    """
+    slots, known = deps.tape.slots, {lineage.data, lineage.target, lineage.eps}
+    given = {
+        s.index for s in slots
+        if s.external and not s.trainable and not s.parameter and s.numel > 1 and s.index not in known
+        and s.value is not None and bool((s.value != s.value.flatten()[0]).any())
+    }  # fmt: skip
+    return lineage.output >= 0 and any(
+        op.name in _MULTIPLYING
+        and not given.isdisjoint(op.reads)
+        and any(_of_both(deps, lineage, [r]) for r in op.reads)
+        for op in deps.tape.ops
+    )
+
+
+_MULTIPLYING = {"mul", "__mul__", "__rmul__", "mul_", "__imul__", "multiply", "dot", "matmul", "__matmul__", "einsum"}
+
+
+def _of_both(deps: Dependencies, lineage: Lineage, slots: Iterable[int]) -> bool:
+    """Are `slots` made of the output, and of the heads by another way?"""
+    decoded, heads = deps.descendants([lineage.output]), deps.descendants(lineage.heads)
+    return not decoded.isdisjoint(slots) and not heads.isdisjoint(deps.ancestors(slots, stop={lineage.output}))

@@ -13,6 +13,7 @@ from whyvae.probes.data import target_rows
 from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
 from whyvae.watch.dependencies import Dependencies
+from whyvae.watch.feeds import fresh_slots
 from whyvae.watch.tape import Op
 
 ACTIVATIONS = {
@@ -133,8 +134,8 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
             chain.insert(0, (op.name, Where(*op.place) if op.place else None))
         slot = sources[0]
     low, high = _pushed(subject, slot)
-    joined = [op for op in steps if _learned_beside(deps, op, slot)]
-    if joined:  # a learned scale, a library size that is a latent of its own: no wall
+    joined = [op for op in steps if _free_beside(deps, op, slot)]
+    if joined:  # a learned scale, a library size: no wall
         low = 0.0 if low >= 0 and all(op.name in _SCALING for op in joined) else -math.inf
         high = math.inf
     return chain, low, high
@@ -143,10 +144,11 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
 _SCALING = {"mul", "mul_", "__mul__", "__rmul__", "div", "div_", "__truediv__", "multiply", "true_divide"}
 
 
-def _learned_beside(deps: Dependencies, op: Op, slot: int) -> bool:
-    """Does `op` read something that parameters make by another way than through `slot`?"""
+def _free_beside(deps: Dependencies, op: Op, slot: int) -> bool:
+    """Does `op` read something that parameters, or the data of a step, make by another way than through `slot`?"""
     behind, slots = deps.descendants([slot]) | {slot}, deps.tape.slots
-    return any(slots[a].trainable for r in op.reads if r not in behind for a in deps.ancestors([r]))
+    brought = set(fresh_slots(deps.tape))
+    return any(slots[a].trainable or a in brought for r in op.reads if r not in behind for a in deps.ancestors([r]))
 
 
 def _pushed(subject: Any, slot: int) -> tuple[float, float]:

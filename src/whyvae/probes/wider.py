@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from whyvae.probe import CannotMeasure, OnDemand, Probe
 from whyvae.probes.balance import LICENCE
+from whyvae.probes.branch import BranchTest, worth
 from whyvae.probes.gaps import left_out
 from whyvae.probes.missed import MissedDirections
 from whyvae.probes.objective import Objective
@@ -55,9 +56,17 @@ class WiderBlocks(Probe):
     rows: int
     steps: int
     drift: float = math.nan  # standard error of own.continued
+    worth: float = math.nan  # nats that outputs are worth (BranchTest), where that is known
 
     @classmethod
     def measure(
+        cls, subject: Any, objective: Objective, mode: OnDemand[SamplingMode], missed: OnDemand[MissedDirections],
+        widths: OnDemand[Widths], branch: OnDemand[BranchTest],
+    ) -> Self:  # fmt: skip
+        return replace(cls._blocks(subject, objective, mode, missed, widths), worth=_worth(branch()))
+
+    @classmethod
+    def _blocks(
         cls, subject: Any, objective: Objective, mode: OnDemand[SamplingMode], missed: OnDemand[MissedDirections],
         widths: OnDemand[Widths],
     ) -> Self:  # fmt: skip
@@ -90,6 +99,11 @@ class WiderBlocks(Probe):
         return cls(gains[0], gains[1], error, rate, before.kl.numel(), steps, drift)
 
 
+def _worth(branch: BranchTest | None) -> float:
+    known = branch is not None and branch.unit == "nats"
+    return worth(branch.achieved, branch.offered) if branch is not None and known else math.nan
+
+
 def judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> None:
     if subject.broken:
         raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
@@ -101,6 +115,8 @@ def judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) 
         raise CannotMeasure("does not apply: trials know the KL to N(0, I), and this model's prior is its own")
     if not (objective.gaussian or objective.bernoulli):
         raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
+    if subject.tape.slots[subject.lineage.z].numel > subject.lineage.latents * subject.batch:
+        raise CannotMeasure("does not apply: each example draws several samples, and trials draw one")
     if left_out(subject, {}) is not None:
         raise CannotMeasure(
             "does not apply: the loss leaves some numbers of each example out, and trials know none that do"

@@ -9,11 +9,12 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from whyvae.watch.custom import see_custom_functions
 from whyvae.watch.places import calling_frames
-from whyvae.watch.tape import RANDOM, Op, Place, Ref, Slot, Tape, rebuild, tensors_in
+from whyvae.watch.tape import DATA, RANDOM, Op, Place, Ref, Slot, Tape, rebuild, tensors_in
 
 LARGEST_COPY = 32 * 2**20  # bytes: a data tensor above this is kept by reference, not copied
 MOST_OPS = 50_000  # a longer window is not a training step (a whole evaluation ran in it): given up
@@ -59,6 +60,7 @@ class Recorder(TorchFunctionMode):
         self._slot_of: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._memory: dict[int, int] = {}  # address of an external tensor's memory -> Slot.storage
         self._turns: dict[tuple[str, Place | None], int] = {}
+        self._data: dict[int, tuple[StorageWeakRef, int]] = {}  # of `t.data`: by its memory, that memory and its slot
 
     def __enter__(self) -> Self:
         see_custom_functions(self)
@@ -165,6 +167,9 @@ class Recorder(TorchFunctionMode):
             self._new_slot(tensor, external=False)
         template = rebuild(out, self._ref, Tensor)
         outs = tuple(self._slot(t) for t in results if not any(t is w for w in written))
+        if func == DATA and outs:
+            memory = StorageWeakRef(results[0].untyped_storage())
+            self._data[memory.cdata] = memory, outs[0]
         turn = self._turns.get((name, place), 0)
         self._turns[name, place] = turn + grad
         self.tape.ops.append(
@@ -307,7 +312,18 @@ class Recorder(TorchFunctionMode):
 
     def _slot(self, tensor: Tensor) -> int:
         slot = self.slot_of(tensor)
+        slot = self._wrapped(tensor) if slot is None else slot
         return self._new_slot(tensor, external=True) if slot is None else slot
+
+    def _wrapped(self, tensor: Tensor) -> int | None:
+        """The slot of `t.data`, of which `tensor` is `Variable(t.data)`: another object, made by no function, with its memory."""
+        if not self._data or tensor.requires_grad:
+            return None
+        memory, slot = self._data.get(StorageWeakRef(tensor.untyped_storage()).cdata, (None, -1))
+        if memory is None or memory.expired() or tuple(tensor.shape) != self.tape.slots[slot].shape:
+            return None
+        self._slot_of[id(tensor)] = (weakref.ref(tensor), slot)
+        return slot
 
     def _new_slot(self, tensor: Tensor, *, external: bool) -> int:
         index = len(self.tape.slots)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from whyvae.watch.tape import Op, Ref, Tape, rebuild
+from whyvae.watch.tape import DATA, Op, Ref, Tape, rebuild
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +30,6 @@ _MODED = {  # functions that behave differently in training and evaluation, and 
 NORMALISING = {"batch_norm", "instance_norm"}  # by statistics of the batch, or by running ones
 _PICKING = {"__getitem__", "index_select", "narrow", "select"}  # a part of the first argument, its numbers unchanged
 LARGE = 2**20  # numbers: of an external tensor of more, parts are widened, not the whole (a data set, a batch of it)
-
-
-_DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 
 
 class ReplayFailed(RuntimeError):
@@ -247,7 +244,7 @@ def _call(op: Op, lookup: Callable[[int], Tensor], training: bool | None, dtype:
         args, kwargs = _in_mode(op.name, args, kwargs, training=training)
     try:
         with torch.set_grad_enabled((op.grad or attached) and torch.is_grad_enabled()):
-            if attached and (op.name in {"detach", "detach_"} or op.func == _DATA):
+            if attached and (op.name in {"detach", "detach_"} or op.func == DATA):
                 return args[0]
             if op.name in _TO_FLOAT:
                 return args[0].to(dtype)

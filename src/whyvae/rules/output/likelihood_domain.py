@@ -18,6 +18,7 @@ HIGH = Limit(
     "binary cross-entropy is a likelihood on [0, 1]; above it the loss has no lower end",
 )
 LOW = Limit("<", -1e-6, "binary cross-entropy is a likelihood on [0, 1]; below it the loss has no lower end")
+NEGATIVE = Limit("<", -1e-6, "a Poisson likelihood is one of counts; below 0 the loss has no lower end")
 
 
 def _bce(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -34,6 +35,8 @@ class LikelihoodDomain(Rule):
 
     @staticmethod
     def check(data: Data, objective: Objective) -> Verdict:
+        if objective.family.startswith("poisson"):
+            return _counts(data, objective)
         if not (
             objective.bernoulli
             or objective.loss_function.startswith("binary_cross_entropy")
@@ -69,3 +72,28 @@ class LikelihoodDomain(Rule):
     @staticmethod
     def specimen() -> Subject:
         return Patient(loss=_bce, steps=200).train()
+
+
+def _counts(data: Data, objective: Objective) -> Verdict:
+    evidence = Evidence("smallest target", data.target_low, NEGATIVE)
+    if not evidence.incriminating:
+        return Healthy((evidence,))
+    return Finding(
+        (evidence,),
+        f"A Poisson likelihood is given targets from {data.target_low:.4g} to {data.target_high:.4g}, and counts are never negative: "
+        "the loss falls without end as rates go to 0.",
+        "error",
+        0.99,
+        objective.likelihood_at,
+        remedies=(
+            Remedy(
+                "give it the counts",
+                "the loss compares with the raw counts; what is scaled or centred goes to the encoder alone",
+            ),
+            Remedy(
+                "use a Gaussian likelihood",
+                "F.mse_loss(out, x, reduction='sum') for data that are scaled or centred",
+                "architecture",
+            ),
+        ),
+    )

@@ -61,14 +61,19 @@ def _told(branch: BranchTest, arm: Arm) -> tuple[str, Remedy]:
 
 
 def _of_size(arm: Arm, wider: WiderBlocks | None, widths: Widths | None) -> Evidence | None:
-    """What a wider part gains, where a narrow one is what training is slow for: more than twice what more steps gain."""
+    """What a wider part gains, where a narrow one is what training is slow for: more than twice what more steps gain; of a part
+    with no more hidden units than latents in use, of which it is known that it is too small (gains.FASTER), more.
+    """
     if wider is None or widths is None:
         return None
-    limit = Limit(
-        "<", FASTER * arm.gain, "twice what more steps gain: the part is too small for what it is trained to do"
-    )
     for part in get_args(Part):
-        gain = getattr(wider.own, part)
+        gain, choked = getattr(wider.own, part), widths.choked(part)
+        reason = "the part is too small for what it is trained to do"
+        limit = Limit(
+            "<",
+            arm.gain if choked else FASTER * arm.gain,
+            f"{'' if choked else 'twice '}what more steps gain: {reason}",
+        )
         if widths.tight(part) and lacking(missed_for_width(part, wider, widths)) and gain > limit.value:
             return Evidence(f"nats per example that a wider {part} gains within a few steps", gain, limit, unit="nats")
     return None
