@@ -88,9 +88,9 @@ def examples_weighed_from_outside(m, x):
 
 
 def audited_after_all(a):
-    """The weights of an example sum to one, so that its entropy counts once."""
+    """The weights of the draws of an example sum to one, so that its entropy counts once."""
     assert a.regulariser.form == "exact"
-    assert a.regulariser.weight == pytest.approx(1 / B)
+    assert a.regulariser.weight == pytest.approx(1 / (5 * B))  # for each of five draws
 
 
 @unauditable(audited_after_all)
