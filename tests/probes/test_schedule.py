@@ -60,6 +60,12 @@ def test_a_schedule_that_has_arrived():
     assert measured(lambda step: min(1.0, step / 20)).late_change == pytest.approx(1.0, rel=1e-6)
 
 
+@pytest.mark.parametrize(("between", "rests"), [(0.2, True), (0.18, False), (0.15, False), (0.199, True)])
+def test_a_schedule_that_arrived_in_the_last_third(between, rests):
+    """A straight ramp to 0.2 at step 300 stands at 0.18 at step 270; one that arrives at step 240, at 0.2."""
+    assert Schedule(((0, 0.0), (200, 0.1333), (300, 0.2)), 300).rests_from(270, between) is rests
+
+
 def test_zero_is_a_weight():
     found = measured(lambda step: 0.0 if step < 50 else 1e-3)
     assert found.late_change == float("inf")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +55,10 @@ def test_far_from_what_fits_is_an_error(end, severity):
 
 def test_arrived_at_half_of_the_run_however_light():
     assert isinstance(check(ramp(0.001, full=450)), Healthy)
+
+
+def test_a_cap_that_was_reached_late_is_where_it_was_to_arrive():
+    assert isinstance(check(replace(ramp(0.001), arrived=True)), Healthy)
 
 
 def test_a_cycle_that_ends_low_was_at_its_top():

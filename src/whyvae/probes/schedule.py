@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from whyvae.audit.likelihood import audit_likelihood
@@ -18,6 +18,8 @@ from whyvae.watch.replay import Replay, ReplayFailed
 STEADY = 1.02  # the noise variance of a constant weight repeats itself to 1e-6
 MORE = (0.0, 0.17, 0.33, 0.5, 0.83)  # of the run: looked at only where the weight moves at the end
 LATE, EARLIEST, LATEST = 2 / 3, 0.45, 0.9  # of the run: where the weight is compared with that at the end
+LAST = (0.85, 0.98)  # of the run: a step between them tells whether a weight that moved since LATE moves still
+RESTING = 0.25  # of the pace since LATE: a weight that moves less than this between LAST and the end has arrived
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Schedule(Probe):
 
     points: tuple[tuple[int, float], ...]
     count: int
+    arrived: bool = False  # it moved over the last third, and has come to rest since
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
@@ -55,7 +58,16 @@ class Schedule(Probe):
         points = tuple((i, s) for i, s in sorted(found.items()) if not math.isnan(s))
         if len(points) < 2:
             raise CannotMeasure("the weight of the KL could not be read on further recorded steps")
-        return cls(points, subject.count)
+        known = cls(points, subject.count)
+        between = [s for s in usual if LAST[0] <= s.index / main.index <= LAST[1]]
+        if not between or late.index >= between[-1].index:
+            return known
+        return replace(known, arrived=known.rests_from(between[-1].index, read(between[-1])))
+
+    def rests_from(self, step: int, s: float) -> bool:
+        """Does the weight, `s` at this step, move from there to the end far slower than it did over the last third?"""
+        end, last = self.points[-1]
+        return abs(last - s) < RESTING * abs(self.pace) * (end - step)
 
     @property
     def last(self) -> float:

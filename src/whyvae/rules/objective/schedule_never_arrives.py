@@ -44,7 +44,7 @@ class ScheduleNeverArrives(Rule):
         if falling.incriminating and schedule.lowest >= schedule.last / MOVING and balance.too_heavy:
             return _found(schedule, objective, balance, (falling, harm_heavy(objective, balance)), "falling", "heavy")
         back = schedule.highest > MOVING * schedule.last  # a cycle: it was higher before
-        if not rising.incriminating or back:
+        if not rising.incriminating or back or schedule.arrived:
             return Healthy((rising,))
         low = Evidence(
             "effective beta" if objective.own_variance else "noise variance the loss implies",
