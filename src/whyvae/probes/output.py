@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Self
 
 import torch
@@ -130,17 +131,19 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
         if not sources:
             break
         steps.append(op)
-        if op.name in ACTIVATIONS or op.name in {"clamp", "clamp_", "clip"}:
+        if op.name in ACTIVATIONS or op.name in _CLAMPS:
             chain.insert(0, (op.name, Where(*op.place) if op.place else None))
         slot = sources[0]
     low, high = _pushed(subject, slot)
-    joined = [op for op in steps if _free_beside(deps, op, slot)]
+    behind = takewhile(lambda op: op.name not in ACTIVATIONS and op.name not in _CLAMPS, steps)
+    joined = [op for op in behind if _free_beside(deps, op, slot)]
     if joined:  # a learned scale, a library size: no wall
         low = 0.0 if low >= 0 and all(op.name in _SCALING for op in joined) else -math.inf
         high = math.inf
     return chain, low, high
 
 
+_CLAMPS = {"clamp", "clamp_", "clip"}
 _SCALING = {"mul", "mul_", "__mul__", "__rmul__", "div", "div_", "__truediv__", "multiply", "true_divide"}
 
 

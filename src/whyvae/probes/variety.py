@@ -42,6 +42,10 @@ class Variety(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
+        if subject.lineage.posterior == "hierarchy":
+            raise CannotMeasure(
+                "does not apply: of a hierarchy, what one of its latents is made from is no whole example"
+            )
         rows = input_rows(subject)
         if not bool(torch.isfinite(rows).all()):
             raise CannotMeasure("explained by DAT01: the data are no numbers to compare")

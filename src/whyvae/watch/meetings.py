@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from whyvae.watch.dependencies import COMPARING, GATHERING, LOSSES, RECURRENT, Dependencies, origin, uses
+from whyvae.watch.dependencies import COMPARING, GATHERING, LOSSES, PICKING, RECURRENT, Dependencies, origin, uses
 from whyvae.watch.tape import Place, Tape
 
 
@@ -38,8 +38,10 @@ def data_of(deps: Dependencies, z: int) -> int:
         for r in (op.reads[:1] if op.name in RECURRENT else op.reads)  # a state that is carried along is no data
         if r not in deps.parametric and r not in deps.encoded and not _blank(deps, r)
     ]  # fmt: skip
-    roots = list(dict.fromkeys(origin(deps, r) for r in inputs))
-    parts = list(dict.fromkeys(origin(deps, p) for r in inputs for p in _gathered(deps, r)))
+    roots = [s for s in dict.fromkeys(origin(deps, r) for r in inputs) if not _blank(deps, s)]
+    parts = [
+        s for s in dict.fromkeys(origin(deps, p) for r in inputs for p in _gathered(deps, r)) if not _blank(deps, s)
+    ]
     return max(_without_conditions(deps, parts, z) or roots, key=lambda s: tape.slots[s].numel, default=-1)
 
 
@@ -72,7 +74,11 @@ def _without_conditions(deps: Dependencies, roots: list[int], z: int) -> list[in
 
 
 def _blank(deps: Dependencies, slot: int) -> bool:
-    """Nothing but zeros from outside: the first state of a recurrent network."""
+    """Nothing but zeros from outside, or picked from such: the first state of a recurrent network."""
+    position = deps.producer.get(slot)
+    if position is not None:
+        op = deps.tape.ops[position]
+        return op.name in PICKING and bool(op.reads) and _blank(deps, op.reads[0])
     value = deps.tape.slots[slot].value
     return value is not None and value.is_floating_point() and not bool(value.detach().any())
 
