@@ -349,7 +349,8 @@ class Recorder(TorchFunctionMode):
         """An external value about to be overwritten is copied first."""
         slot = self.tape.slots[self._slot(tensor)]
         if slot.external and slot.value is tensor and not slot.trainable:
-            slot.value = tensor.detach().clone()
+            unread = name in _FILLS and not any(slot.index in op.reads for op in self.tape.ops)
+            slot.value = None if unread else tensor.detach().clone()  # memory to be filled held anything
             slot.live = tensor if name in _STATISTICS else None
 
     def finished(self) -> Tape:
