@@ -149,6 +149,21 @@ def test_the_cut_separates_kl_and_reconstruction(m, x):
     assert torch.allclose(gradient(at.loss, [at.z]), 3 * gradient(sse(output, x.double()), [at.z]))
 
 
+def test_noise_drawn_into_new_memory_is_drawn_again(m, x):
+    def step(x):
+        mu, lv = m.head(m.body(x)).chunk(2, 1)
+        eps = torch.empty(mu.shape).normal_()
+        z = mu + eps * (lv / 2).exp()
+        y = m.decoder(z)
+        see(z=z)
+        return sse(y, x) + kl_sum(mu, lv)
+
+    lineage, _ = found(step, x)
+    one, other = (Replay(lineage.tape).run([lineage.z], seed=seed)[lineage.z] for seed in (1, 2))
+    assert lineage.posterior == "diagonal Gaussian"
+    assert float((one - other).abs().min()) > 0
+
+
 def test_noise_on_the_input_is_not_the_latent(m, x):
     def step(x):
         eps = torch.randn_like(x)

@@ -29,6 +29,7 @@ ENOUGH = 16 * FEWEST  # held-out examples: fewer say less than those of training
 REPEATED = 1.5  # examples looked at for each different one wanted
 MOST_NUMBERS = 40_000_000  # in the examples of one rung, and as many multiplications times LABOUR for all rungs
 LABOUR = 500
+MOST_UNITS = 512  # of a latent whose hole is measured without samples: a density of more costs more than it tells
 DRAWS = 4  # from each unseen posterior: the 1 % quantile of few encodings is a guess
 HALF = 0.5  # of the quality where encodings lie: of 37 healthy VAEs 36 keep 0.8 of it and more from N(0, I)
 RARE = 0.01  # of encodings are less likely than what counts as a hole
@@ -134,8 +135,11 @@ class PriorExcess(Probe):
 
     @classmethod
     def measure(cls, subject: Any, bypass: OnDemand[Bypass]) -> Self:
-        if audited_regulariser(subject).own_prior:
-            return cls(math.nan, "draws from N(0, I) say nothing: the model has a prior of its own")
+        try:
+            if audited_regulariser(subject).own_prior:
+                return cls(math.nan, "draws from N(0, I) say nothing: the model has a prior of its own")
+        except CannotMeasure as cannot:
+            return cls(math.nan, cannot.reason)
         beside = bypass()
         if beside is not None and beside.by_past:
             unknown = "does not apply: beside a draw, the decoder is shown an example's own past"
@@ -177,6 +181,8 @@ def _hole(subject: Any) -> float:
     generator = torch.Generator().manual_seed(SEED)
     try:
         fit, unseen = _encoded(subject, generator, held_out=False)
+        if fit.shape[1] > MOST_UNITS:
+            return math.nan
         draws = torch.randn(MOST, fit.shape[1], generator=generator, dtype=torch.float64)
         return float(in_hole(density(fit, unseen), unseen, draws).double().mean())
     except CannotMeasure:

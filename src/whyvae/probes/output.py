@@ -13,8 +13,6 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import target_rows
 from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
-from whyvae.watch.dependencies import Dependencies
-from whyvae.watch.feeds import fresh_slots
 from whyvae.watch.tape import Op
 
 ACTIVATIONS = {
@@ -136,7 +134,7 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
         slot = sources[0]
     low, high = _pushed(subject, slot)
     behind = takewhile(lambda op: op.name not in ACTIVATIONS and op.name not in _CLAMPS, steps)
-    joined = [op for op in behind if _free_beside(deps, op, slot)]
+    joined = [op for op in behind if _free_beside(subject, op, slot)]
     if joined:  # a learned scale, a library size: no wall
         low = 0.0 if low >= 0 and all(op.name in _SCALING for op in joined) else -math.inf
         high = math.inf
@@ -147,10 +145,11 @@ _CLAMPS = {"clamp", "clamp_", "clip"}
 _SCALING = {"mul", "mul_", "__mul__", "__rmul__", "div", "div_", "__truediv__", "multiply", "true_divide"}
 
 
-def _free_beside(deps: Dependencies, op: Op, slot: int) -> bool:
-    """Does `op` read something that parameters, or the data of a step, make by another way than through `slot`?"""
-    behind, slots = deps.descendants([slot]) | {slot}, deps.tape.slots
-    brought = set(fresh_slots(deps.tape))
+def _free_beside(subject: Any, op: Op, slot: int) -> bool:
+    """Does `op` read something that parameters, or what differs from step to step, make by another way than through `slot`?"""
+    deps, slots, feeds = subject.deps, subject.tape.slots, subject.train
+    behind = deps.descendants([slot]) | {slot}
+    brought = {s for feed in feeds for s, v in feed.items() if s in feeds[0] and not torch.equal(v, feeds[0][s])}
     return any(slots[a].trainable or a in brought for r in op.reads if r not in behind for a in deps.ancestors([r]))
 
 

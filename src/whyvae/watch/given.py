@@ -11,15 +11,12 @@ def take_as_data(tape: Tape, stepped: set[int]) -> None:
     """Makes data of the leaves that no optimiser has and that, by themselves, enter a layer which has parameters in `stepped`
     (ids), as its input or the state it begins with. A parameter that was forgotten is added, or stands where a weight does.
     """
-    slots, deps = tape.slots, Dependencies(tape)
-    layers = {s.index for s in slots if id(s.value) in stepped}
-    for slot in slots:
-        if (
-            slot.trainable
-            and not slot.parameter
-            and id(slot.value) not in stepped
-            and _enters(deps, slot.index, layers)
-        ):
+    asking = [s for s in tape.slots if s.trainable and not s.parameter and id(s.value) not in stepped]
+    if not asking:
+        return
+    deps, layers = Dependencies(tape), {s.index for s in tape.slots if id(s.value) in stepped}
+    for slot in asking:
+        if _enters(deps, slot.index, layers):
             slot.requires_grad = False
             slot.value = None if slot.value is None else copied(slot.value)
 

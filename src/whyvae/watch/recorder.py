@@ -350,7 +350,8 @@ class Recorder(TorchFunctionMode):
         slot = self.tape.slots[self._slot(tensor)]
         if slot.external and slot.value is tensor and not slot.trainable:
             unread = name in _FILLS and not any(slot.index in op.reads for op in self.tape.ops)
-            slot.value = None if unread else tensor.detach().clone()  # memory to be filled held anything
+            # memory that is to be filled held anything
+            slot.value = torch.zeros_like(tensor) if unread else tensor.detach().clone()
             slot.live = tensor if name in _STATISTICS else None
 
     def finished(self) -> Tape:
