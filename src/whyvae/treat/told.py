@@ -145,6 +145,8 @@ def _said(trial: JSON) -> Text:
         return Text(f"failed: {trial['failed']}", "red")
     if trial["verified"]:
         return Text("verified" if trial["share"] == 1 else f"verified, trained {trial['share']:.0%} as long", "green")
+    if trial["cured"] and trial["after"] is None:
+        return Text("cured; samples have no score", "yellow")  # sentences of different lengths, say
     return Text("cured, effect not sure" if trial["cured"] else "did not help", "yellow")
 
 
