@@ -265,6 +265,20 @@ def test_data_of_a_recurrent_encoder_is_not_a_state_that_is_carried_along():
     assert lineage.data == slot["data"]
 
 
+def test_zeros_put_before_the_data_do_not_make_them_blank(x):
+    torch.manual_seed(0)
+    m = VAE()
+    body, before = nn.Linear(D + 3, 24), torch.zeros(B, 3)
+
+    def step(x):
+        mu, lv = m.head(torch.tanh(body(torch.cat([before, x], 1)))).chunk(2, 1)
+        see(data=x)
+        return sse(m.decoder(reparameterise(mu, lv)), x) + kl_sum(mu, lv)
+
+    lineage, slot = found(step, x)
+    assert lineage.data == slot["data"]
+
+
 def test_data_of_a_conditional_encoder_is_not_the_label(m, x):
     torch.manual_seed(0)
     label, first, last = nn.Embedding(4, 4), nn.Linear(D + 4, D), nn.Linear(d + 4, d)

@@ -112,7 +112,7 @@ def test_what_is_told_of_a_forward_pass_that_was_not_ended():
         trained(stop, scale=1e3)
 
 
-def looping(batches, *, validated=False, memory=None, spoil=None, first=lambda: None):
+def looping(batches, *, validated=False, memory=None, spoil=None):
     """A subject; batches whose loss is no number are left out, or, `validated`, stop the script. of `memory`, a tensor is
     drawn into each time. `spoil` is called with the encoder after each step.
     """
@@ -120,7 +120,6 @@ def looping(batches, *, validated=False, memory=None, spoil=None, first=lambda: 
     encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
     with Watcher() as watcher:
-        made = first()  # noqa: F841 - it lives as long as the training
         for x in batches:
             if memory is not None:
                 memory.pop().normal_()
@@ -151,12 +150,6 @@ def test_memory_that_is_filled_before_it_is_read_held_anything():
     """As `torch.empty` gives it to `rsample`, in the shape of the batch."""
     batches = [torch.rand(32, 6) for _ in range(6)]
     assert Data.measure(looping(batches, memory=[torch.full((32, 6), math.nan) for _ in batches])).not_finite == 0
-
-
-def test_memory_that_parameters_were_drawn_in_held_anything():
-    batches = [torch.rand(32, 6) for _ in range(6)]
-    weights = torch.full((32, 6), math.nan)
-    assert Data.measure(looping(batches, first=lambda: weights.normal_().requires_grad_())).not_finite == 0
 
 
 def test_so_are_those_of_the_batch_at_which_a_script_stops():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from whyvae.audit.likelihood import Likelihood
@@ -93,7 +93,7 @@ def _unlike(lineage: Lineage) -> str:
     """Why nothing is a diagonal Gaussian's here; "" if one was found."""
     if lineage.posterior == "deterministic":
         return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
-    if lineage.posterior not in {"diagonal Gaussian", "deterministic"}:
+    if lineage.posterior != "diagonal Gaussian":
         return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
     if not lineage.heads:
         return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
@@ -102,11 +102,9 @@ def _unlike(lineage: Lineage) -> str:
 
 def _weighs_samples(deps: Dependencies, lineage: Lineage) -> bool:
     """Is there a weight, not differentiated, of how well a sample is decoded and of its own density?"""
-    if lineage.output < 0:
-        return False
-    useful = deps.ancestors(deps.tape.roots)
+    useful, both = deps.ancestors(deps.tape.roots), _made_of_both(deps, lineage)
     return any(
-        (op.name == "detach" or op.func == DATA) and useful.issuperset(op.outs) and _of_both(deps, lineage, op.reads)
+        (op.name == "detach" or op.func == DATA) and useful.issuperset(op.outs) and both(op.reads)
         for op in deps.tape.ops
     )
 
@@ -115,16 +113,14 @@ def _weighs_terms_together(deps: Dependencies, lineage: Lineage) -> bool:
     """Are both terms, once they are added, multiplied by numbers from outside the step that differ (weights of examples; weights
     of samples that left the graph through `.data`)?
     """
-    slots, known = deps.tape.slots, {lineage.data, lineage.target, lineage.eps}
+    known, both = {lineage.data, lineage.target, lineage.eps}, _made_of_both(deps, lineage)
     given = {
-        s.index for s in slots
+        s.index for s in deps.tape.slots
         if s.external and not s.trainable and not s.parameter and s.numel > 1 and s.index not in known
         and s.value is not None and bool((s.value != s.value.flatten()[0]).any())
     }  # fmt: skip
-    return lineage.output >= 0 and any(
-        op.name in _MULTIPLYING
-        and not given.isdisjoint(op.reads)
-        and any(_of_both(deps, lineage, [r]) for r in op.reads)
+    return any(
+        op.name in _MULTIPLYING and not given.isdisjoint(op.reads) and any(both([r]) for r in op.reads)
         for op in deps.tape.ops
     )
 
@@ -132,7 +128,12 @@ def _weighs_terms_together(deps: Dependencies, lineage: Lineage) -> bool:
 _MULTIPLYING = {"mul", "__mul__", "__rmul__", "mul_", "__imul__", "multiply", "dot", "matmul", "__matmul__", "einsum"}
 
 
-def _of_both(deps: Dependencies, lineage: Lineage, slots: Iterable[int]) -> bool:
-    """Are `slots` made of the output, and of the heads by another way?"""
-    decoded, heads = deps.descendants([lineage.output]), deps.descendants(lineage.heads)
-    return not decoded.isdisjoint(slots) and not heads.isdisjoint(deps.ancestors(slots, stop={lineage.output}))
+def _made_of_both(deps: Dependencies, lineage: Lineage) -> Callable[[Iterable[int]], bool]:
+    """Are slots made of the output, and of the heads by another way?"""
+    decoded = deps.descendants([lineage.output]) if lineage.output >= 0 else set()
+    heads = deps.descendants(lineage.heads)
+
+    def both(slots: Iterable[int]) -> bool:
+        return not decoded.isdisjoint(slots) and not heads.isdisjoint(deps.ancestors(slots, stop={lineage.output}))
+
+    return both

@@ -13,7 +13,6 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import target_rows
 from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
-from whyvae.watch.tape import Op
 
 ACTIVATIONS = {
     "sigmoid": (0.0, 1.0), "sigmoid_": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "tanh_": (-1.0, 1.0),
@@ -134,7 +133,8 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
         slot = sources[0]
     low, high = _pushed(subject, slot)
     behind = takewhile(lambda op: op.name not in ACTIVATIONS and op.name not in _CLAMPS, steps)
-    joined = [op for op in behind if _free_beside(subject, op, slot)]
+    free = _free_beside(subject, slot)
+    joined = [op for op in behind if not free.isdisjoint(op.reads)]
     if joined:  # a learned scale, a library size: no wall
         low = 0.0 if low >= 0 and all(op.name in _SCALING for op in joined) else -math.inf
         high = math.inf
@@ -145,12 +145,13 @@ _CLAMPS = {"clamp", "clamp_", "clip"}
 _SCALING = {"mul", "mul_", "__mul__", "__rmul__", "div", "div_", "__truediv__", "multiply", "true_divide"}
 
 
-def _free_beside(subject: Any, op: Op, slot: int) -> bool:
-    """Does `op` read something that parameters, or what differs from step to step, make by another way than through `slot`?"""
-    deps, slots, feeds = subject.deps, subject.tape.slots, subject.train
-    behind = deps.descendants([slot]) | {slot}
+def _free_beside(subject: Any, slot: int) -> set[int]:
+    """What parameters, or numbers that differ from step to step, make by another way than through `slot`."""
+    deps, feeds = subject.deps, subject.train
     brought = {s for feed in feeds for s, v in feed.items() if s in feeds[0] and not torch.equal(v, feeds[0][s])}
-    return any(slots[a].trainable or a in brought for r in op.reads if r not in behind for a in deps.ancestors([r]))
+    sources = brought | {s.index for s in subject.tape.slots if s.trainable}
+    made: set[int] = (deps.descendants(sources) | sources) - deps.descendants([slot]) - {slot}
+    return made
 
 
 def _pushed(subject: Any, slot: int) -> tuple[float, float]:

@@ -100,8 +100,9 @@ class WiderBlocks(Probe):
 
 
 def _worth(branch: BranchTest | None) -> float:
-    known = branch is not None and branch.unit == "nats"
-    return worth(branch.achieved, branch.offered) if branch is not None and known else math.nan
+    if branch is None or branch.unit != "nats":
+        return math.nan
+    return worth(branch.achieved, branch.offered)
 
 
 def judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> None:

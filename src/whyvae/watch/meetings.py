@@ -78,7 +78,8 @@ def _blank(deps: Dependencies, slot: int) -> bool:
     position = deps.producer.get(slot)
     if position is not None:
         op = deps.tape.ops[position]
-        return op.name in PICKING and bool(op.reads) and _blank(deps, op.reads[0])
+        sources = op.reads if op.name in GATHERING else op.reads[:1]
+        return op.name in PICKING and bool(sources) and all(_blank(deps, s) for s in sources)
     value = deps.tape.slots[slot].value
     return value is not None and value.is_floating_point() and not bool(value.detach().any())
 

@@ -261,9 +261,6 @@ class Recorder(TorchFunctionMode):
             if (tensor := ref()) is not None and not tensor.requires_grad
         }
         kept = {slot for _, slot in self._slot_of.values()}
-        forgotten = [op for op in self.tape.ops if kept.isdisjoint((*op.outs, *op.writes))]
-        for slot in {r for op in forgotten for r in op.reads} - kept:
-            self.tape.slots[slot].value = None  # memory that was filled, and held anything before
         self.tape.ops = [op for op in self.tape.ops if not kept.isdisjoint((*op.outs, *op.writes))]
         self._memory.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -179,7 +180,7 @@ class Subject:
         others = self._beside.get(slot, [])
         if value.is_floating_point() or value.dim() < 2 or not others:
             return True
-        mine, *theirs = (_known_places(value, self._classes_seen(s)) for s in (slot, *others))
+        mine, *theirs = (_known_places(value, torch.cat([*self._seen_at(s)])) for s in (slot, *others))
         return mine > max(theirs)
 
     @cached_property
@@ -194,18 +195,15 @@ class Subject:
                     found.setdefault(slot, []).append(op.reads[0])
         return found
 
-    def _classes_seen(self, slot: int) -> Tensor:
-        """What stands at `slot` in the recorded steps, [n, ...]."""
-        with torch.no_grad():
-            return torch.cat([self.replay.run([slot], feed=feed)[slot] for feed in self.train])
+    def _seen_at(self, slot: int) -> Iterator[Tensor]:
+        """What stands at `slot` in each recorded step."""
+        for feed in self.train:
+            with torch.no_grad():
+                yield self.replay.run([slot], feed=feed)[slot]
 
     def _rows_of_training(self, slot: int) -> set[int]:
         """Examples seen in training, so that evaluating on training data is not taken for held-out data."""
-        known: set[int] = set()
-        for feed in self.train:
-            with torch.no_grad():
-                known.update(_row_key(row) for row in self.replay.run([slot], feed=feed)[slot])
-        return known
+        return {_row_key(row) for values in self._seen_at(slot) for row in values}
 
     def _target_is_input(self, slot: int) -> bool:
         target = self.lineage.target
@@ -222,9 +220,8 @@ class Subject:
         """Examples in the main step."""
         shape = self.tape.slots[self.lineage.z].shape
         data = self.tape.slots[self.lineage.data].shape if self.lineage.data >= 0 else ()
-        late = (
-            shape[:1] == (1,) and len(data) > 2 and shape[1:2] == data[1:2]
-        )  # the last state of one recurrent layer, [1, B, H]
+        # the last state of one recurrent layer, [1, B, H], beside data with time first
+        late = shape[:1] == (1,) and len(data) > 2 and shape[1:2] == data[1:2]
         if len(shape) > 2 and data and shape[0] != data[0] and (shape[1] == data[0] or late):
             return shape[1]
         return shape[0] if len(shape) > 1 else 1

@@ -202,6 +202,7 @@ _UNREPEATABLE = {
     "apply", "lstm", "gru", "rnn_tanh", "rnn_relu", "multi_head_attention_forward", "rrelu", "grad", "gumbel_softmax",
     "fractional_max_pool2d", "fractional_max_pool3d",
 }  # fmt: skip
+# what reading `t.data` calls: an op of a tape, and a way out of the graph
 DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 RANDOM = {
     "randn", "randn_like", "normal", "normal_", "rand", "rand_like", "uniform_", "bernoulli", "bernoulli_",
