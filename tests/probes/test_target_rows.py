@@ -70,3 +70,34 @@ def test_what_a_step_draws_as_its_data_is_the_origin_of_input_and_target():
     match = Bench(subject).get(TargetMatch)
     assert match.same_origin
     assert isinstance(TargetMisaligned.check(match), Healthy)
+
+
+LINKS = (torch.rand(24, 24, generator=torch.Generator().manual_seed(4)) < 0.2).float()
+LINKS = torch.maximum(LINKS, LINKS.T).fill_diagonal_(1)
+
+
+class Links(Binarised):
+    """Nodes are the rows; what is decoded are their pairs (Kipf & Welling, arXiv:1611.07308)."""
+
+    def forward(self, nodes):
+        mu, logvar = (LINKS @ self.encoder(nodes)).chunk(2, 1)
+        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
+        output = self.outputs(z)
+        return (F.binary_cross_entropy_with_logits(output, LINKS, reduction="sum") + kl(mu, logvar)) / len(nodes)
+
+    def outputs(self, z):
+        return z @ z.T
+
+
+class OnePer(Links):
+    def outputs(self, z):
+        return self.decoder(z)
+
+
+def test_links_between_nodes_are_no_nodes():
+    nodes = torch.randn(24, 24, generator=torch.Generator().manual_seed(5))
+    of_pairs = Bench(watch_model(Links(), nodes, lambda model, x: model(x))).get(TargetMatch)
+    assert not of_pairs.comparable
+    other = Bench(watch_model(OnePer(), nodes, lambda model, x: model(x))).get(TargetMatch)
+    assert other.comparable  # as many features as examples, by chance
+    assert TargetMisaligned.check(other).severity == "error"

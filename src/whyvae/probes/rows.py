@@ -13,6 +13,7 @@ from torch import Tensor
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.verdict import Where
+from whyvae.watch.dependencies import PRODUCTS
 from whyvae.watch.draws import NOT_GAUSSIAN
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op
@@ -34,7 +35,6 @@ _GRAPH = {
     "sparse.mm",
     "segment_reduce",
 }
-_PRODUCTS = {"mm", "matmul", "__matmul__", "__rmatmul__", "bmm", "einsum", "addmm"}
 MOST_FORGIVEN = 12
 
 
@@ -279,7 +279,7 @@ def _by_design(subject: Any, op: Op, runner: _Runner, axis: int) -> str:
     given = [
         r for r in op.reads if r not in from_source and r not in deps.parametric and slots[r].shape[-2:] == (n, n)
     ]  # fmt: skip
-    if op.name in _PRODUCTS and given:
+    if op.name in PRODUCTS and given:
         return "rows are the nodes of a graph"
     if slots[runner.sink].shape[-2:] == (n, n):
         return "the output compares pairs of rows"

@@ -14,7 +14,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import by_example
 from whyvae.probes.objective import audited_likelihood
 from whyvae.verdict import Where
-from whyvae.watch.dependencies import origin
+from whyvae.watch.dependencies import PRODUCTS, origin
 
 ALIKE = 1e-6  # of the largest number: digits of float32
 MOST_ROWS = 128  # compared with each other as sets
@@ -70,7 +70,7 @@ class TargetMatch(Probe):
 def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
     """(target, encoder input), [n, D] each; None where the sizes do not let them be compared."""
     lineage = subject.lineage
-    if lineage.data < 0 or not likelihood.target.dtype.is_floating_point:
+    if lineage.data < 0 or not likelihood.target.dtype.is_floating_point or _of_pairs(subject):
         return None, None
     seen = mask(likelihood.gradient) if likelihood.gradient is not None else 1.0
     left_out = seen == 0 if isinstance(seen, Tensor) and seen.numel() == likelihood.target.numel() else None
@@ -87,6 +87,18 @@ def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
         missing |= left_out.reshape(data.shape)
     data = torch.where(missing, target.reshape(data.shape), data)
     return by_example(target, subject.batch), by_example(data, subject.batch)
+
+
+def _of_pairs(subject: Any) -> bool:
+    """Is the output one number for every pair of examples (the links of a graph, from its nodes), and the data are not?"""
+    lineage, deps = subject.lineage, subject.deps
+    behind, above = deps.descendants([lineage.z]), deps.ancestors([lineage.output])
+    size = subject.tape.slots[lineage.output].numel
+    return not _same_origin(subject, lineage.target) and any(
+        op.name in PRODUCTS and sum(r in behind for r in op.reads) > 1
+        and any(o in above and subject.tape.slots[o].numel == size == subject.batch**2 for o in op.outs)
+        for op in subject.tape.ops
+    )  # fmt: skip
 
 
 def _same_origin(subject: Any, target: int | None) -> bool:
