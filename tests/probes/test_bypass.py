@@ -10,7 +10,7 @@ from torch import nn
 from whyvae.probe import Bench
 from whyvae.probes.bypass import Bypass
 from whyvae.probes.facts import answered
-from whyvae.testing import Patient
+from whyvae.testing import Patient, kl
 from whyvae.watch.beside import SHOWN
 from whyvae.watch.direct import watch_model
 
@@ -75,6 +75,30 @@ def test_growth_without_either_way(name):
     assert (found.side, found.latent, found.gain) == pytest.approx(expected, rel=1e-6, abs=1e-6)
     assert found.at is not None
     assert found.at.file == __file__
+
+
+def test_features_of_which_all_of_z_is_made():
+    """A hidden layer before both heads; not the input, and not a condition: of these only a part is z's."""
+
+    def measured_with(side):
+        def loss(m, x):
+            hidden, given = torch.tanh(m.hidden(x)), torch.tanh(m.hidden(x * (torch.arange(D) < D // 2)))
+            mu = m.mu(hidden if side != "a condition" else hidden + given)
+            logvar = -1.0 - mu.square()
+            z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
+            y = m.out(z) + {"hidden": hidden, "a condition": given, "the input": x, "nothing": 0 * z.sum()}[side]
+            return ((y - x).square().sum() + kl(mu, logvar)) / len(x)
+
+        x = rows()
+        return Bench(watch_model(Net(), [x[:B], x[B:]], loss)).get(Bypass)
+
+    found = {side: measured_with(side) for side in ("hidden", "a condition", "the input", "nothing")}
+    assert {side: f.features for side, f in found.items()} == {
+        "hidden": True, "a condition": False, "the input": False, "nothing": False,
+    }  # fmt: skip
+    assert {side: f.leak for side, f in found.items() if side != "nothing"} == dict.fromkeys(
+        ("hidden", "a condition", "the input"), True
+    )
 
 
 def test_z_alone_leaks_nothing():

@@ -31,6 +31,15 @@ def test_a_part_that_new_samples_are_decoded_without():
     assert isinstance(LatentBypassed.check(replace(shown, own=False)), Healthy)  # labels, the past
 
 
+def test_features_of_the_encoder_that_new_samples_have_not():
+    shown = replace(bypass(side=1.2, latent=0.45, gain=50.0), features=True)
+    verdict = LatentBypassed.check(shown)
+    assert isinstance(verdict, Finding)
+    assert "features" in verdict.summary
+    assert isinstance(LatentBypassed.check(replace(shown, side=0.49)), Healthy)
+    assert isinstance(LatentBypassed.check(replace(shown, own=False)), Healthy)
+
+
 def test_a_twentieth_is_the_limit():
     assert isinstance(LatentBypassed.check(bypass(latent=0.099)), Finding)
     assert isinstance(LatentBypassed.check(bypass(latent=0.101)), Healthy)

@@ -41,6 +41,7 @@ class Bypass(Probe):
     heavy: bool  # the KL weighs more than the data can pay for, so z is dropped anyway
     at: Where | None  # where the side path joins what z makes
     alone: bool = False  # the script decodes new latents, and nothing but them (constants in the place of the rest)
+    features: bool = False  # the side path begins at features of the encoder's from which all of z is made
 
     @property
     def matters(self) -> bool:
@@ -73,8 +74,9 @@ class Bypass(Probe):
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
         return cls(
-            True, own, side, latent, gain, _heavy(subject, objective), _joins_at(subject, latents), _alone(subject)
-        )
+            True, own, side, latent, gain, _heavy(subject, objective), _joins_at(subject, latents), _alone(subject),
+            _features(subject, latents),
+        )  # fmt: skip
 
 
 class _Arms:
@@ -303,6 +305,17 @@ def joins(subject: Any, latents: tuple[int, ...]) -> Iterator[tuple[Op, set[int]
             yield op, met
         elif met:
             beside.update(s for s in made if s not in behind)
+
+
+def _features(subject: Any, latents: tuple[int, ...]) -> bool:
+    """Is z made of nothing but what the side path begins at?
+
+    So no condition can be (a part of the example that is known when new ones are made): that z would be made of the rest too.
+    """
+    deps, data = subject.deps, set(shown(subject))
+    beside = deps.ancestors([s for _, met in joins(subject, latents) for s in met])
+    above = deps.ancestors(latents) & deps.encoded & deps.descendants(data)
+    return any(data.isdisjoint(deps.ancestors(latents, stop={slot})) for slot in above & beside)
 
 
 def _joins_at(subject: Any, latents: tuple[int, ...]) -> Where | None:

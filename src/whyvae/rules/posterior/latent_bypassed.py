@@ -20,11 +20,18 @@ NEEDS_Z = Limit(
     0.05,
     "of the growth without the side path: a twentieth or less of the reconstruction is z's, and z is all a new sample has",
 )
+_MISSING = Limit(">", 0, "what half of the reconstruction came from is missing there")
 _ALONE = Evidence(
     "new samples decoded from z alone",
     1,
-    Limit(">", 0, "what half of the reconstruction came from is missing there"),
+    _MISSING,
     text="where the script decodes draws, constants stand in the place of the side path",
+)
+_FEATURES = Evidence(
+    "features that need an example",
+    1,
+    _MISSING,
+    text="the side path begins at features of the encoder's from which all of z is made: a new sample has none",
 )
 SAVES = Limit(
     "<",
@@ -62,6 +69,8 @@ class LatentBypassed(Rule):
                 return _by_skip(bypass, (side, share), "with another example's z the output hardly changes")
             if bypass.alone:
                 return _by_skip(bypass, (side, _ALONE), "this script decodes new samples without it")
+            if bypass.features:
+                return _by_skip(bypass, (side, _FEATURES), "it is shown the encoder's own features")
             return Healthy((side, share))
         if gain.incriminating and not bypass.heavy:
             return _by_past(bypass, (side, gain))
