@@ -448,3 +448,46 @@ def test_a_shape_taken_from_the_target_is_no_comparison_with_it(m, x, shaped):
     lineage, slot = found(step, x)
 
     assert (lineage.output, lineage.target) == (slot["output"], slot["target"])
+
+
+def curves(z):
+    """Oscillations [B, D] of amplitude, frequency and phase: no layer decodes them."""
+    return z[:, :1] * torch.sin(z[:, 1:2] * torch.arange(D) + z[:, 2:3])
+
+
+def test_a_formula_may_decode(m, x):
+    def step(x):
+        mu, lv = m.enc(x)
+        z = reparameterise(mu, lv)
+        output = curves(z)
+        see(z=z, output=output, target=x)
+        return 3 * sse(output, x) + 7 * kl_sum(mu, lv)
+
+    lineage, slot = found(step, x)
+    assert (lineage.z, lineage.output, lineage.target) == (slot["z"], slot["output"], slot["target"])
+    at = cut(lineage, Replay(lineage.tape))
+    kl = (0.5 * (at.mu**2 + at.sigma**2) - at.sigma.log()).sum()
+    assert torch.allclose(gradient(at.loss, at.heads), 7 * gradient(kl, at.heads), atol=1e-10)
+    assert torch.allclose(gradient(at.loss, [at.z]), 3 * gradient(sse(curves(at.z), x.double()), [at.z]))
+
+
+def test_noise_on_an_output_is_no_latent(m, x):
+    """A network that predicts its own input with a spread, which is kept from falling, decodes nothing."""
+    heads = nn.Linear(D, 2 * D)
+
+    def step(x):
+        mean, spread = heads(x).chunk(2, 1)
+        output = mean + torch.randn_like(mean) * spread.exp()
+        return sse(output.sigmoid(), x) - spread.sum()
+
+    with pytest.raises(NoVAE):
+        find(record(step, x)[0])
+
+
+def test_a_formula_that_nothing_regularises_is_no_decoder(m, x):
+    def step(x):
+        mu, lv = m.enc(x)
+        return sse(curves(reparameterise(mu, lv)), x)
+
+    with pytest.raises(NoVAE):
+        find(record(step, x)[0])

@@ -37,10 +37,13 @@ _LIKE_ANOTHER = {"view_as", "reshape_as", "expand_as", "type_as"}
 
 
 class Dependencies:
-    """Which slots of a tape are made from which: noise, data, parameters."""
+    """Which slots of a tape are made from which: noise, data, parameters.
 
-    def __init__(self, tape: Tape) -> None:
-        self.tape = tape
+    `formula`: what decodes may be a formula without layers (distances of nodes, an equation of motion).
+    """
+
+    def __init__(self, tape: Tape, *, formula: bool = False) -> None:
+        self.tape, self.formula = tape, formula
         self.producer = tape.producers()
         self.position = {op.index: i for i, op in enumerate(tape.ops)}
 
@@ -147,6 +150,8 @@ def unmixed(deps: Dependencies, eps: int) -> list[int]:
 
 def reaches_decoder(deps: Dependencies, chain: Iterable[int]) -> bool:
     reached = set(chain)
+    if deps.formula:
+        return True
     for op in deps.tape.ops:
         if not reached.isdisjoint(op.reads):
             if deps.is_mixing(op) and any(r in deps.parametric or r in deps.encoded for r in op.reads):

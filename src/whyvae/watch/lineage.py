@@ -23,7 +23,7 @@ from whyvae.watch.draws import (
     sane_parameters,
     small_parameters,
 )
-from whyvae.watch.meetings import Meeting, data_of, find_meetings, meetings_among
+from whyvae.watch.meetings import Meeting, data_of, find_meetings, meetings_among, meets_data
 from whyvae.watch.replay import Replay
 from whyvae.watch.tape import Tape
 
@@ -77,6 +77,9 @@ def find(tape: Tape) -> Lineage:
         draws = drawn(deps, Replay(tape, small_parameters(tape))) or draws
     draws = draws or sampled(deps)
     if not draws:
+        deps = Dependencies(tape, formula=True)
+        draws = [d for d in drawn(deps, Replay(tape, sane_parameters(tape))) if d.shift and meets_data(deps, d.z)]
+    if not draws:
         raise NoVAE("no random draw is scaled and shifted by an encoder and decoded")
     draw, notes = choose(deps, draws)
     notes = moved(deps, draw) or notes
@@ -111,7 +114,9 @@ def find_deterministic(tape: Tape) -> Lineage:
             data = data_of(deps, z)
             best = tuple(m for m in find_meetings(deps, z, data)) or (meeting,)
             latents = tape.slots[z].numel // max(1, tape.slots[z].shape[0])
-            return Lineage(tape, -1, -1, z, heads, data, best, _decoder_ops(deps, z), "deterministic", latents)
+            return Lineage(
+                tape, -1, -1, z, heads, data, best, _decoder_ops(deps, z, best[0].output), "deterministic", latents
+            )
     raise NoVAE("no random draw is scaled and shifted by an encoder and decoded, and nothing regularises a code")
 
 
@@ -154,7 +159,6 @@ def _code_slot(deps: Dependencies, heads: tuple[int, ...], above: set[int]) -> i
 
 def _complete(deps: Dependencies, draw: Draw, notes: list[str], candidates: tuple[int, ...]) -> Lineage:
     tape = deps.tape
-    decoder_ops = _decoder_ops(deps, draw.z)
     heads = _heads(deps, draw)
     data = data_of(deps, draw.z)
     meetings = find_meetings(deps, draw.z, data)
@@ -171,6 +175,7 @@ def _complete(deps: Dependencies, draw: Draw, notes: list[str], candidates: tupl
     latents = _unrepeated(deps, draw, heads, latents)
     if tape.autocast:
         notes.append("")
+    decoder_ops = _decoder_ops(deps, draw.z, meetings[0].output)
     return Lineage(
         tape, draw.noise_op, -1 if draw.kind.startswith(NOT_GAUSSIAN) else draw.eps, draw.z, heads, data, meetings,
         decoder_ops, draw.kind, latents,
@@ -197,14 +202,14 @@ def _batch_axis(tape: Tape, z: int, data: int) -> int:
     return 0 if len(shape) > 1 else -1
 
 
-def _decoder_ops(deps: Dependencies, z: int) -> frozenset[int]:
-    """Ops (by `Op.index`) on the way from z to (and including) the parametrised functions behind it."""
+def _decoder_ops(deps: Dependencies, z: int, output: int) -> frozenset[int]:
+    """Ops (by `Op.index`) on the way from z to (and including) the parametrised functions behind it; a formula's, to the output."""
     tape = deps.tape
     behind = deps.descendants([z])
     mixers = [op for op in tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads)]
     # without any parameter it is an inner product z z'
     mixers = [op for op in mixers if any(r in deps.parametric for r in op.reads)] or mixers
-    before = deps.ancestors([s for op in mixers for s in op.outs])
+    before = deps.ancestors([output] if deps.formula else [s for op in mixers for s in op.outs])
     return frozenset(
         op.index for op in tape.ops
         if not behind.isdisjoint(op.reads) and not before.isdisjoint((*op.outs, *op.writes))

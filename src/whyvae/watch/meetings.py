@@ -87,8 +87,23 @@ def _blank(deps: Dependencies, slot: int) -> bool:
 def find_meetings(deps: Dependencies, z: int, data: int) -> tuple[Meeting, ...]:
     """Candidates for (output, target), best first: loss functions and targets made from the encoder's data first."""
     behind = deps.descendants([z])
+    if deps.formula:
+        return _of_a_formula(deps, z, data, behind)
     mixed = [s for op in deps.tape.ops if deps.is_mixing(op) and not behind.isdisjoint(op.reads) for s in op.outs]
     return meetings_among(deps, deps.descendants(mixed), data, deps.ancestors([z]))
+
+
+def _of_a_formula(deps: Dependencies, z: int, data: int, behind: set[int]) -> tuple[Meeting, ...]:
+    """With the encoder's own data, of outputs that are not z's own numbers: those may be an output with noise on it."""
+    slots = deps.tape.slots
+    regular = deps.ancestors(deps.tape.roots, stop={z}) - behind
+    if not any(s in deps.encoded and slots[s].numel > 1 for s in regular):
+        return ()  # nothing of the loss asks anything of the code
+    from_data = deps.descendants([data])
+    return tuple(
+        m for m in meetings_among(deps, behind - {z}, data, deps.ancestors([z]))
+        if m.target in from_data and m.target not in deps.encoded and slots[m.output].numel != slots[z].numel
+    )  # fmt: skip
 
 
 def meets_data(deps: Dependencies, z: int) -> bool:
