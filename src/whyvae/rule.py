@@ -15,6 +15,8 @@ from whyvae.verdict import Verdict
 # what it puts out, what z is.
 DECISIVE = ("OBJ", "WIR", "OUT", "POS")
 
+CERTIFICATES = 10  # the stage of what is exact
+
 # For `requires`: every cause of an earlier stage, whichever rules there are.
 EARLIER = ("*",)
 

@@ -190,6 +190,19 @@ def test_what_makes_samples_worse_is_not_taken(tmp_path):
     trial, _ = treating(tmp_path, by_remedy(control, result(0.6, ["OBJ03"], seed=3), {"a": result(0.1, seed=1)}))
     assert trial.taken == []
     assert not trial.healthy_after
+    assert cure_line(cured_record(trial, None, "", applied=False)).endswith("made samples worse")
+
+
+def test_a_certificate_is_right_whatever_samples_score(tmp_path):
+    """Noise scaled by the variance makes the KL light, and some data like that; something left is no cure, though."""
+    control = result(0.6, ["POS03"], [plan("a", "POS03"), plan("b", "POS03")])
+    treated = {"a": result(0.5, seed=1), "b": result(0.55, ["OBJ01"], seed=2)}
+    trial, _ = treating(tmp_path, by_remedy(control, result(0.6, ["POS03"], seed=3), treated))
+    assert [t.treatment.remedy for t in trial.taken] == ["a"]
+    assert not trial.verified
+    line = cure_line(cured_record(trial, None, "", applied=False))
+    assert line.startswith("CURED, NOT VERIFIED")
+    assert line.endswith("samples score less than before")
 
 
 def test_rounds_go_on_with_what_is_left(tmp_path):

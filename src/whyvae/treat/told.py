@@ -108,11 +108,19 @@ def cure_line(record: JSON) -> str:
             else "NOTHING CURED: nothing was found that a change could cure"
         )
     if not cure["rounds"]:
-        return "NOT CURED: " + (cure["stopped"] or "no change that was tried removed the first cause")
+        gone = any(t["trial"]["cured"] for t in cure["tried"])
+        why = (
+            "what removed the first cause made samples worse"
+            if gone
+            else "no change that was tried removed the first cause"
+        )
+        return "NOT CURED: " + (cure["stopped"] or why)
     names = ", then ".join(r["name"] for r in cure["rounds"])
     left = f"; left: {', '.join(cure['left'])}" if cure["left"] else ", and nothing is left"
     if not cure["rounds"][-1]["trial"]["cured"]:
         return f"BETTER, NOT CURED: {names}{left}"
+    if _spoilt(cure["rounds"][-1]["trial"]):
+        left += "; but samples score less than before"
     return f"{'CURED, VERIFIED' if cure['verified'] else 'CURED, NOT VERIFIED'}: {names}{left}"
 
 
@@ -147,7 +155,13 @@ def _said(trial: JSON) -> Text:
         return Text("verified" if trial["share"] == 1 else f"verified, trained {trial['share']:.0%} as long", "green")
     if trial["cured"] and trial["after"] is None:
         return Text("cured; samples have no score", "yellow")  # sentences of different lengths, say
+    if trial["cured"] and _spoilt(trial):
+        return Text("cured, but samples score less", "yellow")
     return Text("cured, effect not sure" if trial["cured"] else "did not help", "yellow")
+
+
+def _spoilt(trial: JSON) -> bool:
+    return bool(trial["ci95"]) and trial["ci95"][1] < trial["before"]
 
 
 def _number(value: float | None) -> str:

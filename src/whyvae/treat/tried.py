@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from whyvae.rule import CERTIFICATES, all_rules
 from whyvae.treat.effect import SEED_TO_SEED, Effect, Outcome, effect, mean
 from whyvae.treat.remedy import Treatment
 
@@ -111,7 +112,8 @@ def outcome_of(result: JSON | None) -> Outcome | None:
 
 def best(tried: list[Tried], than: Tried | None = None) -> Tried | None:
     """The one to go on with: verified before cured, cured before better; of those what leaves least, then what generates
-    best. None that makes surely worse samples than the script as it is, or than what was taken before (`than`).
+    best. None that makes surely worse samples than the script as it is, or than what was taken before (`than`); but where the
+    fault is a certificate's and nothing is left, the script is right now, whatever a score of samples says.
     """
 
     def key(t: Tried) -> tuple[bool, bool, bool, int, float]:
@@ -124,7 +126,10 @@ def best(tried: list[Tried], than: Tried | None = None) -> Tried | None:
 
 def _forward(t: Tried) -> bool:
     """Was the fault removed and nothing made worse, or were samples made better though it is not gone?"""
-    return (t.cured and not (t.effect and t.effect.high < 0)) or ("record" in t.result and t.better)
+    spoilt = t.effect is not None and t.effect.high < 0
+    if spoilt and t.cured and not t.codes_left:
+        return all_rules()[t.treatment.codes[0]].stage == CERTIFICATES
+    return (t.cured and not spoilt) or ("record" in t.result and t.better)
 
 
 def _worse(t: Tried, than: Tried | None) -> bool:
