@@ -62,24 +62,20 @@ def _by_command(spec: Spec, script: Script, path: Path, data: Path) -> dict[str,
 
 
 def _in_process(spec: Spec, script: Script, path: Path, data: Path) -> dict[str, Any]:
-    from whyvae.api import examine_subject
-    from whyvae.watch.script import numbers_ended
-    from whyvae.watch.subject import Subject
-    from whyvae.watch.trainings import NothingSeen
+    from whyvae.api import NotExamined
     from whyvae.watch.watcher import Watcher
 
     names: dict[str, Any] = {"__name__": MAIN, "__file__": str(path)}
-    code, raised, ended = compile(script.text, str(path), "exec"), "", ""
-    with contextlib.redirect_stdout(io.StringIO()), Curve() as curve, Watcher() as watcher:
+    code, watcher, raised = compile(script.text, str(path), "exec"), Watcher(), ""
+    with contextlib.redirect_stdout(io.StringIO()), Curve() as curve:
         try:
-            exec(code, names)  # noqa: S102 - that is the patient
+            with watcher:
+                exec(code, names)  # noqa: S102 - that is the patient
         except Exception as error:  # noqa: BLE001 - as whyvae run: what was seen until then is examined
-            raised, ended = repr(error)[:200], numbers_ended(error)
+            raised = repr(error)[:200]
     try:
-        subject = Subject.of(watcher, str(path))
-        subject.raised = ended
-        found = judged(examine_subject(subject).to_dict())
-    except NothingSeen as nothing:
+        found = judged(watcher.examine().to_dict())
+    except NotExamined as nothing:
         found = {"verdict": "none", "error": str(nothing)}
     with contextlib.redirect_stdout(io.StringIO()):
         harm = {"quality": 0.0} if raised else _harm(script, names, data)  # it never got to generate

@@ -19,6 +19,7 @@ from whyvae.rules.data.data_unscaled import DataUnscaled
 if TYPE_CHECKING:
     from whyvae.watch.script import RunOutcome
     from whyvae.watch.unbegun import Unbegun
+    from whyvae.watch.watcher import Watcher
 
 Codes = Iterable[str] | None
 
@@ -48,7 +49,10 @@ def run_session(
 ) -> Session:
     from whyvae.watch.script import run_script
 
-    outcome = run_script(target, list(args), module=module, steps=steps, seed=seed)
+    return _session(run_script(target, list(args), module=module, steps=steps, seed=seed), select, ignore)
+
+
+def _session(outcome: RunOutcome, select: Codes = None, ignore: Codes = None) -> Session:
     if outcome.subject is None:
         return Session(outcome, _of_unbegun(outcome.unbegun, select, ignore))
     bench = Bench(outcome.subject)
@@ -85,6 +89,22 @@ def run(
     session = run_session(script, args, module=module, steps=steps, seed=seed, select=select, ignore=ignore)
     if session.report is None:
         raise NotExamined(session.outcome.reason)
+    return session.report
+
+
+def examine_watched(watcher: Watcher) -> Report:
+    """What was seen of the code under `with whyvae.watch()`, and of how it ended.
+
+    Raises NotExamined where no VAE was seen.
+    """
+    from whyvae.watch.script import RunOutcome, look
+
+    stopped = isinstance(watcher.ended_by, SystemExit)
+    outcome = RunOutcome(None, error=None if stopped else watcher.ended_by)
+    look(outcome, watcher, "")
+    session = _session(outcome)
+    if session.report is None:
+        raise NotExamined(outcome.reason)
     return session.report
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from whyvae.api import run_session
+import whyvae
+from whyvae.api import NotExamined, run_session
 
 SCRIPT = """
 import torch
@@ -75,3 +76,17 @@ def test_a_run_that_begins_is_examined_as_a_whole(tmp_path):
     found = session(tmp_path, spoil="data[:3, 3] = float('nan')", fill="x = data[10:74]")
     assert found.outcome.unbegun is None
     assert found.outcome.subject.count == 20
+
+
+@pytest.mark.parametrize(("spoil", "raised"), [(NONE, ValueError), ("", ZeroDivisionError)])
+def test_in_ones_own_code_too(spoil, raised):
+    """In a notebook, training stands in one cell and `watcher.examine()` in the next."""
+    text = SCRIPT.replace("{spoil}", spoil).replace("{fill}", "").replace("{stop}", "" if spoil else "1 / 0")
+    watcher = whyvae.watch()
+    with pytest.raises(raised), watcher:
+        exec(compile(text, __file__, "exec"), {})  # noqa: S102 - as a cell does
+    if spoil:
+        assert [f["code"] for f in watcher.examine().findings] == ["DAT01"]
+        return
+    with pytest.raises(NotExamined, match="it stopped with ZeroDivisionError: division by zero"):
+        watcher.examine()

@@ -80,6 +80,12 @@ def run_script(
         except BaseException as error:  # noqa: BLE001 - a user's error is a patient, not ours
             outcome.error = error
             _show(error)
+    look(outcome, watcher, target)
+    return outcome
+
+
+def look(outcome: RunOutcome, watcher: Watcher, target: str) -> None:
+    """Sets what was seen while it watched `target`, which ended with `outcome.error`."""
     try:
         with neutral():
             outcome.subject = Subject.of(watcher, target)
@@ -88,7 +94,6 @@ def run_script(
         outcome.reason = str(nothing) + _stopped_by(outcome.error)
         if outcome.error is not None and watcher.backwards == 0:
             outcome.unbegun = Unbegun.of(watcher.unfinished, target, watcher.seconds)
-    return outcome
 
 
 def _stopped_by(error: BaseException | None) -> str:

@@ -86,6 +86,7 @@ class Watcher:
         self.seconds = 0.0  # of the run, ours included
         self.compiled = False
         self.error: Exception | None = None  # our own last mistake
+        self.ended_by: BaseException | None = None  # what the watched code raised
         self.unfinished: Recorder | None = None  # what was being recorded when the script ended, before a backward
         self.failures = 0
         self._recorder: Recorder | None = None
@@ -155,7 +156,8 @@ class Watcher:
         self._open(standby=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.ended_by = error
         if self._recorder is not None and not self._recorder.tape.roots:
             self.unfinished = self._recorder
         self._close(keep=True)
@@ -171,12 +173,11 @@ class Watcher:
         """The report on what was seen so far (a `whyvae.Report`).
 
         Raises:
-            NothingSeen: no VAE was trained while this watched.
+            NotExamined: no VAE was trained while this watched.
         """
         from whyvae import api
-        from whyvae.watch.subject import Subject
 
-        return api.examine_subject(Subject.of(self))
+        return api.examine_watched(self)
 
     # ------------------------------------------------------------------ recording
     def _open(self, *, standby: bool = False) -> None:
