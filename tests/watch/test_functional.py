@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 
+from whyvae.watch.replay import Replay
 from whyvae.watch.subject import Subject
 from whyvae.watch.trainings import NothingSeen
 from whyvae.watch.watcher import Watcher
@@ -174,9 +175,46 @@ def copies_under_an_optimiser():
     return dict(model.named_parameters()), seen
 
 
+def bound(p, x, eps):
+    """Of one example."""
+    mu, logvar = mlp(p["encoder"], x).chunk(2)
+    return elbo(x[None], mlp(p["decoder"], mu + eps * (0.5 * logvar).exp()), mu, logvar)
+
+
+def one_example_at_a_time():
+    p, seen = init(), []
+    optimizer = torch.optim.Adam(leaves(p), RATE)
+    for x, eps in batches():
+        gradients, loss = grad_and_value(lambda p, x, eps: vmap(bound, (None, 0, 0))(p, x, eps).mean())(p, x, eps)
+        for a, g in zip(leaves(p), leaves(gradients), strict=True):
+            a.grad = g
+        optimizer.step()
+        seen.append(loss)
+    return p, seen
+
+
+def noise_of_each_example():
+    """Drawn under the map, the examples in the last axis, and a tensor changed in place; by `backward`."""
+    p, seen = tree_map(lambda t: t.requires_grad_(), init()), []
+    optimizer = torch.optim.SGD(leaves(p), RATE)
+
+    def drawn(p, x):
+        mine = torch.zeros_like(x)
+        mine += x
+        return bound(p, mine, torch.randn(UNITS))
+
+    for x, _ in batches():
+        loss = vmap(drawn, (None, 1), randomness="different")(p, x.T.contiguous()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seen.append(loss.detach())
+    return p, seen
+
+
 STYLES = [
     new_trees, adam_in_a_dict, in_place_without_gradients, optimiser_on_the_leaves, two_arguments_and_more,
-    detached_module, module_under_an_optimiser, copies_under_an_optimiser,
+    detached_module, module_under_an_optimiser, copies_under_an_optimiser, one_example_at_a_time,
 ]  # fmt: skip
 
 
@@ -192,7 +230,7 @@ def run(train, watcher=None):
         return p, [*leaves(p), *seen, torch.get_rng_state()]
 
 
-@pytest.mark.parametrize("train", STYLES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("train", [*STYLES, noise_of_each_example], ids=lambda f: f.__name__)
 def test_the_same_bits_with_and_without_us(train):
     watcher = Watcher(budget=1.0)
     (_, alone), (_, watched) = run(train), run(train, watcher)
@@ -231,6 +269,20 @@ def test_it_is_seen_with_the_parameters_it_ended_with(train):
     if train in under_optimiser:
         assert all(id(s.value) in subject.optimizers[0].parameters for s in trained)
     assert all(step.stale != step.stale for step in subject.steps)
+
+
+@pytest.mark.parametrize("train", [one_example_at_a_time, noise_of_each_example], ids=lambda f: f.__name__)
+def test_under_a_map_whole_batches_are_seen(train):
+    watcher = Watcher(ratio=1.3)
+    run(train, watcher)
+    lineage = Subject.of(watcher).lineage
+    slots = lineage.tape.slots
+    assert slots[lineage.z].shape == (16, UNITS)
+    assert sorted(slots[lineage.data].shape) == [WIDE, 16]
+    for replayed in (lineage.output, lineage.tape.roots[0]):
+        batch = Replay(lineage.tape).run([replayed])[replayed]
+        assert batch.shape == slots[replayed].shape
+        assert bool(batch.isfinite().all())
 
 
 def test_every_transform_inside_another_stays_as_it_is():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
+from whyvae.watch import mapped
 from whyvae.watch.custom import see_custom_functions
 from whyvae.watch.places import calling_frames
 from whyvae.watch.tape import DATA, RANDOM, Op, Place, Ref, Slot, Tape, rebuild, tensors_in
@@ -98,7 +99,8 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if self.paused or self.overflow or transformed():
+        many = mapped.inside()
+        if self.paused or self.overflow or (transformed() and not many):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "?")
         if self.standby:
@@ -106,20 +108,23 @@ class Recorder(TorchFunctionMode):
         if name in _UNRECORDED or func == _GRAD:
             return func(*args, **kwargs)
         begin = time.perf_counter()
-        inputs = list(tensors_in(args)) + list(tensors_in(kwargs))
-        written = _written(name, args, kwargs)
+        given, given_kwargs = mapped.batches((args, kwargs)) if many else (args, kwargs)
+        inputs = list(tensors_in(given)) + list(tensors_in(given_kwargs))
+        written = _written(name, given, given_kwargs)
         reads = tuple(self._slot(t) for t in inputs)
         for tensor in written:
             self._before_write(name, tensor)
-        frozen_args = rebuild(args, self._ref, Tensor)
-        frozen_kwargs = rebuild(kwargs, self._ref, Tensor)
+        frozen_args = rebuild(given, self._ref, Tensor)
+        frozen_kwargs = rebuild(given_kwargs, self._ref, Tensor)
         grad = torch.is_grad_enabled()
         called = time.perf_counter()
         out = func(*args, **kwargs)
         done = time.perf_counter()
         try:
             self._shared = {_address(t): self.tape.slots[s].storage for t, s in zip(inputs, reads, strict=True)}
-            self._note(func, name, frozen_args, frozen_kwargs, reads, written, out, grad=grad)
+            noted = func if not many else mapped.of_batches(func, (args, kwargs), out)
+            made = mapped.batches(out) if many else out
+            self._note(noted, name, frozen_args, frozen_kwargs, reads, written, made, grad=grad)
         except Exception as error:  # noqa: BLE001 - our mistake must not become the user's
             self.overflow, self.error = True, error
         self.spent += (called - begin) + (time.perf_counter() - done)
@@ -237,12 +242,15 @@ class Recorder(TorchFunctionMode):
     def _stand_by(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Nothing is written down until a function's result has a gradient history, but for random draws."""
         grad = torch.is_grad_enabled()
-        out = func(*args, **kwargs)
+        result = out = func(*args, **kwargs)
+        if mapped.inside():
+            func = mapped.of_batches(func, (args, kwargs), out)
+            args, kwargs, out = mapped.batches((args, kwargs, out))
         if grad and name not in _UNRECORDED and any(t.grad_fn is not None for t in tensors_in(out)):
             self.standby = False
             self._forget_parameters()
         elif name not in RANDOM:
-            return out
+            return result
         inputs = [t for t in (*tensors_in(args), *tensors_in(kwargs)) if t is not out]
         written = [t for t in _written(name, args, kwargs) if t is out]
         reads = tuple(self._slot(t) for t in (*inputs, *written))
@@ -251,7 +259,7 @@ class Recorder(TorchFunctionMode):
             _address(t): self.tape.slots[s].storage for t, s in zip((*inputs, *written), reads, strict=True)
         }
         self._note(func, name, *frozen, reads, written, out, grad=grad)
-        return out
+        return result
 
     def _forget_parameters(self) -> None:
         """What was drawn before the first step and is trained now (or gone) was an initialisation, not noise."""
