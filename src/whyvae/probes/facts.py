@@ -34,9 +34,8 @@ class LossFacts(Probe):
             limits.append(f"the regulariser cannot be audited: {objective.not_auditable}")
         if objective.family == "unknown":
             limits.append("the likelihood was not recognised: the balance of the two terms is not judged")
-        variance = (
-            objective.noise_variance if objective.weight_known else math.nan
-        )  # of what is no KL, no weight is known
+        # of what is no KL, no weight is known
+        variance = objective.noise_variance if objective.weight_known else math.nan
         return cls(objective.likelihood_name, variance, tuple(limits))
 
 

@@ -46,7 +46,7 @@ def of_batches(func: Callable[..., Any], given: Any, made: Any) -> Callable[...,
     return _of_batches(func, axes, results, next(sizes, 0) if drawn else 0)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # functions that a script makes anew at each step are not kept for ever
 def _of_batches(func: Callable[..., Any], given: Dims, made: Any, drawn: int) -> Callable[..., Any]:
     def several(*args: Any, **kwargs: Any) -> Any:
         structure: list[Any] = []

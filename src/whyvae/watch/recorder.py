@@ -82,7 +82,7 @@ class Recorder(TorchFunctionMode):
             finally:
                 self.paused -= 1
 
-        if self.paused or self.overflow or self.standby:
+        if self.paused or self.overflow or self.standby or transformed():
             return func(*args, **kwargs)
         before = len(self.tape.ops)
         quiet.__name__ = "apply"
@@ -99,12 +99,14 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        many = mapped.inside()
-        if self.paused or self.overflow or (transformed() and not many):
+        if self.paused or self.overflow:
+            return func(*args, **kwargs)
+        many = transformed()
+        if many and not mapped.inside():
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "?")
         if self.standby:
-            return self._stand_by(func, name, args, kwargs)
+            return self._stand_by(func, name, args, kwargs, many=many)
         if name in _UNRECORDED or func == _GRAD:
             return func(*args, **kwargs)
         begin = time.perf_counter()
@@ -239,11 +241,13 @@ class Recorder(TorchFunctionMode):
             )
         )
 
-    def _stand_by(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _stand_by(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, many: bool
+    ) -> Any:
         """Nothing is written down until a function's result has a gradient history, but for random draws."""
         grad = torch.is_grad_enabled()
         result = out = func(*args, **kwargs)
-        if mapped.inside():
+        if many:
             func = mapped.of_batches(func, (args, kwargs), out)
             args, kwargs, out = mapped.batches((args, kwargs, out))
         if grad and name not in _UNRECORDED and any(t.grad_fn is not None for t in tensors_in(out)):
