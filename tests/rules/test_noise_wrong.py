@@ -68,3 +68,8 @@ def test_uniform_numbers_from_which_a_sample_is_made_are_not_its_noise(posterior
     """A Gumbel-softmax is made from them, a normal sample by its inverse distribution function."""
     verdict = check(replace(NOISE, uniform=True, kolmogorov=0.5), objective=replace(OBJECTIVE, posterior=posterior))
     assert verdict.reason.startswith("does not apply")
+
+
+def test_the_same_noise_in_every_step():
+    verdict = check(replace(NOISE, repeated=20))
+    found(verdict, "the same noise", at=Z_AT)

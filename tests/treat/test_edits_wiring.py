@@ -258,6 +258,18 @@ def test_noise(tmp_path, patient, right, wrong, expected):
     assert difference(text, edited(tmp_path, text, "noise"))[1] == [expected]
 
 
+def test_noise_that_was_drawn_once(tmp_path):
+    text = broken(TRAINER, "eps = torch.randn_like(std)", "eps = EPS[: len(std)]")
+    text = text.replace("\n\nclass", "\n\nEPS = torch.randn(256, 4)\n\n\nclass", 1)
+    assert mended(tmp_path, text, "noise")[1] == ["eps = torch.randn_like(mu)"]
+
+
+def test_a_stream_that_is_seeded_in_the_step_is_said(tmp_path):
+    text = broken(TRAINER, "eps = torch", "torch.manual_seed(3)\n        eps = torch")
+    with pytest.raises(NoEdit, match="seed it once"):
+        edited(tmp_path, text, "noise")
+
+
 def test_noise_that_is_right_is_left(tmp_path):
     with pytest.raises(NoEdit):
         edited(tmp_path, TRAINER, "noise")

@@ -12,6 +12,7 @@ from torch import Tensor
 from whyvae.probe import Probe
 from whyvae.verdict import Where
 from whyvae.watch.dependencies import SHAPED_LIKE
+from whyvae.watch.recorder import FIRST
 
 CRITICAL = 2.694  # sqrt(n) times the distance that honest noise exceeds once in a million (Kolmogorov 1933)
 
@@ -31,6 +32,7 @@ class Noise(Probe):
     critical: float  # of that distance at the 1e-6 level, for this many draws
     shared: str  # "" or the axes along which one number is used for several latents or examples
     at: Where | None
+    repeated: int = 0  # recorded steps that were given the very same numbers; 0 where they differ
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
@@ -46,7 +48,24 @@ class Noise(Probe):
         return cls(
             name, name in {"rand", "rand_like", "uniform_"}, float(draws.mean()), float(draws.std()), n,
             _distance(draws), CRITICAL / math.sqrt(n), _shared(subject), Where(*place) if place else _z_place(subject),
+            _repeated(subject),
         )  # fmt: skip
+
+
+def _repeated(subject: Any) -> int:
+    """So many recorded steps were all given the same noise, over more than one step of the optimiser (one of L-BFGS asks for
+    its loss at many points, and they are to have the same); 0 where that is not so.
+    """
+    lineage = subject.lineage
+    if len({step.index for step in subject.steps}) < 2:
+        return 0
+    if lineage.noise_op < 0:
+        numbers = [tuple(feed[lineage.eps].flatten()[:FIRST].tolist()) for feed in subject.train if lineage.eps in feed]
+    else:
+        key, at = subject.tape.shape_key(), lineage.noise_op
+        same = [step.tape for step in subject.steps if step.tape is subject.tape or step.tape.shape_key() == key]
+        numbers = [tape.ops[at].first for tape in same]
+    return len(numbers) if len(numbers) > 1 and len(numbers[0]) == FIRST and len(set(numbers)) == 1 else 0
 
 
 def _draws(subject: Any) -> list[Tensor]:

@@ -19,6 +19,7 @@ from whyvae.watch.tape import DATA, RANDOM, Op, Place, Ref, Slot, Tape, rebuild,
 
 LARGEST_COPY = 32 * 2**20  # bytes: a data tensor above this is kept by reference, not copied
 MOST_OPS = 50_000  # a longer window is not a training step (a whole evaluation ran in it): given up
+FIRST = 4  # numbers of a draw that are kept: two draws agree in so many by no chance
 _GRAD: Any = vars(Tensor.__base__)["grad"].__get__  # left by a backward that no tape shows
 _STATISTICS = {"batch_norm", "instance_norm"}  # write what later steps, and evaluation, read
 _INPLACE_DUNDER = {
@@ -195,6 +196,7 @@ class Recorder(TorchFunctionMode):
                 random,
                 frames,
                 turn,
+                tuple(results[0].detach().flatten()[:FIRST].tolist()) if random else (),
             )
         )
 

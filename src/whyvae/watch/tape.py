@@ -64,6 +64,7 @@ class Op:
     random: bool = False  # draws from a random stream
     frames: tuple[Frame, ...] = ()  # of the user's code, from `place` outwards
     turn: int = 0  # calls of this function at this line before it, in this window, autograd on
+    first: tuple[float, ...] = ()  # of what was drawn, the first numbers
 
 
 @dataclass(slots=True)

@@ -16,11 +16,12 @@ from whyvae.watch.subject import Subject
 
 NEGATIVE = Limit(">", 0, "a standard deviation is positive")
 SHARED = Limit(">", 0, "each latent of each example needs a draw of its own")
+ANEW = Limit(">", 1, "noise is drawn anew in each step; two draws of normal numbers are never the same")
 SCALED = Limit(">", 0, "the KL must be that of the posterior that is sampled")
 
 
 def _finding(evidence: Evidence, summary: str, noise: Noise) -> Finding:
-    how = "z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar): standard normal noise of z's shape, times the standard deviation"
+    how = "z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar): standard normal noise of z's shape, drawn in the step, times the standard deviation"
     return Finding(
         (evidence,),
         summary,
@@ -62,6 +63,13 @@ class NoiseWrong(Rule):
             return _finding(
                 Evidence("shared noise", 1, SHARED, text=noise.shared),
                 "The same noise is used for many latents or examples: z of one example tells of another's, and the KL does not know.",
+                noise,
+            )
+        if noise.repeated:
+            return _finding(
+                Evidence("recorded steps that were given the very same noise", noise.repeated, ANEW),
+                "Every training step is given the same noise: it was drawn once, or the stream is seeded again in the step. The "
+                "decoder learns these few draws, and samples are others.",
                 noise,
             )
         if (

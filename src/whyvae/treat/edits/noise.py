@@ -8,6 +8,7 @@ import libcst as cst
 import torch
 
 from whyvae.probes.latents import LatentUsage
+from whyvae.probes.noise import Noise
 from whyvae.probes.objective import Objective
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
@@ -25,6 +26,8 @@ SNIPPET = "eps = torch.randn_like(mu)\nz = mu + torch.exp(0.5 * logvar) * eps  #
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
+    if _drawn_once(case, sites):
+        return sites.result()
     lineage = case.subject.lineage
     op = case.subject.tape.ops[lineage.noise_op] if lineage.noise_op >= 0 else None
     spot = sites.of(op) if op is not None else None
@@ -37,8 +40,38 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         or (_by_variance(case) and _scale(sites))
         or (_by_any_number(case) and _bare_scale(sites))
     ):
-        raise NoEdit("the noise is drawn in an unusual way", SNIPPET, spot.where)
+        again = "the stream of random numbers is seeded again in each step: seed it once, before the first"
+        noise = case.get(Noise)
+        unusual = again if noise is not None and noise.repeated else "the noise is drawn in an unusual way"
+        raise NoEdit(unusual, SNIPPET, spot.where)
     return sites.result()
+
+
+def _drawn_once(case: Case, sites: Sites) -> bool:
+    """Numbers that were drawn before the first step (a slice of them) become a draw of mu's shape."""
+    noise, subject = case.get(Noise), case.subject
+    if noise is None or not noise.repeated or subject.lineage.noise_op >= 0:
+        return False
+    eps = subject.lineage.eps
+    for op in subject.tape.ops:
+        if eps not in op.reads:
+            continue
+        spot = sites.of(op) if op.name == "__getitem__" else sites.operand(op, eps)
+        name = _of_its_shape(sites, op, spot) if spot is not None else None
+        if spot is not None and name is not None:
+            spot.source.replace(spot.node, f"torch.randn_like({name})")
+            return True
+    return False
+
+
+def _of_its_shape(sites: Sites, op: Op, spot: Spot) -> str | None:
+    """The name, at `op`, of a tensor of z's shape that has its value before `spot`."""
+    slots, lineage = sites.subject.tape.slots, sites.subject.lineage
+    names = sites.names(op)
+    full = [s for s in (*lineage.chain, *lineage.heads, *names) if slots[s].shape == slots[lineage.z].shape]
+    known = [names[s] for s in full if s in names and s not in {lineage.z, lineage.eps}]
+    later = _bound_later(sites, spot)
+    return next((n for n in known if n not in later), None)
 
 
 def _by_variance(case: Case) -> bool:
@@ -113,11 +146,7 @@ def _own_for_each(sites: Sites, op: Op, spot: Spot) -> bool:
     slots, lineage = subject.tape.slots, subject.lineage
     if slots[lineage.eps].numel >= slots[lineage.z].numel or op.name not in {"randn", "randn_like"}:
         return False
-    full = [s for s in (*lineage.chain, *lineage.heads, *sites.names(op)) if slots[s].shape == slots[lineage.z].shape]
-    names = sites.names(op)
-    known = [names[s] for s in full if s in names and s != lineage.z]
-    later = _bound_later(sites, spot)
-    name = next((n for n in known if n not in later), None)
+    name = _of_its_shape(sites, op, spot)
     root = dotted(spot.node.func).rpartition(".")[0] if isinstance(spot.node, cst.Call) else ""
     if name is None:
         return False
