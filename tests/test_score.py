@@ -20,7 +20,7 @@ from whyvae.distances import (
     sliced,
     squared_distances,
 )  # fmt: skip
-from whyvae.features import features_for, flat, pixels, random_convolutions, sequences
+from whyvae.features import features_for, flat, noise_floor, pixels, random_convolutions, sequences
 from whyvae.score import SAYS, Reference, score
 from whyvae.testing import digits
 
@@ -299,7 +299,7 @@ def test_own_features():
 def test_features_follow_the_shape(shape, space):
     rows = normal(20, math.prod(shape)).view(20, *shape)
     chosen, texture = features_for(rows)
-    assert chosen is space
+    assert getattr(chosen, "func", chosen) is space
     for made in (chosen(rows), texture(rows)):
         assert made.shape[0] == 20
         assert made.dim() == 2
@@ -320,7 +320,24 @@ def test_channels_last_are_the_same_image():
 
 def test_time_major_and_channel_major_sequences_are_the_same():
     rows = normal(8, 3 * 40).view(8, 40, 3)
-    assert torch.equal(sequences(rows), sequences(rows.transpose(1, 2)))
+    floor = noise_floor(rows)
+    assert torch.equal(sequences(rows, floor), sequences(rows.transpose(1, 2), floor))
+
+
+def test_a_row_has_the_features_it_has_among_any_others():
+    """Quieter rows beside it once shifted the noise floor, and all frequencies without power with it."""
+    rows = normal(40, 3 * 40).view(40, 40, 3)
+    space, _ = features_for(rows)
+    assert torch.equal(space(rows)[:8], space(torch.cat([rows[:8], 0.1 * rows[8:]]))[:8])
+
+
+def test_half_of_the_samples_quieter_leaves_the_other_half_as_real():
+    time = torch.linspace(0, 6, 40, dtype=torch.float64)
+    phase = 6.28 * torch.rand(800, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = 0.03 * torch.randn(800, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows = (torch.sin(time + phase) + noise)[..., None]
+    made = torch.cat([rows[400:600], 0.2 * rows[600:]])
+    assert score(rows[:400], made).precision.share == pytest.approx(0.5, abs=0.05)
 
 
 def test_rarely_lit_pixels_and_constant_ones_do_not_outvote_the_others():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ def features_for(rows: Tensor, seed: int = 0) -> tuple[Features, Features]:
     if len(shape) == 3 or (len(shape) == 2 and shape[0] == shape[1] >= 8):
         return pixels, lambda r: random_convolutions(r, seed)
     if len(shape) == 2 and max(shape) >= 8:
-        return sequences, sequences
+        of_these = partial(sequences, floor=noise_floor(rows))  # one for all that is compared with these
+        return of_these, of_these
     return flat, flat
 
 
@@ -91,17 +93,24 @@ def _steps(x: Tensor, axis: int) -> Tensor:
     return x.diff(dim=axis).abs().mean((2, 3))
 
 
-def sequences(rows: Tensor) -> Tensor:
-    """[n, T, C] (or [n, C, T], the longer axis being time) -> values, their differences, log power at each frequency."""
-    x = rows if rows.shape[1] >= rows.shape[2] else rows.transpose(1, 2)
-    if x.shape[1] > LONGEST:
-        x = F.adaptive_avg_pool1d(x.transpose(1, 2), LONGEST).transpose(1, 2)
+def sequences(rows: Tensor, floor: Tensor) -> Tensor:
+    """[n, T, C] (or [n, C, T], the longer axis being time) -> values, their differences, log power at each frequency, above
+    `floor`.
+    """
+    x = _in_time(rows)
     power = torch.fft.rfft(x, dim=1).abs().square()
-    return torch.cat([x.flatten(1), x.diff(dim=1).flatten(1), (power + _noise_floor(x)).log().flatten(1)], 1)
+    return torch.cat([x.flatten(1), x.diff(dim=1).flatten(1), (power + floor).log().flatten(1)], 1)
 
 
-def _noise_floor(x: Tensor) -> Tensor:
+def _in_time(rows: Tensor) -> Tensor:
+    """[n, T, C], no more than LONGEST steps of time."""
+    x = rows if rows.shape[1] >= rows.shape[2] else rows.transpose(1, 2)
+    return F.adaptive_avg_pool1d(x.transpose(1, 2), LONGEST).transpose(1, 2) if x.shape[1] > LONGEST else x
+
+
+def noise_floor(rows: Tensor) -> Tensor:
     """1 % of a flat spectrum's power: below it the logarithm shows rounding, not signal."""
+    x = _in_time(rows)
     return (0.01 * x.shape[1] * x.square().mean()).clamp_min(1e-12)
 
 
