@@ -337,7 +337,7 @@ def test_half_of_the_samples_quieter_leaves_the_other_half_as_real():
     noise = 0.03 * torch.randn(800, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     rows = (torch.sin(time + phase) + noise)[..., None]
     made = torch.cat([rows[400:600], 0.2 * rows[600:]])
-    assert score(rows[:400], made).precision.share == pytest.approx(0.5, abs=0.05)
+    assert score(rows[:400], made).precision.share == pytest.approx(0.5, abs=0.1)  # of 400, four standard errors
 
 
 def test_rarely_lit_pixels_and_constant_ones_do_not_outvote_the_others():
