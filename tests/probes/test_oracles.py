@@ -767,6 +767,9 @@ def test_the_size_of_the_input_is_that_which_the_first_layer_reads():
     data = bench_of(random_model(), x, lambda m, x: loss(m, x.log1p())).get(Data)
     assert data.input_rms == pytest.approx(float(x.log1p().square().mean().sqrt()), rel=1e-6)
     assert data.target_rms == pytest.approx(float((x / 1e4).square().mean().sqrt()), rel=1e-6)
+    assert data.entering == pytest.approx((float(x.log1p().min()), float(x.log1p().max())), rel=1e-6)
+    reach = (x.log1p() - x.log1p().median(0).values).abs().amax(0)
+    assert data.entering_spread == pytest.approx(float(reach.max() / reach.median()), rel=1e-6)
 
 
 def test_gaps_that_the_script_fills_are_no_fault_of_the_data_and_no_other_target():

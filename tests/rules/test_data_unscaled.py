@@ -50,3 +50,13 @@ def test_counts_are_judged_where_the_encoder_reads_them():
 
 def test_a_squared_error_of_large_numbers_is_one_whatever_the_encoder_makes_of_them():
     found(check(target_rms=140.0, high=255.0), "from 0 to 255", at=DATA_AT, severity="warning")
+
+
+def test_a_column_that_is_put_beside_others_in_the_step():
+    """The data that were found are small; what they enter the encoder with is not."""
+    changes = {"input_rms": 600.0, "high": 6.0, "entering": (-3.0, 8000.0)}
+    finding = found(
+        check(**changes, entering_spread=2000.0), "-3 to 8000", "2e+03 times", at=DATA_AT, severity="warning"
+    )
+    assert "that column" in finding.remedies[0].how
+    found(check(**changes, entering_spread=2.0), "runs from -3 to 8000", at=DATA_AT, severity="warning")

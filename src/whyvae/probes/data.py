@@ -27,7 +27,8 @@ MOST_NUMBERS = 2**24  # 128 MiB: 4096 examples of 64 x 64, 85 of 256 x 256 pixel
 class Data(Probe):
     """The encoder's input and the loss's target over the recorded batches. `spread_ratio`: largest over median
     distance that a (not constant) feature reaches from its median. `input_rms` is of what the encoder makes of its input
-    before its first parametrised function (log1p, a batch norm, a standardisation), NaN where that is no number.
+    before its first parametrised function (log1p, a batch norm, a standardisation), NaN where that is no number; `entering`
+    is the range of that, and `entering_spread` its `spread_ratio`: a table may be put together of columns within the step.
     """
 
     rows: int
@@ -46,16 +47,15 @@ class Data(Probe):
     input_rms: float
     at: Where | None
     target_rms: float = 0.0
+    entering: tuple[float, float] = (math.nan, math.nan)
+    entering_spread: float = math.nan
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
         inputs = input_rows(subject)
         targets = target_rows(subject)
-        finite = inputs[torch.isfinite(inputs).all(1)]
-        if finite.shape[0] < 2:
-            finite = torch.nan_to_num(inputs)
-        reach = (finite - finite.median(0).values).abs().amax(0)  # of a feature; a rarely lit pixel still reaches far
-        moving = reach[reach > 1e-12 * max(1.0, float(finite.abs().max()))]
+        finite = _finite_rows(inputs)
+        spread, constant = _reaches(finite)
         good = targets[torch.isfinite(targets)]
         if good.numel() == 0:
             good = torch.zeros(1).double()
@@ -71,10 +71,9 @@ class Data(Probe):
         )
         return cls(
             inputs.shape[0], tuple(slot.shape[1:]), float(finite.min()), float(finite.max()), float(finite.mean()),
-            float(finite.std()), bad + refused, refused, float(moving.max() / moving.median()) if moving.numel() else math.nan,
-            int(reach.numel() - moving.numel()), float(good.min()), float(good.max()),
+            float(finite.std()), bad + refused, refused, spread, constant, float(good.min()), float(good.max()),
             bool(((good == 0) | (good == 1)).all()), _rms(entering),
-            Where(*place) if place else None, float(good.square().mean().sqrt()),
+            Where(*place) if place else None, float(good.square().mean().sqrt()), *_range_and_spread(entering),
         )  # fmt: skip
 
     @classmethod
@@ -88,6 +87,26 @@ class Data(Probe):
             rows.shape[0], tuple(subject.data.shape[1:]), low, high, float(good.mean()), float(good.std(correction=0)), none,
             none, nan, 0, low, high, False, _rms(subject.entering), Where(*subject.at) if subject.at else None, nan,
         )  # fmt: skip
+
+
+def _finite_rows(rows: Tensor) -> Tensor:
+    finite = rows[torch.isfinite(rows).all(1)]
+    return finite if finite.shape[0] > 1 else torch.nan_to_num(rows)
+
+
+def _reaches(rows: Tensor) -> tuple[float, int]:
+    """(largest over median distance that a moving feature reaches from its median, features that do not move)."""
+    reach = (rows - rows.median(0).values).abs().amax(0)  # a rarely lit pixel still reaches far
+    moving = reach[reach > 1e-12 * max(1.0, float(rows.abs().max()))]
+    ratio = float(moving.max() / moving.median()) if moving.numel() else math.nan
+    return ratio, int(reach.numel() - moving.numel())
+
+
+def _range_and_spread(entering: Tensor | None) -> tuple[tuple[float, float], float]:
+    if entering is None:
+        return (math.nan, math.nan), math.nan
+    rows = _finite_rows(entering)
+    return (float(rows.min()), float(rows.max())), _reaches(rows)[0]
 
 
 def _rms(values: Tensor | None) -> float:

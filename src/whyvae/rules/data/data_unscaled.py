@@ -55,15 +55,33 @@ class DataUnscaled(Rule):
         )
         if not guilty:
             return Healthy(evidence)
-        mixed = guilty[0].limit is MIXED
-        summary = (
-            f"One feature is {data.spread_ratio:.3g} times larger than the median one: the loss only sees the large one."
-            if mixed
-            else f"The input runs from {data.low:.4g} to {data.high:.4g}: networks and the squared error expect numbers of size about 1."
-        )
-        how = "x = (x - x.mean(0)) / x.std(0)" if mixed or data.low < 0 else f"x = x / {data.high:.4g}"
+        summary, how = _described(data, guilty)
         return Finding(guilty, summary, "warning", 0.95, data.at, remedies=(Remedy("scale the data", how),))
 
     @staticmethod
     def specimen() -> Subject:
         return Patient(data=factors() * 80 + 120, loss=_plain, steps=300).train()
+
+
+def _described(data: Data, guilty: tuple[Evidence, ...]) -> tuple[str, str]:
+    """(What is wrong with the data, what to do)."""
+    each = "x = (x - x.mean(0)) / x.std(0)"
+    if guilty[0].limit is MIXED:
+        return (
+            f"One feature is {data.spread_ratio:.3g} times larger than the median one: the loss only sees the large one.",
+            each,
+        )
+    low, high = data.low, data.high
+    if guilty[0].what.endswith("first layer") and max(abs(low), abs(high)) < data.input_rms:
+        low, high = data.entering  # the data that were found are a part of what enters
+        if data.entering_spread > MIXED.value:
+            summary = (
+                f"What enters the encoder runs from {low:.4g} to {high:.4g}: one number of an example is {data.entering_spread:.3g} "
+                "times larger than the median one, and the first layer sees little else."
+            )
+            return summary, f"{each}  # of that column"
+    how = each if low < 0 else f"x = x / {high:.4g}"
+    return (
+        f"The input runs from {low:.4g} to {high:.4g}: networks and the squared error expect numbers of size about 1.",
+        how,
+    )
