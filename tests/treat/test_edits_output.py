@@ -450,3 +450,29 @@ def test_a_bound_that_holds_the_scale_moves(tmp_path, held, nll, bound, expected
     assert changed(tmp_path, text, "free_scale", bound=bound)[1] == [expected]
     with pytest.raises(NoEdit):
         edited(tmp_path, text, "free_scale", bound="max" if bound == "min" else "min")
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ("likelihood = Independent(Normal(decoder(code), 0.2), 1)", "likelihood = Independent(Normal(decoder(code), 0.06), 1)"),
+    ("likelihood = Independent(Normal(scale=0.1 + 0.1, loc=(mean := decoder(code))), 1)", None),
+    ("mean = decoder(code)\n        likelihood = Independent(Normal(mean, torch.full_like(x, 0.2)), 1)",
+     "likelihood = Independent(Normal(mean, torch.full_like(x, 0.2) * 0.3), 1)"),
+    ("mean = decoder(code)\n        likelihood = Independent(Normal(mean, scale=0.1 + 0.1), 1)",
+     "likelihood = Independent(Normal(mean, scale=(0.1 + 0.1) * 0.3), 1)"),
+])  # fmt: skip
+def test_a_stated_scale_is_brought_to_the_residual(tmp_path, before, after):
+    text = broken(DISTRIBUTIONS, "likelihood = Independent(Normal(decoder(code), 0.2), 1)", before)
+    if after is None:
+        with pytest.raises(NoEdit):
+            edited(tmp_path, text, "stated_scale", factor=0.3)
+        return
+    assert changed(tmp_path, text, "stated_scale", factor=0.3)[1] == [after]
+
+
+def test_a_head_built_by_a_helper_loses_its_activation_where_it_is_called(tmp_path):
+    text = broken(TRAINER, "self.mu = nn.Linear(cfg.hidden, cfg.latents)", "self.mu = block(cfg.hidden, cfg.latents)")
+    helper = "\n\ndef block(i, o):\n    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(i, o)), nn.Tanh())\n\n\nclass"
+    text = text.replace("\n\nclass", helper, 1)
+    text = text.replace("nn.ReLU()", "nn.Tanh()")
+    (line,) = changed(tmp_path, text, "free_heads")[1]
+    assert "self.mu[0](" in line

@@ -86,12 +86,14 @@ def _taken_out(source: Source, args: list[cst.Arg], at: int) -> None:
 
 def _blocks(sites: Sites, spot: Spot, op: Op) -> bool:
     """Does the call stand for one layer and this activation behind it, in a helper of the user's (`dense(8, 4)(h)`)?"""
-    here = [o for o in sites.subject.tape.ops if o.frames and op.frames and o.frames[0] == op.frames[0]]
+    deps = sites.subject.deps
+    same = [o for o in sites.subject.tape.ops if o.frames and op.frames and o.frames[0] == op.frames[0]]
+    here = [o for o in same if not deps.parametric.issuperset(o.outs)]  # but for what is done to weights alone
     made = built(Spot(spot.source, spot.node.func)) if isinstance(spot.node, cst.Call) else None
     own = {f.name.value: f for f in spot.source.nodes(cst.FunctionDef)}
     function = own.get(_name(made.node)) if made else None
     sequential = function is not None and any(_name(c) == "Sequential" for c in spot.source.nodes(cst.Call, function))
-    return sequential and len(here) == 2 and sites.subject.deps.is_mixing(here[0]) and here[1] is op
+    return sequential and len(here) == 2 and deps.is_mixing(here[0]) and here[1] is op
 
 
 def _identity(source: Source, op: Op) -> None:
