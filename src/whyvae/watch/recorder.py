@@ -196,9 +196,16 @@ class Recorder(TorchFunctionMode):
                 random,
                 frames,
                 turn,
-                tuple(results[0].detach().flatten()[:FIRST].tolist()) if random else (),
+                self._first(results[0]) if random else (),
             )
         )
+
+    def _first(self, drawn: Tensor) -> tuple[float, ...]:
+        self.paused += 1  # where an onlooker hands calls on, this stands on the stack of modes, and would see its own
+        try:
+            return tuple(drawn.detach().flatten()[:FIRST].tolist())
+        finally:
+            self.paused -= 1
 
     def _note_drawn(self, args: Any, kwargs: Any, out: Tensor) -> None:
         """`torch.normal(mean, std)` as what it does: a standard draw, scaled and shifted, nothing differentiated."""
