@@ -196,16 +196,9 @@ class Recorder(TorchFunctionMode):
                 random,
                 frames,
                 turn,
-                self._first(results[0]) if random else (),
+                _first(results[0]) if random else (),
             )
         )
-
-    def _first(self, drawn: Tensor) -> tuple[float, ...]:
-        self.paused += 1  # where an onlooker hands calls on, this stands on the stack of modes, and would see its own
-        try:
-            return tuple(drawn.detach().flatten()[:FIRST].tolist())
-        finally:
-            self.paused -= 1
 
     def _note_drawn(self, args: Any, kwargs: Any, out: Tensor) -> None:
         """`torch.normal(mean, std)` as what it does: a standard draw, scaled and shifted, nothing differentiated."""
@@ -403,6 +396,11 @@ def not_finite(tape: Tape, shapes: set[tuple[int, ...]], used: set[int]) -> int:
         and s.value is not None and s.value.is_floating_point()
     ]  # fmt: skip
     return sum(int((~torch.isfinite(v.detach())).sum()) for v in others)
+
+
+def _first(drawn: Tensor) -> tuple[float, ...]:
+    with torch._C.DisableTorchFunction():  # noqa: SLF001 - another recorder may stand below, and would write this down
+        return tuple(drawn.detach().flatten()[:FIRST].tolist())
 
 
 def transformed() -> bool:
