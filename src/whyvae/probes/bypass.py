@@ -73,10 +73,10 @@ class Bypass(Probe):
             own = arms.own()
         except ReplayFailed as failed:
             raise CannotMeasure(str(failed)) from failed
-        return cls(
-            True, own, side, latent, gain, _heavy(subject, objective), _joins_at(subject, latents), _alone(subject),
-            _features(subject, latents),
-        )  # fmt: skip
+        joined = list(joins(subject, latents))
+        at = next((Where(*op.place) for op, _ in joined if op.place is not None), None)
+        features = _features(subject, latents, arms.shown, {s for _, met in joined for s in met})
+        return cls(True, own, side, latent, gain, _heavy(subject, objective), at, _alone(subject), features)
 
 
 class _Arms:
@@ -307,16 +307,11 @@ def joins(subject: Any, latents: tuple[int, ...]) -> Iterator[tuple[Op, set[int]
             beside.update(s for s in made if s not in behind)
 
 
-def _features(subject: Any, latents: tuple[int, ...]) -> bool:
-    """Is z made of nothing but what the side path begins at?
+def _features(subject: Any, latents: tuple[int, ...], data: tuple[int, ...], met: set[int]) -> bool:
+    """Is z made of nothing but what the side path, which joins by the slots `met`, begins at?
 
     So no condition can be (a part of the example that is known when new ones are made): that z would be made of the rest too.
     """
-    deps, data = subject.deps, set(shown(subject))
-    beside = deps.ancestors([s for _, met in joins(subject, latents) for s in met])
-    above = deps.ancestors(latents) & deps.encoded & deps.descendants(data)
-    return any(data.isdisjoint(deps.ancestors(latents, stop={slot})) for slot in above & beside)
-
-
-def _joins_at(subject: Any, latents: tuple[int, ...]) -> Where | None:
-    return next((Where(*op.place) for op, _ in joins(subject, latents) if op.place is not None), None)
+    deps = subject.deps
+    between = deps.ancestors(met) & deps.ancestors(latents) & deps.encoded & deps.descendants(data)
+    return any(deps.ancestors(latents, stop={slot}).isdisjoint(data) for slot in between)

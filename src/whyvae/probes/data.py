@@ -50,16 +50,22 @@ class Data(Probe):
     entering: tuple[float, float] = (math.nan, math.nan)
     entering_spread: float = math.nan
 
+    @property
+    def part(self) -> bool:
+        """Were one of several columns that enter the encoder taken for the data? It is too small for what enters."""
+        return self.input_rms > max(abs(self.low), abs(self.high))
+
     @classmethod
     def measure(cls, subject: Any) -> Self:
         inputs = input_rows(subject)
         targets = target_rows(subject)
         finite = _finite_rows(inputs)
+        low, high = float(finite.min()), float(finite.max())
         spread, constant = _reaches(finite)
         good = targets[torch.isfinite(targets)]
         if good.numel() == 0:
             good = torch.zeros(1).double()
-        entering = _entering(subject)
+        entering = _entering(subject, inputs)
         bad = sum(
             int((~torch.isfinite(values)).sum()) for values in (inputs if entering is None else entering, targets)
         )
@@ -70,10 +76,11 @@ class Data(Probe):
             None,
         )
         return cls(
-            inputs.shape[0], tuple(slot.shape[1:]), float(finite.min()), float(finite.max()), float(finite.mean()),
+            inputs.shape[0], tuple(slot.shape[1:]), low, high, float(finite.mean()),
             float(finite.std()), bad + refused, refused, spread, constant, float(good.min()), float(good.max()),
             bool(((good == 0) | (good == 1)).all()), _rms(entering),
-            Where(*place) if place else None, float(good.square().mean().sqrt()), *_range_and_spread(entering),
+            Where(*place) if place else None, float(good.square().mean().sqrt()),
+            *(((low, high), spread) if entering is inputs else _range_and_spread(entering)),
         )  # fmt: skip
 
     @classmethod
@@ -86,6 +93,7 @@ class Data(Probe):
         return cls(
             rows.shape[0], tuple(subject.data.shape[1:]), low, high, float(good.mean()), float(good.std(correction=0)), none,
             none, nan, 0, low, high, False, _rms(subject.entering), Where(*subject.at) if subject.at else None, nan,
+            *_range_and_spread(subject.entering.reshape(subject.entering.shape[0], -1).double()),
         )  # fmt: skip
 
 
@@ -113,8 +121,10 @@ def _rms(values: Tensor | None) -> float:
     return math.nan if values is None else float(torch.nan_to_num(values).square().mean().sqrt())
 
 
-def _entering(subject: Any) -> Tensor | None:
-    """What the encoder's first layer reads of its input, over the recorded steps, [n, D]; None where that is no number."""
+def _entering(subject: Any, inputs: Tensor) -> Tensor | None:
+    """What the encoder's first layer reads of `inputs`, over the recorded steps, [n, D]: themselves, where nothing is done to
+    them before; None where that is no number.
+    """
     deps, lineage = subject.deps, subject.lineage
     shown, encoder = deps.descendants([lineage.data]), deps.ancestors([*lineage.heads, lineage.z])
     first = next(
@@ -124,7 +134,7 @@ def _entering(subject: Any) -> Tensor | None:
     )  # fmt: skip
     if not subject.tape.slots[first].dtype.is_floating_point:
         return None
-    return _rows(subject, first)
+    return inputs if first == lineage.data else _rows(subject, first)
 
 
 @dataclass(frozen=True)

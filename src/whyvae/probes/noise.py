@@ -63,8 +63,7 @@ def _repeated(subject: Any) -> int:
         numbers = [tuple(feed[lineage.eps].flatten()[:FIRST].tolist()) for feed in subject.train if lineage.eps in feed]
     else:
         key, at = subject.tape.shape_key(), lineage.noise_op
-        same = [step.tape for step in subject.steps if step.tape is subject.tape or step.tape.shape_key() == key]
-        numbers = [tape.ops[at].first for tape in same]
+        numbers = [step.tape.ops[at].first for step in subject.steps if step.tape.shape_key() == key]
     return len(numbers) if len(numbers) > 1 and len(numbers[0]) == FIRST and len(set(numbers)) == 1 else 0
 
 

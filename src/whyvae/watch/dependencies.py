@@ -149,9 +149,9 @@ def unmixed(deps: Dependencies, eps: int) -> list[int]:
 
 
 def reaches_decoder(deps: Dependencies, chain: Iterable[int]) -> bool:
-    reached = set(chain)
     if deps.formula:
         return True
+    reached = set(chain)
     for op in deps.tape.ops:
         if not reached.isdisjoint(op.reads):
             if deps.is_mixing(op) and any(r in deps.parametric or r in deps.encoded for r in op.reads):

@@ -72,8 +72,8 @@ def _described(data: Data, guilty: tuple[Evidence, ...]) -> tuple[str, str]:
             each,
         )
     low, high = data.low, data.high
-    if guilty[0].what.endswith("first layer") and max(abs(low), abs(high)) < data.input_rms:
-        low, high = data.entering  # the data that were found are a part of what enters
+    if data.part and LARGE.broken_by(data.input_rms):
+        low, high = data.entering
         if data.entering_spread > MIXED.value:
             summary = (
                 f"What enters the encoder runs from {low:.4g} to {high:.4g}: one number of an example is {data.entering_spread:.3g} "

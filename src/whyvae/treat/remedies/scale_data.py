@@ -32,9 +32,7 @@ class ScaleData(Remedy):
             return  # only what ends in [0, 1] has the range that data is scaled to
         if code == "OUT01" and low < -AROUND:
             return  # standardised, and meant to be: it is the output that has the wrong range
-        if code == "DAT02" and (
-            data.spread_ratio > MIXED or low < 0 or data.input_rms > max(abs(data.low), abs(data.high))
-        ):
+        if code == "DAT02" and (data.spread_ratio > MIXED or low < 0 or data.part):
             says = "scales each feature of the data to mean 0 and spread 1"
             yield cls.treatment(code, says, how="standardise")
             return
