@@ -12,6 +12,7 @@ import scipy.stats
 import torch
 import torch.nn.functional as F
 from linear import EIGENVALUES, ROWS, UNBIASED, Linear, LinearVAE, rotation, rows_of
+from sklearn.decomposition import PCA
 from torch import nn
 
 from whyvae.audit.cut import noise_like
@@ -23,7 +24,7 @@ from whyvae.probes.collapse import score_spectrum
 from whyvae.probes.data import Data, Spectrum, _continuous_variance, feeds_looked_at
 from whyvae.probes.facts import LossFacts
 from whyvae.probes.finite import Finiteness
-from whyvae.probes.generation import Ladder
+from whyvae.probes.generation import AgainstLinear, Ladder
 from whyvae.probes.heads import Heads
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.noise import Noise, _distance
@@ -32,6 +33,7 @@ from whyvae.probes.output import OutputActivation, OutputRange
 from whyvae.probes.reconstruction import Reconstruction
 from whyvae.probes.target import TargetMatch
 from whyvae.probes.wiring import Wiring
+from whyvae.score import score
 from whyvae.watch.direct import BATCH, watch_model
 from whyvae.watch.replay import Replay
 from whyvae.watch.subject import Subject
@@ -212,6 +214,32 @@ def test_fixed_point_of_s_is_the_discarded_variance():
     assert Linear.optimum(s, LATENTS).sse / D == pytest.approx(s, rel=1e-12)
     assert balance.fitting == pytest.approx(s, rel=0.02)  # noise of 15 360 draws
     assert balance.nats_lost == pytest.approx(0, abs=1e-3)
+
+
+STRONG_AND_WEAK = (100.0, 2.0, 1.5, 1.0, 0.8, 0.6, *[0.01] * 20)
+
+
+def test_one_direction_holds_the_variance_and_the_others_what_examples_are_told_by():
+    """At s = 3 the optimum keeps 1 of 6 directions and 9/10 of the variance; what as many latents could do is told by
+    scikit-learn's principal components.
+    """
+    bench = Linear.optimum(3.0, 6, STRONG_AND_WEAK).bench()
+    balance, against = bench.get(Balance), bench.get(AgainstLinear)
+    assert balance.kept > 0.9
+    assert balance.blurred
+    assert balance.too_heavy
+    assert not balance.collapse_predicted
+    real = rows_of(Linear.optimum(3.0, 6, STRONG_AND_WEAK).C)
+    components = PCA(6).fit(real)
+    rebuilt = torch.from_numpy(components.inverse_transform(components.transform(real.numpy())))
+    assert against.linear == pytest.approx(score(real, rebuilt).quality, abs=0.05)
+    assert balance.realness == against.share == against.reconstruction / against.linear
+
+
+def test_reconstructions_are_compared_where_the_weight_is_far_too_heavy_only():
+    balance = Linear.optimum(0.05, 6, STRONG_AND_WEAK).bench().get(Balance)
+    assert math.isnan(balance.realness)
+    assert not balance.too_heavy
 
 
 def test_facts_quote_the_audit(benches):

@@ -27,6 +27,7 @@ STARVED = {"s": 1.0, "kept": 0.49, "useful_now": 3, "useful_fitting": 6}
         {"s": 5.3},  # the largest eigenvalue itself
         STARVED | {"kept": 0.5},
         STARVED | {"useful_now": 6},  # a fitting weight would keep no more directions
+        {"s": 1.0, "realness": 0.5, "kept": 0.9},
         STARVED | {"s": 0.04},  # the weight fits: the networks are too weak
     ],
 )
@@ -46,6 +47,12 @@ def test_reconstructions_that_lose_more_than_they_keep():
     assert [e.measured for e in finding.evidence] == [0.49, 1.0]
     assert "leaves 3 latents something to say, a fitting one 6" in str(finding.evidence[0])
     assert finding.nats is None
+
+
+def test_reconstructions_that_keep_the_variance_and_lose_what_is_real():
+    finding = found(check(s=1.0, realness=0.49, kept=0.9), "lose more of the data than they keep", at=KL_AT)
+    assert finding.evidence[0].measured == 0.49
+    assert "a linear model with as many latents" in str(finding.evidence[0])
 
 
 def test_a_rough_scale_convicts_beyond_its_factor():

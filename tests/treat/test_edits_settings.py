@@ -8,6 +8,8 @@ import sys
 import pytest
 from patients import FUNCTIONS, TRAINER, broken, case_of, difference, edited
 
+from whyvae.treat.remedy import NoEdit
+
 LOOP = "for step in range(40):"
 USED = "KL_WEIGHT * div"
 SCHEDULES = [
@@ -155,3 +157,25 @@ def test_a_weight_of_another_file_that_is_read_twice_stays(package):
     assert package(files, START, "kl_weight", factor=1 / 80) == {"vaepack/weights.py": ["KL = 1.0"]}
     text = START.replace("import torch\n", "import torch\nfrom vaepack.weights import KL, RATE\nLIMIT = KL / RATE\n", 1)
     assert package(files, text, "kl_weight", factor=1 / 80) == {"vaepack/loop.py": ["loss = rec + 0.0125 * KL * kld"]}
+
+
+ROWS = ("torch.randn(200, Z) @ torch.randn(Z, D)", "torch.randn(200, 3) @ torch.randn(3, D)")
+NAMED = [
+    ("D, H, Z = 16, 24, 3", "D, H, Z = 16, 24, 3", ["D, H, Z = 16, 24, 8"]),
+    ("D, H, Z = 16, 24, 3", 'import json\n\nSET = json.loads(\'{"width": 3, "latent_dim": 3}\')\nD, H, Z = 16, 24, SET["latent_dim"]',
+     ['SET = json.loads(\'{"width": 3, "latent_dim": 8}\')']),
+    ("D, H, Z = 16, 24, 3", 'SET = {k.upper(): v for k, v in {"d": 16, "h": 24, "code_size": 3}.items()}\nD, H, Z = SET.values()',
+     ['SET = {k.upper(): v for k, v in {"d": 16, "h": 24, "code_size": 8}.items()}']),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), NAMED)
+def test_latents_that_cannot_be_followed_are_changed_where_their_name_stands(tmp_path, before, after, expected):
+    text = broken(broken(FUNCTIONS, before, after), *ROWS)
+    assert difference(text, edited(tmp_path, text, "more_latents", latents=8))[1] == expected
+
+
+def test_two_settings_that_may_count_the_latents_are_left(tmp_path):
+    text = broken(broken(FUNCTIONS, "D, H, Z = 16, 24, 3", "n_latent = 3\nD, H, Z = 16, 24, 3"), *ROWS)
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "more_latents", latents=8)

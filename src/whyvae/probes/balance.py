@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from whyvae.audit.information import NEAR
-from whyvae.probe import CannotMeasure, Probe
+from whyvae.probe import CannotMeasure, OnDemand, Probe
 from whyvae.probes.data import Spectrum
-from whyvae.probes.generation import PriorExcess
+from whyvae.probes.generation import AgainstLinear, PriorExcess
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.objective import Objective, audited_likelihood, standardised
 from whyvae.probes.reconstruction import Reconstruction
@@ -17,6 +17,7 @@ from whyvae.probes.reconstruction import Reconstruction
 FAR = 0.05  # of the data's variance: 5 times what 500 examples are apart from 500 others; convicts with LICENCE only
 
 FOUR = 4.0  # a scale within this factor of the residual's variance fits, as OUT04 counts
+HALF = 0.5  # below it reconstructions lose more than they keep: of the variance, or of what a linear model keeps of the realness
 LICENCE = 0.04  # capacity faults inflate the residual too: they alone leave s / MSE at 0.07 to 0.5
 
 
@@ -40,6 +41,8 @@ class Balance(Probe):
     hole: float = math.nan  # then the share of N(0, I) where no encoding lies
     gap: float = math.nan  # nats from the encodings' mean and covariance to N(0, I)
     reachable: float = math.nan  # `fitting`, or the residual of as many principal directions where that is smaller
+    # of the quality that a linear model's reconstructions have, the share that these have; NaN where it is not asked
+    realness: float = math.nan
     rough: bool = False  # s is known up to the factor NEAR, and so is the threshold: their quotient is exact
 
     @classmethod
@@ -51,6 +54,7 @@ class Balance(Probe):
         reconstruction: Reconstruction,
         usage: LatentUsage,
         excess: PriorExcess,
+        against: OnDemand[AgainstLinear],
     ) -> Self:
         if not objective.weight_known:
             raise CannotMeasure(
@@ -72,11 +76,13 @@ class Balance(Probe):
         rough = objective.family == "density"
         linear = (spectrum.total - sum(spectrum.eigenvalues[: usage.units])) / max(1, spectrum.features)
         reachable = fitting if bernoulli else min(fitting, max(linear, 0.0) or fitting)
+        beside = against() if rho > FOUR * (NEAR if rough else 1) else None
         return cls(
             s, fitting, spectrum.threshold_bernoulli if bernoulli else spectrum.threshold, reconstruction.kept,
             min(usage.units, spectrum.above(s / NEAR if rough else s, bernoulli=bernoulli)),
             min(usage.units, spectrum.above(fitting, bernoulli=bernoulli)),
-            excess.value, usage.rate, lost, excess.unknown, excess.hole, usage.gap, reachable, rough,
+            excess.value, usage.rate, lost, excess.unknown, excess.hole, usage.gap, reachable,
+            math.nan if beside is None else beside.share, rough,
         )  # fmt: skip
 
     def scale_fits(self, objective: Objective) -> bool:
@@ -95,8 +101,13 @@ class Balance(Probe):
     def too_heavy(self) -> bool:
         """Collapse is the optimum; or more is lost than kept, although a fitting s would keep more directions."""
         surely = NEAR * self.fitting if self.rough else self.fitting
-        starved = self.kept < 0.5 and self.s > surely and self.useful_now < self.useful_fitting
-        return self.collapse_predicted or starved
+        starved = self.kept < HALF and self.s > surely and self.useful_now < self.useful_fitting
+        return self.collapse_predicted or starved or self.blurred
+
+    @property
+    def blurred(self) -> bool:
+        """The few strongest directions can hold most of the variance and little of what makes examples real."""
+        return self.realness < HALF
 
     @property
     def licensed(self) -> bool:

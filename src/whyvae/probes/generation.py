@@ -150,6 +150,43 @@ class PriorExcess(Probe):
             return cls(math.nan, cannot.reason, _hole(subject))
 
 
+@dataclass(frozen=True)
+class AgainstLinear(Probe):
+    """Qualities of reconstructions, and of what a linear model of as many latents makes of the same examples (their best
+    approximation in that many principal directions): what these latents can do for these data at the least.
+
+    Both in evaluation mode, by the same score, so that noise in the data, which neither can rebuild, costs both.
+    """
+
+    reconstruction: float
+    linear: float
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        ladder = Ladder.measure(subject)
+        generator = torch.Generator().manual_seed(SEED)
+        real, _ = _reconstructed(subject, _examples(subject)[0], generator)
+        rank = min(subject.lineage.latents, real.shape[0] // 4, math.prod(real.shape[1:]))
+        linear = _principal(real.flatten(1), rank).reshape(real.shape)
+        likelihood = audited_likelihood(subject)
+        if likelihood is not None and (likelihood.is_bernoulli or likelihood.of_classes):
+            linear = linear.clamp(0, 1)
+        reference = Reference(real)
+        return cls(ladder.reconstruction.quality, reference.score(linear[: reference.rows]).quality)
+
+    @property
+    def share(self) -> float:
+        """1 where reconstructions are as real as the linear ones; NaN where these fail."""
+        return self.reconstruction / self.linear if self.linear > 0 else math.nan
+
+
+def _principal(rows: Tensor, rank: int) -> Tensor:
+    """The best approximation of `rows` [n, D] by their mean and `rank` directions, [n, D]."""
+    mean = rows.mean(0)
+    directions: Tensor = torch.linalg.svd(rows - mean, full_matrices=False).Vh[:rank]
+    return mean + (rows - mean) @ directions.T @ directions
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Real examples and, `times` as many as the half of them, samples: from N(0, I), from a density fitted to the encodings."""

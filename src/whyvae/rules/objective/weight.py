@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whyvae.probes.balance import FAR, Balance
+from whyvae.probes.balance import FAR, FOUR, HALF, Balance
 from whyvae.probes.objective import Objective
 from whyvae.verdict import Evidence, Limit
 
@@ -21,6 +21,13 @@ def harm_heavy(objective: Objective, balance: Balance) -> Evidence:
             else "largest eigenvalue of the data covariance: above it the collapsed model is the optimum"
         )
         return Evidence(what, balance.s, Limit(">", balance.threshold, reason))
+    if balance.blurred and balance.kept >= HALF:
+        reason = (
+            "half: both are scored on the same examples, and a linear model is the least that as many latents can do; "
+            f"asked beside a weight more than {FOUR:g} times too heavy only"
+        )
+        what = "quality of reconstructions, as a share of what a linear model with as many latents reaches"
+        return Evidence(what, balance.realness, Limit("<", HALF, reason))
     reason = (
         "half: noise-free samples lack as much variance as reconstructions lose, so below it they lose more than they keep "
         f"(the weight leaves {balance.useful_now} latents something to say, a fitting one {balance.useful_fitting})"
@@ -28,7 +35,7 @@ def harm_heavy(objective: Objective, balance: Balance) -> Evidence:
     return Evidence(
         "share of the data's variance that reconstructions keep",
         balance.kept,
-        Limit("<", 0.5, reason),
+        Limit("<", HALF, reason),
     )
 
 

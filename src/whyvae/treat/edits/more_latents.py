@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
 from whyvae.treat.layers import Layers
 from whyvae.treat.literals import written
+from whyvae.treat.noted import in_texts, noted
 from whyvae.treat.operands import number
 from whyvae.treat.program import backward, calls, loops
 from whyvae.treat.remedy import NoEdit
@@ -22,12 +24,41 @@ if TYPE_CHECKING:
     from whyvae.watch.tape import Op
 
 
+LATENTS = re.compile(
+    r"latent|^z$|z_?(dims?|size)$|^(dims?|size)_?z$|^n_?z$|bottleneck|codes?_?(dims?|size)$|^n_?codes?$"
+)
+
+
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
-    sites = Sites(case)
-    layers, lineage = Layers(sites), case.subject.lineage
-    old, new = int(lineage.latents), int(settings["latents"])
+    old, new = int(case.subject.lineage.latents), int(settings["latents"])
     if old >= new:
         raise NoEdit(f"there are {old} latent units already")
+    try:
+        return _at_the_layers(Sites(case), old, new)
+    except NoEdit as why:
+        sites = Sites(case)
+        _at_the_setting(sites, old, new, why)
+        return sites.result()
+
+
+def _at_the_setting(sites: Sites, old: int, new: int, why: NoEdit) -> None:
+    """The one setting of that value whose name says that it counts the latents, wherever it stands.
+
+    Raises:
+        NoEdit: `why`, if there is none, or there are several names.
+    """
+    literals, texts = noted(sites, LATENTS, old), in_texts(sites, LATENTS, old)
+    if len({key for key, *_ in (*literals, *texts)}) != 1 or len(texts) > 1:
+        raise why
+    for _, spot in literals:
+        spot.source.replace(spot.node, written(new))
+    for _, spot, text in texts:
+        spot.source.replace(spot.node, text.format(new))
+    _draws(sites, old, new)
+
+
+def _at_the_layers(sites: Sites, old: int, new: int) -> dict[str, str]:
+    layers = Layers(sites)
     for head in _heads(layers):
         width = layers.width(head)
         if width % old:
