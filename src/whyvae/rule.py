@@ -15,7 +15,7 @@ from whyvae.verdict import Verdict
 # what it puts out, what z is.
 DECISIVE = ("OBJ", "WIR", "OUT", "POS")
 
-CERTIFICATES = 10  # the stage of what is exact
+EXACT = 10  # the stage of what is exact
 
 # For `requires`: every cause of an earlier stage, whichever rules there are.
 EARLIER = ("*",)
@@ -26,7 +26,7 @@ class Rule:
 
     `stage` is the order of repair: a smaller stage voids what larger ones measure.
 
-        0 finite data · 10 certificates (exact) · 20 scale of the data · 21 evaluation mode (batch norm) · 22 scale of
+        0 finite data · 10 certificates (`EXACT`) · 20 scale of the data · 21 evaluation mode (batch norm) · 22 scale of
         the two terms · 30 KL too heavy · 40 optimiser · 48 KL too light · 50 capacity · 60 generalisation ·
         70 how samples are drawn and shown · 80, 90 symptoms
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from whyvae.rule import CERTIFICATES, all_rules
+from whyvae.rule import EXACT, all_rules
 from whyvae.treat.effect import SEED_TO_SEED, Effect, Outcome, effect, mean
 from whyvae.treat.remedy import Treatment
 
@@ -128,7 +128,7 @@ def _forward(t: Tried) -> bool:
     """Was the fault removed and nothing made worse, or were samples made better though it is not gone?"""
     spoilt = t.effect is not None and t.effect.high < 0
     if spoilt and t.cured and not t.codes_left:
-        return all_rules()[t.treatment.codes[0]].stage == CERTIFICATES
+        return all_rules()[t.treatment.codes[0]].stage == EXACT
     return (t.cured and not spoilt) or ("record" in t.result and t.better)
 
 

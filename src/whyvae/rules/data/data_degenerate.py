@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isinf
 
 from whyvae.probes.variety import Variety
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient, factors
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
@@ -20,7 +20,7 @@ class DataDegenerate(Rule):
     """The data are constant, duplicated, or too few distinct examples to learn from."""
 
     code = "DAT03"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
     explains = ("POS01",)
 

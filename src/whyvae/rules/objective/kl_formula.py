@@ -7,7 +7,7 @@ from math import isfinite
 from torch import Tensor
 
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient, squared_error
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -41,7 +41,7 @@ class KLFormula(Rule):
     """The regulariser is not the KL of the posterior that was sampled."""
 
     code = "OBJ05"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01", "POS03", "POS02", "POS05")
     explains = ("POS01", "TRN01")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient, squared_error
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -25,7 +25,7 @@ class KLMissing(Rule):
     """No KL gradient reaches the posterior: its weight is 0, or it is detached or misplaced."""
 
     code = "OBJ04"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01", "POS02")
     explains = ("GEN01",)
 

@@ -10,7 +10,7 @@ from whyvae.probes.objective import Objective
 from whyvae.probes.output import OutputActivation, OutputRange
 from whyvae.probes.rates import by_exp, maker, taken_for_logarithms
 from whyvae.probes.sight import Sight
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.rules.output.rates import harm, remedy
 from whyvae.testing import Patient, kl, squared_error
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict, Where
@@ -84,7 +84,7 @@ class ReconstructionFormula(Rule):
     """The reconstruction term is not smallest where the output equals the target."""
 
     code = "OBJ08"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01", "OUT02", "WIR04")
     explains = ("POS01", "TRN01", "TRN05")
 

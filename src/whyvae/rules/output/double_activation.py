@@ -10,7 +10,7 @@ from whyvae.probe import OnDemand
 from whyvae.probes.objective import Objective
 from whyvae.probes.output import OutputActivation, OutputRange
 from whyvae.probes.rates import by_exp, maker, taken_for_logarithms
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.rules.output.rates import harm, remedy
 from whyvae.testing import Patient, factors, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
@@ -53,7 +53,7 @@ class DoubleActivation(Rule):
     """An activation is applied twice, such as a sigmoid before BCE-with-logits."""
 
     code = "OUT03"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
     explains = ("POS01", "TRN05")
 

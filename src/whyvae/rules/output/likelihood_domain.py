@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from whyvae.probes.data import Data
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -29,7 +29,7 @@ class LikelihoodDomain(Rule):
     """The data lies outside the range on which the likelihood is defined."""
 
     code = "OUT02"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
     explains = ("TRN01", "POS01")
 

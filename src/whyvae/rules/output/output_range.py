@@ -6,7 +6,7 @@ import torch
 
 from whyvae.probes import output as outputs
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -27,7 +27,7 @@ class OutputRange(Rule):
     """The output activation cannot reach the data's values."""
 
     code = "OUT01"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01", "OUT02", "OUT03", "WIR04")
     explains = ("POS01",)
 

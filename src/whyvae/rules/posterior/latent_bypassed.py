@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from whyvae.probes.bypass import SAVED, Bypass
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Model, Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
@@ -49,7 +49,7 @@ class LatentBypassed(Rule):
     """The decoder gets the input, or its own past, by another way and needs no latent."""
 
     code = "POS05"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01", "POS02")
     explains = ("POS01",)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from whyvae.probes.noise import Noise
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
 from whyvae.watch.subject import Subject
@@ -25,7 +25,7 @@ class LatentDeterministic(Rule):
     """No noise is sampled in training."""
 
     code = "POS02"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
 
     @staticmethod

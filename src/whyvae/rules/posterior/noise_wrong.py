@@ -8,7 +8,7 @@ from torch import Tensor
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.noise import Noise
 from whyvae.probes.objective import Objective
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.draws import NOT_GAUSSIAN
@@ -40,7 +40,7 @@ class NoiseWrong(Rule):
     """The noise is not N(0, sigma^2): it is uniform, shared, rescaled or scaled by the variance."""
 
     code = "POS03"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01", "POS02")
     explains = ("POS01",)
 

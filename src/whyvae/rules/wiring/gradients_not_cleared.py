@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whyvae.probes.wiring import Wiring
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -15,7 +15,7 @@ class GradientsNotCleared(Rule):
     """Gradients pile up over steps because nothing clears them."""
 
     code = "WIR02"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
     explains = ("TRN01", "POS01", "TRN05")
 

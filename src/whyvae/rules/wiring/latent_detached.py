@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from whyvae.probes.wiring import Wiring
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient, reparametrise
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -21,7 +21,7 @@ class LatentDetached(Rule):
     """The reconstruction gradient never reaches the encoder."""
 
     code = "WIR05"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
     explains = ("POS01",)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whyvae.probes.wiring import Wiring
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -40,7 +40,7 @@ class ParametersNotOptimized(Rule):
     """Parameters get a gradient but are never stepped, or get no gradient at all."""
 
     code = "WIR01"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
     explains = ("POS01",)
 

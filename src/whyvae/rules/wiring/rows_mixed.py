@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from whyvae.probes.rows import RowMixing
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -34,7 +34,7 @@ class RowsMixed(Rule):
     """One example's output depends on another's input."""
 
     code = "WIR03"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
     explains = ("POS01",)
 

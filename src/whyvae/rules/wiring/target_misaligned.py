@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from whyvae.probes.target import TargetMatch
-from whyvae.rule import Rule
+from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
 from whyvae.watch.subject import Subject
@@ -31,7 +31,7 @@ class TargetMisaligned(Rule):
     """The loss compares the output with something that is not its own input."""
 
     code = "WIR04"
-    stage = 10
+    stage = EXACT
     requires = ("DAT01",)
     explains = ("POS01",)
 
