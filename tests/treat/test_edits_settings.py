@@ -161,7 +161,7 @@ def test_a_weight_of_another_file_that_is_read_twice_stays(package):
 
 ROWS = ("torch.randn(200, Z) @ torch.randn(Z, D)", "torch.randn(200, 3) @ torch.randn(3, D)")
 NAMED = [
-    ("D, H, Z = 16, 24, 3", "D, H, Z = 16, 24, 3", ["D, H, Z = 16, 24, 8"]),
+    ("D, H, Z = 16, 24, 3", '"""latent_dim: 3"""\nD, H, Z = 16, 24, 3', ["D, H, Z = 16, 24, 8"]),
     ("D, H, Z = 16, 24, 3", 'import json\n\nSET = json.loads(\'{"width": 3, "latent_dim": 3}\')\nD, H, Z = 16, 24, SET["latent_dim"]',
      ['SET = json.loads(\'{"width": 3, "latent_dim": 8}\')']),
     ("D, H, Z = 16, 24, 3", 'SET = {k.upper(): v for k, v in {"d": 16, "h": 24, "code_size": 3}.items()}\nD, H, Z = SET.values()',

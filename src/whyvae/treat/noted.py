@@ -28,6 +28,8 @@ def in_texts(sites: Sites, name: re.Pattern[str], value: int) -> list[tuple[str,
     found = []
     for source in sites.family:
         for node in source.nodes(cst.SimpleString):
+            if isinstance(source.parent(node), cst.Expr):  # a docstring sets nothing
+                continue
             text = source.code(node)
             for match in entry.finditer(text):
                 if name.search(match["key"].lower()):
