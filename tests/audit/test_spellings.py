@@ -488,6 +488,21 @@ def several_samples_averaged(m, x):
 
 
 @spelling(0.5)
+def a_draw_and_its_mirror_image(m, x):
+    mu, lv = m.enc(x)
+    eps = torch.randn(B, d)
+    y = m.decoder(mu + (lv / 2).exp() * torch.stack([eps, -eps]))
+    return ((x - y) ** 2).sum(-1).mean(0).sum() + kl_sum(mu, lv)
+
+
+@spelling(0.5)
+def noise_in_two_parts(m, x):
+    mu, lv = m.enc(x)
+    eps = torch.cat([torch.randn(B, 1), torch.randn(B, d - 1)], 1)
+    return sse(m.decoder(mu + (lv / 2).exp() * eps), x) + kl_sum(mu, lv)
+
+
+@spelling(0.5)
 def samples_in_a_second_axis(m, x):
     mu, lv = m.enc(x)
     z = mu.unsqueeze(1) + (lv / 2).exp().unsqueeze(1) * torch.randn(B, 4, d)

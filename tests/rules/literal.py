@@ -15,6 +15,7 @@ from whyvae.probes.latents import LatentUsage
 from whyvae.probes.noise import Noise
 from whyvae.probes.objective import Objective
 from whyvae.probes.output import OutputActivation, OutputRange
+from whyvae.probes.sampling import Draws
 from whyvae.probes.target import TargetMatch
 from whyvae.probes.wiring import Wiring
 from whyvae.verdict import Finding, Where
@@ -80,6 +81,10 @@ WIRING = Wiring(
 NUMBERS = Finiteness(
     step=None, parameters_finite=True, op="", at=None, steps=900, lr=1e-3, largest_loss=300.0, first_loss=300.0
 )
+RIGHT = Draws(
+    at=Where("train.py", 40), drawn_by="randn", rows=16, distinct=16, units=8, distinct_units=8, numbers=8192, mean=0.0,
+    sd=1.0, nats=0.0, nats_encodings=0.02, chance=0.0, judged=True, conditional=False, step=900,
+)  # fmt: skip
 
 
 def found(verdict, *words, at=None, severity="error"):

@@ -3,14 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from literal import KL_AT, OBJECTIVE, REGULARISER, found
+from literal import KL_AT, OBJECTIVE, REGULARISER, RIGHT, found
 
+from whyvae.probes.sampling import Sampling
 from whyvae.rules.objective.kl_formula import KLFormula
 from whyvae.verdict import Healthy, Skipped
 
 
-def check(objective=OBJECTIVE, **changes):
-    return KLFormula.check(replace(objective, regulariser=replace(REGULARISER, **changes)))
+def check(objective=OBJECTIVE, draws=None, **changes):
+    return KLFormula.check(replace(objective, regulariser=replace(REGULARISER, **changes)), lambda: draws)
 
 
 @pytest.mark.parametrize("form", ["exact", "free bits", "none"])
@@ -48,6 +49,21 @@ def test_limits_of_another_prior(mean, sd, ill):
 def test_another_prior_is_named():
     verdict = check(form="learned prior", prior_mean=0.5, prior_sd=1.41)
     found(verdict, "N(0.5, 1.41^2), not N(0, 1)", at=KL_AT, severity="warning")
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "meant"), [(0.0, 1.0, True), (0.17, 1.18, True), (0.18, 1.0, False), (0.0, 1.19, False), (0.0, 0.5, False)]
+)  # fmt: skip
+def test_another_prior_that_the_script_draws_from_is_meant(mean, sd, meant):
+    """Moments of the draws, relative to the prior's in the loss."""
+    draws = Sampling((replace(RIGHT, mean=mean, sd=sd),), (0.0, 2.0))
+    verdict = check(form="learned prior", prior_sd=2.0, draws=draws)
+    assert isinstance(verdict, Healthy) is meant
+
+
+def test_a_grid_is_no_draw_from_it():
+    draws = Sampling((replace(RIGHT, judged=False),), (0.0, 2.0))
+    assert not isinstance(check(form="learned prior", prior_sd=2.0, draws=draws), Healthy)
 
 
 def test_a_prior_with_parameters_is_meant():

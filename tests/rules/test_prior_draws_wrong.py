@@ -3,15 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from literal import RIGHT
 
-from whyvae.probes.sampling import Draws, Sampling
+from whyvae.probes.sampling import Sampling
 from whyvae.rules.generation.prior_draws_wrong import PriorDrawsWrong
 from whyvae.verdict import Finding, Healthy, Where
 
-RIGHT = Draws(
-    at=Where("train.py", 40), drawn_by="randn", rows=16, distinct=16, units=8, distinct_units=8, numbers=8192, mean=0.0,
-    sd=1.0, nats=0.0, nats_encodings=0.02, chance=0.0, judged=True, conditional=False, step=900,
-)  # fmt: skip
 UNIFORM = replace(RIGHT, at=Where("train.py", 70), drawn_by="rand", mean=0.5, sd=0.29, nats=0.91, nats_encodings=0.9)
 
 

@@ -25,6 +25,7 @@ REPEATS = 64
 MOST_CALLS = 5  # looked at, of one place
 TASTE = 0.11  # nats per unit: truncation, z multiplied by 0.7, costs 0.10 (0.5 (s^2 - 1 - log s^2) at s = 0.7)
 CHANCE = 1e-6
+VERY = math.log(2) / 4  # of the mean and log sd: half of what a forgotten 1/2 in a KL moves the prior's sd by
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Draws:
         return self.judged and self.distinct > 1 and not fits and self.chance < CHANCE
 
     @property
+    def of_the_prior(self) -> bool:
+        """Its very mean and spread, not only one that serves as well."""
+        return self.judged and self.sd > 0 and max(abs(self.mean), abs(math.log(self.sd))) < VERY
+
+    @property
     def uniform(self) -> bool:
         return self.drawn_by in {"rand", "rand_like", "uniform_", "uniform"}
 
@@ -103,6 +109,11 @@ class Sampling(Probe):
         units = _Units(subject)
         places = [_draws(units, calls, prior, encoded) for calls in by_place(subject.decoded)]
         return cls(tuple(places), prior)
+
+    @property
+    def of_the_prior(self) -> bool:
+        """Is the prior in the loss what some new latents are drawn from?"""
+        return any(p.of_the_prior for p in self.places)
 
     @property
     def worst(self) -> Draws | None:

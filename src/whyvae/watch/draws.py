@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whyvae.watch.dependencies import Dependencies, reaches_decoder, read_by_a_layer, unmixed
+from whyvae.watch.dependencies import GATHERING, Dependencies, reaches_decoder, read_by_a_layer, unmixed
 from whyvae.watch.meetings import meets_data
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.tape import Tape
@@ -32,7 +32,11 @@ class Draw:
 
 
 def drawn(deps: Dependencies, replay: Replay) -> list[Draw]:
-    return _draws(deps, replay, _torch_noise(deps)) or _draws(deps, replay, _foreign_noise(deps))
+    for noise in (_torch_noise, _gathered_noise, _foreign_noise):
+        found = _draws(deps, replay, noise(deps))
+        if found:
+            return found
+    return []
 
 
 # samplers of other distributions than the normal, that are handed their parameters
@@ -98,6 +102,22 @@ def _torch_noise(deps: Dependencies) -> list[tuple[int, int]]:
         for slot in (op.outs or op.writes)
         if tape.slots[slot].dtype.is_floating_point
     ]
+
+
+def _gathered_noise(deps: Dependencies) -> list[tuple[int, int]]:
+    """(position of a draw, slot) of what is put together of draws alone: a draw and its mirror image, a part for each group
+    of units.
+    """
+    slots, noise = deps.tape.slots, {slot: position for position, slot in _torch_noise(deps)}
+    found = []
+    for op in deps.tape.ops:
+        if op.name not in GATHERING:
+            continue
+        above = deps.ancestors(op.reads)
+        first = [noise[s] for s in above if s in noise]
+        if first and not any(slots[s].external and slots[s].numel > 1 for s in above):
+            found += [(min(first), s) for s in op.outs]
+    return found
 
 
 def _foreign_noise(deps: Dependencies) -> list[tuple[int, int]]:
