@@ -1,20 +1,27 @@
 """The probes of capacity against closed forms: the linear VAE, and a bent line that a linear decoder cannot draw."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributions as td
 from linear import EIGENVALUES, ROWS, Linear, LinearVAE, rows_of
 from torch import nn
 
 from whyvae.probe import Bench, CannotMeasure
+from whyvae.probes.amortisation import Game
 from whyvae.probes.floor import LinearFloor
 from whyvae.probes.floor import LinearVAE as Optimum
 from whyvae.probes.objective import Objective
 from whyvae.probes.sides import Parts, Trials
 from whyvae.probes.wider import STEPS, WiderBlocks, _gains
 from whyvae.probes.widths import Widths
+from whyvae.rules.capacity.decoder_too_small import DecoderTooSmall
+from whyvae.verdict import Finding, Healthy
 from whyvae.watch.direct import watch_model
+from whyvae.watch.subject import Subject
+from whyvae.watch.watcher import Watcher
 
 D, LATENTS, S = len(EIGENVALUES), 4, 0.25
 
@@ -161,6 +168,66 @@ def test_a_trial_begins_at_the_models_own_function_and_leaves_it(curve):
     assert torch.allclose(none.kl, before.kl)
     trials.after(Parts(True, True), 3)
     assert all(torch.equal(p, parameters[i]) for i, p in subject.replay.parameters.items())
+
+
+X, ADDED = torch.tensor([[0.0, 3.0, 1.0]]).double(), torch.tensor([[0.3, -0.2, 0.0]]).double()
+COSTS = {  # an output, what it is without logarithm or logit, and -log p with `ADDED` on top
+    "poisson": (torch.tensor([[-0.5, 1.0, 0.2]]), lambda y: -td.Poisson((y + ADDED).exp()).log_prob(X)),
+    "poisson rates": (torch.tensor([[0.4, 2.5, 1.2]]), lambda y: -td.Poisson(y * ADDED.exp()).log_prob(X)),
+    "bernoulli": (torch.tensor([[0.4, 0.9, 0.2]]), lambda y: -td.Bernoulli(logits=y.logit() + ADDED).log_prob(X.clamp(0, 1))),
+    "bernoulli logits": (torch.tensor([[-0.5, 2.0, 0.2]]), lambda y: -td.Bernoulli(logits=y + ADDED).log_prob(X.clamp(0, 1))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", COSTS)
+def test_what_an_example_costs_in_a_trial_is_minus_log_p(curve, family):
+    """By torch.distributions; counts less log x!, which no output changes."""
+    game = Game(curve._subject, replace(curve.get(Objective), family=family), curve._subject.replay)
+    output, wanted = COSTS[family]
+    constant = torch.lgamma(X + 1).sum() if family.startswith("poisson") else 0.0
+    found = game.cost(output.double(), X, ADDED)
+    assert float(found) == pytest.approx(float(wanted(output.double()).sum() - constant), rel=1e-6)
+
+
+class Counts(nn.Module):
+    """Poisson counts of two factors, whose decoder has a hidden layer of `width`."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(24, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+        self.mu, self.logvar = nn.Linear(64, 3), nn.Linear(64, 3)
+        self.decoder = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 24))
+
+    def loss(self, x):
+        h = self.body(x.log1p())
+        mu, logvar = self.mu(h), self.logvar(h)
+        rate = self.decoder(mu + (0.5 * logvar).exp() * torch.randn_like(mu)).clamp(max=6).exp()
+        kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)
+        return (kl - td.Poisson(rate).log_prob(x).sum(1)).mean()
+
+    @staticmethod
+    def rows(n=3000):
+        made = torch.Generator().manual_seed(4)
+        z = torch.randn(n, 3, generator=made)
+        return torch.poisson(
+            (1 + torch.sin(1.5 * z) @ torch.randn(3, 24, generator=made)).exp().clamp(max=60), generator=made
+        )
+
+
+@pytest.mark.parametrize(("width", "small"), [(1, True), (64, False)])
+def test_a_decoder_of_counts_that_is_too_narrow(width, small):
+    with torch.random.fork_rng(), Watcher() as watcher:
+        torch.manual_seed(0)
+        rows, model = Counts.rows(), Counts(width)
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+        for _ in range(1500):
+            optimizer.zero_grad()
+            model.loss(rows[torch.randint(len(rows), (64,))]).backward()
+            optimizer.step()
+    bench = Bench(Subject.of(watcher))
+    assert bench.get(Objective).poisson
+    verdict = bench.call(DecoderTooSmall.check)
+    assert isinstance(verdict, Finding if small else Healthy)
 
 
 def test_a_costly_step_is_tried_in_single_precision_and_gains_the_same(curve, monkeypatch):

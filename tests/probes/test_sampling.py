@@ -1,6 +1,7 @@
 """How users sample: moments against closed forms, and what is deliberate and not judged."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -90,6 +91,47 @@ def fitted(_):
 @pytest.mark.parametrize("latents", [traversed, grid, between_codes, fitted])
 def test_what_is_deliberate_is_not_judged(latents):
     assert not only(latents).judged
+
+
+def test_draws_that_are_only_scaled_by_what_was_encoded_are_judged():
+    """The spread of a posterior in place of the prior's: around 0, and far narrower than the encodings."""
+
+    def scaled(model):
+        with torch.no_grad():
+            spread = (0.5 * model.logvar(model.encoder(torch.randn(64, 12)))).exp().mean(0)
+        return 0.2 * spread / spread.mean() * torch.randn(400, D)
+
+    found = only(scaled)
+    assert found.judged
+    assert found.off
+    assert found.sd == pytest.approx(0.2, rel=0.1)
+
+
+def test_latents_that_the_decoder_itself_rescales_are_measured_before_that():
+    def halved(model, z, _):
+        return model.decoder(0.5 * z + 1)
+
+    (place,) = (
+        seen(lambda model: model.eval().decoder(0.5 * (3 * torch.randn(400, D)) + 1), decode=halved)
+        .get(Sampling)
+        .places
+    )
+    assert place.sd == pytest.approx(3, rel=0.05)
+    assert place.mean == pytest.approx(0, abs=0.1)
+
+
+def test_a_copy_of_the_model_is_seen_to_encode_and_each_time_it_decodes():
+    """Averaged weights: evaluated on data, then asked for samples, in one go."""
+
+    def averaged(model):
+        copy = deepcopy(model).eval().requires_grad_(requires_grad=False)
+        with torch.no_grad():
+            mu = copy.mu(copy.encoder(torch.linspace(-2, 2, 480).reshape(40, 12)))
+            copy.decoder(mu + 0.1 * torch.randn(40, D))
+            copy.decoder(torch.rand(16, D))
+
+    (place,) = seen(averaged).get(Sampling).places
+    assert (place.drawn_by, place.rows) == ("rand", 16)
 
 
 def test_equal_rows_are_counted():

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from whyvae.audit.cut import posterior
 from whyvae.probe import CannotMeasure, Probe
@@ -23,6 +24,7 @@ AVERAGED = 24  # last steps, of which mu is the mean
 EVALUATE = 16
 MOST = 256  # examples
 ENCODER_STEPS = 150
+LEAST = 1e-7  # probability, or rate, whose logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Amortisation(Probe):
     def measure(cls, subject: Any, objective: Objective) -> Self:
         if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
             raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
-        if not (objective.gaussian or objective.bernoulli):
+        if not objective.closed:
             raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
         if subject.broken:
             raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
@@ -107,13 +109,20 @@ class Game:
             by_example(t, self.subject.batch),
         )
         kl = (0.5 * (mu**2 + (2 * log_sigma).exp() - 1) - log_sigma).reshape(mu.shape[0], -1).sum(1)
+        return self.cost(output, t), kl
+
+    def cost(self, output: Tensor, target: Tensor, added: Tensor | float = 0.0) -> Tensor:
+        """Of each example [batch]: its squared error, or -log p up to what the output does not change; `added` is put on top of
+        the output, of probabilities on their logit, of rates on their logarithm.
+        """
+        family = self.objective.family
         if self.objective.gaussian:
-            return self.squares(output - t), kl
-        if self.objective.family == "bernoulli logits":
-            return torch.nn.functional.binary_cross_entropy_with_logits(output, t, reduction="none").sum(1), kl
-        return torch.nn.functional.binary_cross_entropy(
-            output.clamp(1e-7, 1 - 1e-7), t.clamp(0, 1), reduction="none"
-        ).sum(1), kl  # fmt: skip
+            return self.squares(output + added - target)
+        if self.objective.poisson:
+            log_rate = (output if family == "poisson" else output.clamp_min(LEAST).log()) + added
+            return (log_rate.exp() - target * log_rate).sum(1)
+        logit = output if family == "bernoulli logits" else output.clamp(LEAST, 1 - LEAST).logit()
+        return binary_cross_entropy_with_logits(logit + added, target.clamp(0, 1), reduction="none").sum(1)
 
     def squares(self, residual: Tensor) -> Tensor:
         """Squared error of each example, [batch], each number by the share of precision that the likelihood gives it."""

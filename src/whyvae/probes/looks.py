@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 EACH = 256  # rows: the KL of one unit is then known to a few hundredths of a nat
+CENTRED = 0.01  # of the spread: what rounding and the training's own drift leave of a mean of 0
 LEAST = 24  # numbers from outside torch: fewer cannot be told from a choice
 
 
@@ -27,6 +28,15 @@ def moments(z: Tensor, mean: Tensor, sd: Tensor) -> tuple[float, float, float]:
     v = variance.clamp_min(1e-12)
     nats = 0.5 * (v + squared - 1 - v.log())
     return float(scaled.mean()), float(pooled.sqrt()), float(nats.mean().clamp_min(0))
+
+
+def centred(z: Tensor, mean: Tensor, sd: Tensor) -> bool:
+    """Does every unit of many rows lie around the mean of the given distribution, as draws that were only scaled do? (The
+    draws of a density fitted to some encodings, or around one of them, lie elsewhere in some unit.)
+    """
+    rows = z.shape[0]
+    off = ((z.mean(0) - mean) / sd).abs()
+    return rows >= EACH and bool((off < CENTRED + 4 * z.std(0) / sd / math.sqrt(rows)).all())
 
 
 def chance(z: Tensor, mean: Tensor, sd: Tensor) -> float:

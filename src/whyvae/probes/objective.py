@@ -135,6 +135,15 @@ class Objective(Probe):
         return self.family in {"bernoulli", "bernoulli logits"}
 
     @property
+    def poisson(self) -> bool:
+        return self.family in {"poisson", "poisson rates"}
+
+    @property
+    def closed(self) -> bool:
+        """Is what an example costs a formula of its output and its target that trials can write down?"""
+        return self.gaussian or self.bernoulli or self.poisson
+
+    @property
     def of_classes(self) -> bool:
         return self.family in CLASSES
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.latents import encodings
-from whyvae.probes.looks import chance, looks_drawn, moments, traversal
+from whyvae.probes.looks import centred, chance, looks_drawn, moments, traversal
 from whyvae.probes.objective import Objective
 from whyvae.verdict import Where
 from whyvae.watch.dependencies import Dependencies
@@ -25,6 +25,8 @@ REPEATS = 64
 MOST_CALLS = 5  # looked at, of one place
 TASTE = 0.11  # nats per unit: truncation, z multiplied by 0.7, costs 0.10 (0.5 (s^2 - 1 - log s^2) at s = 0.7)
 CHANCE = 1e-6
+SAME = 1e-9
+POINTS = 3  # a line has two; the third tells it from what is none
 VERY = math.log(2) / 4  # of the mean and log sd: half of what a forgotten 1/2 in a KL moves the prior's sd by
 
 
@@ -176,6 +178,9 @@ def _encoded(subject: Any) -> list[tuple[Tensor, Tensor]]:
     return [(mean, sd.clamp_min(1e-9)) for mean, sd in both]
 
 
+Columns = tuple[Tensor, Tensor, Tensor]  # of a row's numbers: unit, or -1; scale; offset
+
+
 class _Units:
     """Which numbers of what enters the decoder are the latent, and which unit each of them is."""
 
@@ -191,39 +196,48 @@ class _Units:
             if deps.is_mixing(op) and any(id(subject.tape.slots[r].value) in first for r in op.reads)
         ]  # fmt: skip
         self.units = z[:1].numel()
-        self.columns: list[Tensor] = []  # for each way into the decoder: unit of each number of a row, or -1
+        self.columns: list[Columns] = []  # for each way into the decoder
         for slot in dict.fromkeys(s for s in inputs if s >= 0):
             with torch.no_grad():
                 row = subject.replay.run([slot], feed={lineage.z: z}, training=False)[slot]
             if row.shape[:1] == (batch,) and z.shape[:1] == (batch,):
-                self.columns += [_units_in(part, z[0]) for part in _at_once(row)]
+                self.columns += [_columns(part, z) for part in _at_once(row)]
 
     def split(self, entered: Tensor) -> tuple[Tensor, Tensor]:
         """(latents [rows, units], the rest [rows, ...]) of what entered the decoder.
 
         Raises:
-            CannotMeasure: it is made of the latent by more than rearranging it.
+            CannotMeasure: it is made of the latent by more than rearranging it and scaling it by constants.
         """
         entered = entered if entered.dim() > 1 else entered[None]
         rows = entered.reshape(entered.shape[0], -1).double()
-        for unit in self.columns:
+        for unit, scale, offset in self.columns:
             first = [int((unit == u).double().argmax()) for u in range(self.units)]
             if unit.numel() == rows.shape[1] and bool((unit[first] == torch.arange(self.units)).all()):
-                return rows[:, first], rows[:, unit < 0]
+                return (rows[:, first] - offset[first]) / scale[first], rows[:, unit < 0]
         raise CannotMeasure("what enters the decoder is not the latent itself, but made of it")
 
 
 def _at_once(row: Tensor) -> list[Tensor]:
-    """What of one example enters a layer at once: all of it; of a sequence [batch, steps, ...], where samples are made step
+    """What of the examples enters a layer at once: all of it; of a sequence [batch, steps, ...], where samples are made step
     by step, one step.
     """
-    return [row[0], row[0, 0]] if row.dim() > 2 else [row[0]]
+    return [row, row[:, 0]] if row.dim() > 2 else [row]
 
 
-def _units_in(row: Tensor, z: Tensor) -> Tensor:
-    """Which unit of z each number of `row` is; -1: none."""
-    same = (row.flatten()[:, None] - z.flatten()[None]).abs() < 1e-9
-    return torch.where(same.any(1), same.double().argmax(1), -1)
+def _columns(rows: Tensor, z: Tensor) -> Columns:
+    """Which unit of z each number of a row is, and by which constants it is scaled and shifted; -1: none."""
+    rows, z = rows[:POINTS].flatten(1), z[:POINTS].flatten(1)
+    same = (rows[0, :, None] - z[0]).abs() < SAME
+    scale, offset = torch.ones(same.shape).double(), torch.zeros(same.shape).double()
+    if len(z) == POINTS and not bool(same.any(0).all()):
+        scale = (rows[1] - rows[0])[:, None] / (z[1] - z[0])
+        offset = rows[0, :, None] - scale * z[0]
+        missed = (rows[2, :, None] - scale * z[2] - offset).abs()
+        same = (missed < SAME * (1 + rows.abs().amax())) & (scale.abs() > SAME)
+    unit = same.double().argmax(1)
+    number = torch.arange(len(unit))
+    return torch.where(same.any(1), unit, -1), scale[number, unit], offset[number, unit]
 
 
 def _draws(
@@ -243,7 +257,11 @@ def _one(units: _Units, call: Decoded, prior: tuple[float, float], encoded: list
     many = z if source is None else _redrawn(units, call)
     usual = encoded[0] if math.isnan(prior[0]) else (torch.tensor(prior[0]), torch.tensor(prior[1]))
     mean, sd, nats = moments(many, *usual)
-    judged = looks_drawn(many) if source is None else not traversal(z) and not _fitted(units, call)
+    judged = (
+        looks_drawn(many)
+        if source is None
+        else not traversal(z) and (centred(many, *usual) or not _fitted(units, call))
+    )
     return Draws(
         _where(source.place if source is not None else call.place), source.name if source is not None else "",
         z.shape[0], _distinct(z if z.shape[0] > 1 else many), z.shape[1], int(max(row.unique().numel() for row in z[:8])),

@@ -184,7 +184,8 @@ def _perfect(subject: Any, way: Way) -> tuple[Tensor, Tensor]:
     of_classes = likelihood is not None and likelihood.of_classes
     tape, replay = way.call.tape, Replay(way.call.tape)
     shape = tape.slots[way.start].shape
-    logits = family.endswith("logits") or family.startswith("poisson") or of_classes
+    linked = likelihood is not None and likelihood.link is not None  # a parameter of a density of another form
+    logits = family.endswith("logits") or family.startswith("poisson") or of_classes or linked
     rows = None if logits or way.missing else target_rows(subject)
     if rows is not None and shape and shape[0] and rows.shape[1] == tape.slots[way.start].numel // shape[0]:
         picked = rows[torch.arange(shape[0]) % rows.shape[0]].reshape(shape)
@@ -192,6 +193,8 @@ def _perfect(subject: Any, way: Way) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         own = replay.run([way.start], feed={way.call.slot: entered(way.call)}, training=False)[way.start]
     whole = likelihood is not None and own.dim() == likelihood.output.dim()
+    if likelihood is not None and linked:
+        return own, likelihood.points(own)
     meant = own if of_classes and not whole else in_data_space(family, own, likelihood.axis if likelihood else -1)
     for name in way.missing:
         meant = getattr(torch, name.rstrip("_"))(meant) if name.startswith(("sigmoid", "tanh")) else meant

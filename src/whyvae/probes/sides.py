@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from whyvae.audit.cut import noise_like
 from whyvae.probe import CannotMeasure
@@ -31,7 +30,7 @@ HELD_PART = 4  # one example in this many is not trained on
 LEAST_HELD, MOST_HELD = 24, 256  # examples on which gains are measured
 LARGEST_OWN = 4_000_000  # parameters: the user's own are trained along up to here
 SHARP = -1.5  # log sigma of further latents at the start: what they say can be heard
-LOGITS = 4.0  # scale of what a side decoder adds to logits
+LOGITS = 4.0  # scale of what a side decoder adds to logits and logarithms of rates
 MOST_FURTHER = 64  # batches of steps that were not recorded: a trial of 200 steps sees each two or three times
 
 Feed = dict[int, Tensor]
@@ -50,7 +49,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Per held-out example: SSE or cross-entropy, and KL in nats, each [n]."""
+    """Per held-out example: SSE or -log p, and KL in nats, each [n]."""
 
     reconstruction: Tensor
     kl: Tensor
@@ -146,7 +145,7 @@ class Trials:
 
     # ------------------------------------------------------------------ one pass
     def terms(self, batch: Batch, sides: Sides, draw: Tensor) -> tuple[Tensor, Tensor]:
-        """(SSE or cross-entropy, KL) of each example; `draw` is noise [batch, latents]."""
+        """(SSE or -log p, KL) of each example; `draw` is noise [batch, latents]."""
         values = self.replay.run(self.lineage.heads, feed=batch.feed, training=False)
         mu, log_sigma = connected(self.game, batch.feed, values)
         shape, n = mu.shape, batch.target.shape[0]
@@ -170,11 +169,7 @@ class Trials:
         added: Tensor | float = 0.0
         if sides.decoder is not None:
             added = sides.decoder(z) @ self.basis * self.spread
-        if self.objective.gaussian:
-            return self.game.squares(output + added - target)
-        if self.objective.family == "bernoulli":
-            output = output.clamp(1e-7, 1 - 1e-7).logit()
-        return binary_cross_entropy_with_logits(output + added, target.clamp(0, 1), reduction="none").sum(1)
+        return self.game.cost(output, target, added)
 
     # ------------------------------------------------------------------ trials
     def before(self) -> Score:

@@ -114,7 +114,7 @@ def judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) 
         raise CannotMeasure(MOVED)
     if objective.regulariser.flow or objective.regulariser.conditional:
         raise CannotMeasure("does not apply: trials know the KL to N(0, I), and this model's prior is its own")
-    if not (objective.gaussian or objective.bernoulli):
+    if not objective.closed:
         raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")
     if subject.tape.slots[subject.lineage.z].numel > subject.lineage.latents * subject.batch:
         raise CannotMeasure("does not apply: each example draws several samples, and trials draw one")

@@ -83,6 +83,7 @@ class Onlooker(TorchFunctionMode):
         self.step = 0  # optimiser steps done
         self.frames: tuple[FrameType, ...] = ()  # of the user's, that called the decoder last, until training goes on
         self._shapes: frozenset[tuple[int, ...]] = frozenset()  # of the decoder's first weights
+        self._encoders: dict[tuple[int, ...], int] = {}  # shape of an encoder's first weight -> its id
         self._examples = self._bytes = 0
         self.last_left: tuple[Left, ...] = ()  # in the last window that is kept
         self.begin(0)
@@ -97,6 +98,7 @@ class Onlooker(TorchFunctionMode):
         shapes = {id(s.value): s.shape for s in tape.slots if s.trainable}
         self.encoder, self.decoder = self.encoder | encoder, self.decoder | decoder
         self._shapes |= frozenset(shapes[key] for key in decoder if len(shapes[key]) > 1)
+        self._encoders |= {shapes[key]: key for key in encoder if len(shapes[key]) > 1}
 
     # ------------------------------------------------------------------ windows
     def begin(self, step: int) -> None:
@@ -187,6 +189,8 @@ class Onlooker(TorchFunctionMode):
     def _mixed(self, tensors: list[Tensor], *, drawn: bool) -> str:
         for tensor in tensors:
             weight = self._same_as.get(id(tensor), id(tensor))
+            if not drawn and weight not in self.decoder and self._from_outside(tensor):
+                weight = self._encoders.get(tuple(tensor.shape), weight)
             if weight in self.encoder and weight not in self.decoder:
                 if _begins(tensors[0]):
                     break
@@ -199,7 +203,12 @@ class Onlooker(TorchFunctionMode):
 
     def _like_decoder(self, weight: Tensor) -> bool:
         """A copy of the decoder (averaged weights, a reloaded checkpoint, parameters stepped by hand)?"""
-        return tuple(weight.shape) in self._shapes and weight.is_leaf and self._window.slot_of(weight) is None
+        return tuple(weight.shape) in self._shapes and self._from_outside(weight)
+
+    def _from_outside(self, weight: Tensor) -> bool:
+        """Was it there before the window?"""
+        slot = self._window.slot_of(weight)
+        return weight.is_leaf and (slot is None or self._window.tape.slots[slot].external)
 
     def _entered(self, tensors: list[Tensor], weight: Tensor) -> None:
         inputs = [t for t in tensors if t is not weight]
