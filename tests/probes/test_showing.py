@@ -189,6 +189,19 @@ def test_logits_lack_a_sigmoid():
     assert picture.cut > 0.2
 
 
+def test_what_clamps_the_parameter_of_a_density_cuts_off_no_data():
+    """Counts of 0 to 16 under a binomial, whose logits are kept within 7."""
+
+    def binomial(y, x):
+        return -torch.distributions.Binomial(16, logits=y).log_prob(x).sum()
+
+    def save_shares(samples):
+        save((255 * torch.sigmoid(samples))[0, 0].byte().numpy())
+
+    picture = shown(save_shares, last=lambda y: y.clamp(-7, 7), loss=binomial, scale=lambda x: (16 * x).round())
+    assert picture.cut == 0
+
+
 def test_an_activation_that_only_training_has_is_named():
     def show(samples):
         save((samples[0, 0].numpy() * 255).astype(np.uint8))
