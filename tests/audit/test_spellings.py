@@ -1027,6 +1027,20 @@ def inner_product_decoder_of_a_graph(w, x, adjacency):
     return edges + kl_sum(mu, lv)
 
 
+def sparse_graphs():
+    x, adjacency = graphs()
+    return x.to_sparse(), adjacency.to_sparse()
+
+
+@spelling(1.0, model=GraphWeights, data=sparse_graphs)
+def a_graph_of_sparse_links_and_features(w, x, adjacency):
+    h = torch.relu(torch.sparse.mm(adjacency, torch.mm(x, w.w)))
+    mu, lv = torch.mm(adjacency, h @ w.heads).chunk(2, 1)
+    z = reparameterise(mu, lv)
+    edges = F.binary_cross_entropy_with_logits(z @ z.T, adjacency.to_dense(), reduction="sum")
+    return edges + kl_sum(mu, lv)
+
+
 # ---------------------------------------------------------------- training machinery
 @spelling(0.5)
 def two_backward_roots(m, x):

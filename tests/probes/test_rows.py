@@ -112,8 +112,9 @@ def test_statistics_by_hand_are_noted_and_not_counted():
     assert (found.encoder, found.statistics) == (1.0, "mean")
 
 
-def test_nodes_of_a_graph_are_meant_to_mix():
-    ring = torch.eye(B).roll(1, 0) + torch.eye(B)
+@pytest.mark.parametrize("links", [lambda ring: ring, torch.Tensor.to_sparse])
+def test_nodes_of_a_graph_are_meant_to_mix(links):
+    ring = links(torch.eye(B).roll(1, 0) + torch.eye(B))
     assert measured(lambda m, x: ring @ wide(m, x)).by_design == "rows are the nodes of a graph"
 
 

@@ -310,6 +310,23 @@ def test_data_of_a_conditional_encoder_is_not_a_wider_condition(m, x):
     assert lineage.notes == []
 
 
+def test_the_links_of_a_graph_are_not_its_data(m):
+    """Though they hold more numbers than the features of the nodes."""
+    x, links = torch.rand(3 * D, D), (torch.rand(3 * D, 3 * D) < 0.2).float()
+
+    def step(x, links):
+        head = links @ m.head(torch.relu(links @ m.body(x)))
+        mu, lv = head.chunk(2, 1)
+        z = reparameterise(mu, lv)
+        see(data=x)
+        return F.binary_cross_entropy_with_logits(m.decoder(z) @ m.decoder(z).T, links, reduction="sum") + kl_sum(
+            mu, lv
+        )
+
+    lineage, slot = found(step, x, links)
+    assert lineage.data == slot["data"]
+
+
 def test_a_further_column_that_the_encoder_is_shown_is_part_of_the_table(m, x):
     torch.manual_seed(0)
     first, flag = nn.Linear(D + 1, D), nn.Linear(d, 1)

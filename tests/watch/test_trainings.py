@@ -148,3 +148,19 @@ def test_a_critic_in_turn_does_not_hide_the_loss_of_the_vae(critic_first):
     assert Bench(subject).get(Objective).noise_variance == pytest.approx(3 / 2, rel=1e-6)
     assert subject.main.index > STEPS / 2
     assert subject.count in {STEPS, STEPS + 1}
+
+
+def test_a_layer_whose_output_nothing_uses_does_not_hold_a_step_open():
+    torch.manual_seed(0)
+    model, spare, data = Net(), nn.Linear(12, 12), torch.randn(64, 12)
+    optimizer = torch.optim.Adam([*model.parameters(), *spare.parameters()])
+    with watch(budget=100.0) as watcher:
+        for _ in range(6):
+            x = data[torch.randperm(64)[:16]]
+            output, mu, logvar = model(x)
+            spare(output)  # a variance that the loss does not ask for
+            (((output - x) ** 2).sum() + 3 * kl(mu, logvar)).backward()
+            optimizer.step()
+    steps = Subject.of(watcher).steps
+    assert [s.index for s in steps] == list(range(6))
+    assert all(s.stale > 0 for s in steps[1:])  # nothing clears the gradients here

@@ -13,7 +13,8 @@ def least_squares(basis: Tensor, g: Tensor) -> tuple[Tensor, float]:
     coefficients = torch.zeros(basis.shape[1], dtype=torch.float64)
     if live.any():
         scaled = basis[:, live] / size[live]
-        solved = torch.linalg.lstsq(scaled, g[:, None], driver="gelsd").solution[:, 0]
+        alone = scaled.shape[1] == 1  # of length 1: millions of numbers need no decomposition
+        solved = scaled.T @ g if alone else torch.linalg.lstsq(scaled, g[:, None], driver="gelsd").solution[:, 0]
         coefficients[live] = solved / size[live]
     rest = (g - basis[:, live] @ coefficients[live]).norm() / g.norm().clamp_min(1e-300)
     return coefficients, float(rest)

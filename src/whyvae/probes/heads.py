@@ -78,7 +78,8 @@ def _between(subject: Any) -> dict[str, tuple[str, Where | None]]:
     """The fencing functions on the way from the heads to mu (no noise in it) and to what multiplies the noise."""
     deps, lineage = subject.deps, subject.lineage
     below = deps.descendants(lineage.heads)
-    noisy = set(lineage.chain)
+    made = deps.descendants([lineage.eps]) & deps.ancestors([lineage.z])  # of several draws side by side, each
+    noisy = {*lineage.chain, *made} - {lineage.eps}
     found: dict[str, tuple[str, Where | None]] = {}
     for op in subject.tape.ops:
         if op.name not in FENCES or not any(r in below for r in op.reads):

@@ -32,7 +32,7 @@ _GRAPH = {
     "index_add_",
     "spmm",
     "smm",
-    "sparse.mm",
+    "_sparse_mm",
     "segment_reduce",
 }
 MOST_FORGIVEN = 12
@@ -239,11 +239,12 @@ def _located(subject: Any, runner: _Runner, pair: tuple[int, int], found: _Walk)
     between = deps.descendants([runner.source]) & deps.ancestors([runner.sink], stop={runner.source})
     ops = [op for op in subject.tape.ops if not between.isdisjoint(op.outs) and runner.source not in op.outs]
     slots = [o for op in ops for o in op.outs if o in between]
-    whole, held = found.reach, None
+    whole, held, n = found.reach, None, runner.size(axis)
     for _ in range(MOST_FORGIVEN):
         masks = runner.influence(slots, axis)
         op = next((op for op in ops if any(o in masks and not _aligned(masks[o][0]) for o in op.outs)), None)
-        found.reach = _reach(masks[runner.sink][0], runner.size(axis), other)
+        op = op or next((op for op in ops if any(o in masks and _spreads(masks[o][0], n, axis) for o in op.outs)), None)
+        found.reach = _reach(masks[runner.sink][0], n, other)
         if found.reach == 0 and held is not None:  # nothing of the example itself is left: a pool, no statistic
             found.reach, found.op, found.statistics = whole, held, None
         if op is None or found.reach <= ALONE or found.op is not None:
@@ -256,6 +257,12 @@ def _located(subject: Any, runner: _Runner, pair: tuple[int, int], found: _Walk)
             found.statistics = found.statistics or op
         held = op
         runner.hold(op, axis)
+
+
+def _spreads(masks: list[Tensor], n: int, axis: int) -> bool:
+    """Does one example change several here, though not those that another changes (far apart in a large graph)?"""
+    live = [m for m in masks if bool(m.any())]
+    return bool(live) and live[0].dim() > axis and live[0].shape[axis] == n and _reach(live, n, axis) > ALONE
 
 
 def _aligned(masks: list[Tensor]) -> bool:

@@ -12,9 +12,9 @@ MIXING = RECURRENT | {
     "linear", "bilinear", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "addbmm",
     "einsum", "tensordot", "inner", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
     "conv_transpose3d", "embedding", "embedding_bag", "multi_head_attention_forward", "scaled_dot_product_attention", "chain_matmul",
-    "multi_dot", "dot", "kron", "sparse.mm", "spmm", "smm",
+    "multi_dot", "dot", "kron", "_sparse_mm", "spmm", "smm",
 }  # fmt: skip
-PRODUCTS = {"mm", "matmul", "__matmul__", "__rmatmul__", "bmm", "einsum", "addmm"}
+PRODUCTS = {"mm", "matmul", "__matmul__", "__rmatmul__", "bmm", "einsum", "addmm", "_sparse_mm", "spmm", "smm"}
 LOSSES = {
     "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss", "smooth_l1_loss", "huber_loss",
     "cross_entropy", "nll_loss", "gaussian_nll_loss", "poisson_nll_loss", "kl_div", "cosine_similarity", "dist",

@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from whyvae.watch.dependencies import COMPARING, GATHERING, LOSSES, PICKING, RECURRENT, Dependencies, origin, uses
+from whyvae.watch.dependencies import (
+    COMPARING,
+    GATHERING,
+    LOSSES,
+    PICKING,
+    PRODUCTS,
+    RECURRENT,
+    Dependencies,
+    origin,
+    uses,
+)
 from whyvae.watch.tape import Place, Tape
 
 
@@ -27,22 +37,33 @@ class Meeting:
 
 def data_of(deps: Dependencies, z: int) -> int:
     """The batch the encoder is shown: the largest non-parameter input of its parametrised functions,
-    followed back through whatever was done to it one tensor at a time.
+    followed back through whatever was done to it one tensor at a time. The links of a graph's nodes are none.
     """
     tape = deps.tape
-    above = deps.ancestors([z])
+    above, links = deps.ancestors([z]), _links(deps)
     inputs = [
         r for op in tape.ops
         if (deps.is_mixing(op) or (op.name in GATHERING and any(r in deps.encoded for r in op.reads)))
         and not above.isdisjoint(op.outs)
         for r in (op.reads[:1] if op.name in RECURRENT else op.reads)  # a state that is carried along is no data
-        if r not in deps.parametric and r not in deps.encoded and not _blank(deps, r)
+        if r not in deps.parametric and r not in deps.encoded and r not in links and not _blank(deps, r)
     ]  # fmt: skip
     roots = [s for s in dict.fromkeys(origin(deps, r) for r in inputs) if not _blank(deps, s)]
     parts = [
         s for s in dict.fromkeys(origin(deps, p) for r in inputs for p in _gathered(deps, r)) if not _blank(deps, s)
     ]
     return max(_without_conditions(deps, parts, z) or roots, key=lambda s: tape.slots[s].numel, default=-1)
+
+
+def _links(deps: Dependencies) -> set[int]:
+    """Square matrices by which what was encoded is multiplied from the left: each row is made of those it is linked with."""
+    slots = deps.tape.slots
+    products = [op for op in deps.tape.ops if op.name in PRODUCTS and len(op.reads) > 1]
+    return {
+        op.reads[0] for op in products
+        if op.reads[1] in deps.encoded and op.reads[0] not in deps.encoded | deps.parametric
+        and slots[op.reads[0]].shape[-2:] == (slots[op.reads[1]].shape[-2:-1] * 2)
+    }  # fmt: skip
 
 
 def _gathered(deps: Dependencies, slot: int) -> list[int]:

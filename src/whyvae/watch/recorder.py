@@ -328,7 +328,7 @@ class Recorder(TorchFunctionMode):
 
     def _wrapped(self, tensor: Tensor) -> int | None:
         """The slot of `t.data`, of which `tensor` is `Variable(t.data)`: another object, made by no function, with its memory."""
-        if not self._data or tensor.requires_grad:
+        if not self._data or tensor.requires_grad or tensor.layout is not torch.strided:
             return None
         memory, slot = self._data.get(StorageWeakRef(tensor.untyped_storage()).cdata, (None, -1))
         if memory is None or memory.expired() or tuple(tensor.shape) != self.tape.slots[slot].shape:
@@ -393,7 +393,7 @@ def not_finite(tape: Tape, shapes: set[tuple[int, ...]], used: set[int]) -> int:
     others = [
         s.value for s in tape.slots
         if s.external and not s.parameter and not s.trainable and s.index not in used | filled and s.shape in shapes
-        and s.value is not None and s.value.is_floating_point()
+        and s.value is not None and s.value.is_floating_point() and s.value.layout is torch.strided
     ]  # fmt: skip
     return sum(int((~torch.isfinite(v.detach())).sum()) for v in others)
 

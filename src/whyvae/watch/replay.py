@@ -78,7 +78,7 @@ class Replay:
         attached: bool = False,
         seed: int = 0,
     ) -> dict[int, Tensor]:
-        """Values of the slots in `targets`.
+        """Values of the slots in `targets`, dense ones (the links and the features of a graph may be sparse).
 
         `feed` replaces what a slot holds (nothing above it is run for its sake); `edit` maps a freshly
         made value to another; `cut` = (ops, values): those ops, and only those, see `values` instead of
@@ -109,7 +109,7 @@ class Replay:
                     made = edit[slot](value) if slot in edit else value
                     (inside if in_cut else env)[slot] = made
             outside = self._lookup(env, inside, in_cut=False)
-            return {slot: before[slot] if slot in before else outside(slot) for slot in targets}
+            return {slot: _dense(before[slot] if slot in before else outside(slot)) for slot in targets}
 
     def flops(self, targets: Iterable[int], feed: Mapping[int, Tensor]) -> float:
         """Floating-point operations of one run forward."""
@@ -185,6 +185,10 @@ class Replay:
                     storages |= {slots[s].storage for s in new}
             self._needed_cache[key] = kept[::-1]
         return self._needed_cache[key]
+
+
+def _dense(value: Tensor) -> Tensor:
+    return value if value.layout is torch.strided else value.to_dense()
 
 
 def _results(op: Op, result: Any, lookup: Callable[[int], Tensor]) -> Iterator[tuple[int, Tensor]]:

@@ -385,15 +385,15 @@ class Watcher:
         self._optimizers.meet(optimizer)
         recorder = self._recorder
         if recorder is not None and recorder.tape.roots:
-            if self._parted or not self._apart(recorder):
+            if self._parted or not self._apart(recorder, optimizer):
                 self._close(keep=True)
             else:  # what gradients the rest still holds is for its own optimiser to clear
                 self._parted, self._stale = len(recorder.tape.ops), float("nan")
                 self._parted_by = self._optimizers.key(optimizer)
 
-    def _apart(self, recorder: Recorder) -> bool:
-        """Does the loss reach only a part of what was computed with parameters, by them alone (a critic shown detached
-        samples)? The loss of the rest may follow from the same forward pass, after this step.
+    def _apart(self, recorder: Recorder, optimizer: Any) -> bool:
+        """Does the loss leave out what was computed with parameters that another optimiser is to step (a critic is shown
+        detached samples)? The loss of the rest may follow from the same forward pass, after this step.
         """
         tape, deps = recorder.tape, Dependencies(recorder.tape)
         reached, todo = set(tape.roots), list(tape.roots)
@@ -404,8 +404,11 @@ class Watcher:
             reached.update(new)
             todo.extend(new)
         used = {r for op in tape.ops for r in op.reads}
-        trained = [s.index for s in tape.slots if s.trainable and s.requires_grad and s.index in used]
-        return not reached.issuperset(trained)
+        mine = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        rest = [
+            s for s in tape.slots if s.trainable and s.requires_grad and s.index in used and id(s.value) not in mine
+        ]
+        return not reached.issuperset(s.index for s in rest)
 
     @_guarded
     def _after_step(self, optimizer: Any, *_: object) -> None:
