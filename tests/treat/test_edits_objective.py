@@ -128,3 +128,17 @@ def test_a_division_behind_a_product_needs_no_parentheses(tmp_path):
     assert difference(text, edited(tmp_path, text, "batch_average"))[1] == [
         "kld = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(x)"
     ]
+
+
+@pytest.mark.parametrize(("wrong", "right"), [
+    ("mu.sum(1).pow(2)", "mu.pow(2).sum(1)"), ("mu.sum(dim=1) ** 2", "(mu ** 2).sum(dim=1)"),
+    ("mu.sum(-1).square()", "mu.pow(2).sum(-1)"),
+])  # fmt: skip
+def test_a_square_of_a_sum_becomes_a_sum_of_squares(tmp_path, wrong, right):
+    text = broken(
+        TRAINER, "(-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())).sum(dim=1).mean()",
+        f"0.5 * (logvar.exp().sum(1) + {wrong} - logvar.sum(1) - 4).mean()",
+    )  # fmt: skip
+    assert difference(text, edited(tmp_path, text, "kl_formula"))[1] == [
+        f"kld = 0.5 * (logvar.exp().sum(1) + {right} - logvar.sum(1) - 4).mean()"
+    ]

@@ -476,3 +476,27 @@ def test_a_head_built_by_a_helper_loses_its_activation_where_it_is_called(tmp_pa
     text = text.replace("nn.ReLU()", "nn.Tanh()")
     (line,) = changed(tmp_path, text, "free_heads")[1]
     assert "self.mu[0](" in line
+
+
+ROW = """
+
+def row(*sizes, act=nn.Tanh):
+    layers = []
+    for i, o in zip(sizes[:-1], sizes[1:]):
+        layers += [nn.Linear(i, o), act()]
+    return nn.Sequential(*layers)
+
+
+def other():
+    return nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+
+class"""
+
+
+def test_a_row_of_layers_built_by_a_helper_loses_its_last_activation_where_it_is_called(tmp_path):
+    """And no activation of another helper."""
+    text = broken(TRAINER, "self.mu = nn.Linear(cfg.hidden, cfg.latents)", "self.mu = row(cfg.hidden, 16, cfg.latents)")
+    went, came = changed(tmp_path, text.replace("\n\nclass", ROW, 1), "free_heads")
+    assert came == [line.replace("self.mu(", "self.mu[:-1](") for line in went]
+    assert "self.mu(" in went[0]

@@ -14,6 +14,9 @@ from whyvae.watch.tape import Op, Ref
 FENCES = {*ACTIVATIONS, "clamp", "clamp_", "clip", "clamp_min", "clamp_max", "prelu", "log_sigmoid", "logsigmoid"}
 
 
+ONE = 2  # functions of a row of one layer: the layer and its activation
+
+
 def after_last_layer(sites: Sites, slot: int) -> list[Op]:
     """The activations between a tensor and the last parametrised function before it, in the order they are applied."""
     deps = sites.subject.deps
@@ -47,8 +50,9 @@ def remove(sites: Sites, op: Op) -> None:
         spot.source.replace(spot.node, spot.source.code(spot.node.args[0].value))
     elif layer is not None and _name(layer.node) == "Sequential" and _cut(layer, op):
         return
-    elif layer is not None and _blocks(sites, spot, op):
-        spot.source.replace(spot.node.func, f"{spot.source.code(spot.node.func)}[0]")
+    elif layer is not None and (layers := _blocks(sites, spot, op)):
+        rest = "[0]" if layers == ONE else "[:-1]"
+        spot.source.replace(spot.node.func, f"{spot.source.code(spot.node.func)}{rest}")
     else:
         _identity(spot.source, op)
 
@@ -84,8 +88,10 @@ def _taken_out(source: Source, args: list[cst.Arg], at: int) -> None:
         _to_identity(source, args[at].value)
 
 
-def _blocks(sites: Sites, spot: Spot, op: Op) -> bool:
-    """Does the call stand for one layer and this activation behind it, in a helper of the user's (`dense(8, 4)(h)`)?"""
+def _blocks(sites: Sites, spot: Spot, op: Op) -> int:
+    """How many functions the call stands for, where it is a row that a helper of the user's builds (`dense(8, 4)(h)`) and this
+    activation is the last of it, behind a layer; 0 where it is not.
+    """
     deps = sites.subject.deps
     same = [o for o in sites.subject.tape.ops if o.frames and op.frames and o.frames[0] == op.frames[0]]
     here = [o for o in same if not deps.parametric.issuperset(o.outs)]  # but for what is done to weights alone
@@ -93,13 +99,15 @@ def _blocks(sites: Sites, spot: Spot, op: Op) -> bool:
     own = {f.name.value: f for f in spot.source.nodes(cst.FunctionDef)}
     function = own.get(_name(made.node)) if made else None
     sequential = function is not None and any(_name(c) == "Sequential" for c in spot.source.nodes(cst.Call, function))
-    return sequential and len(here) == 2 and deps.is_mixing(here[0]) and here[1] is op
+    last = len(here) >= ONE and deps.is_mixing(here[-2]) and here[-1] is op
+    return len(here) if sequential and last else 0
 
 
 def _identity(source: Source, op: Op) -> None:
     """The only such layer of the file goes: out of the `Sequential` it is written in, else `nn.Identity()` takes its place."""
     every = [n for n in source.nodes(cst.Call) if _is(n, op)]
-    if len(every) != 1:
+    named = [n for n in source.nodes(cst.Name) if every and n.value == _name(every[0])]  # also handed on: `act=nn.GELU`
+    if len(every) != 1 or len(named) != 1:
         raise NoEdit(f"`{op.name}` is not written in a place of its own")
     argument = source.parent(every[0])
     row = source.parent(argument) if isinstance(argument, cst.Arg) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import libcst as cst
 import torch
 
 from whyvae.audit.cut import gradient, head_values, injected, posterior
@@ -12,7 +13,7 @@ from whyvae.audit.regulariser import EXACT
 from whyvae.audit.solve import least_squares
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
-from whyvae.treat.terms import Term, Terms
+from whyvae.treat.terms import Term, Terms, plain
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op
 
@@ -43,8 +44,36 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     try:
         _replace(sites, terms, term)
     except NoEdit as no:
-        raise NoEdit(str(no), SNIPPET, terms.spot(term).where) from no
+        if not _squared_first(sites, terms):
+            raise NoEdit(str(no), SNIPPET, terms.spot(term).where) from no
     return sites.result()
+
+
+def _squared_first(sites: Sites, terms: Terms) -> bool:
+    """`mu.sum(1).pow(2)` -> `mu.pow(2).sum(1)`, where the square of a sum over the units stands for the sum of squares."""
+    found = []
+    for op in terms.tape.ops:
+        position = terms.deps.producer.get(op.reads[0]) if op.reads else None
+        summed = None if position is None else terms.tape.ops[position]
+        squares = plain(op.name) == "square" or (plain(op.name) == "pow" and 2 in op.args)
+        if squares and terms.kl_side.issuperset(op.outs) and summed is not None and plain(summed.name) == "sum":
+            found.append((sites.of(op), sites.of(summed)))
+    if len(found) != 1 or None in found[0]:
+        return False
+    square, total = found[0]
+    assert square is not None  # noqa: S101 - just looked
+    assert total is not None  # noqa: S101
+    node, inner = square.node, total.node
+    if not isinstance(inner, cst.Call) or not isinstance(inner.func, cst.Attribute):
+        return False
+    base, rest = square.source.code(inner.func.value), square.source.code(inner)[len(square.source.code(inner.func)) :]
+    method = isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.value is inner
+    power = isinstance(node, cst.BinaryOperation) and node.left is inner
+    if not (method or power):
+        return False
+    squared = f"{base}.pow(2)" if method else f"({base} ** 2)"
+    square.source.replace(node, f"{squared}.sum{rest}")
+    return True
 
 
 def _replace(sites: Sites, terms: Terms, term: Term) -> None:
