@@ -500,3 +500,13 @@ def test_a_row_of_layers_built_by_a_helper_loses_its_last_activation_where_it_is
     went, came = changed(tmp_path, text.replace("\n\nclass", ROW, 1), "free_heads")
     assert came == [line.replace("self.mu(", "self.mu[:-1](") for line in went]
     assert "self.mu(" in went[0]
+
+
+@pytest.mark.parametrize(("held", "divisor", "after"), [
+    ("SPREAD = 0.5", "SPREAD", "SPREAD = 0.15"), ("SPREAD = 1 / math.sqrt(4)", "SPREAD", "SPREAD = 1 / math.sqrt(4) * 0.3"),
+    ("", "0.5", "fit = (((x - y) / 0.15) ** 2).sum(1) / 2"),
+])  # fmt: skip
+def test_what_residuals_are_divided_by_is_brought_to_them(tmp_path, held, divisor, after):
+    text = broken(FUNCTIONS, "KL_WEIGHT = 1.0", f"KL_WEIGHT = 1.0\n{held}")
+    text = broken(text, "fit = ((y - x) ** 2).sum(1) / (2 * 0.1**2)", f"fit = (((x - y) / {divisor}) ** 2).sum(1) / 2")
+    assert changed(tmp_path, text, "stated_scale", factor=0.3)[1] == [after]

@@ -1,4 +1,6 @@
-"""The scale of `Normal(decoder(z), 0.5)` times a number, where the distribution is built: for the loss and for samples."""
+"""The scale of `Normal(decoder(z), 0.5)`, or of `(x - decoder(z)) / SIGMA`, times a number, where it is written: for the loss
+and for samples.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.bindings import bindings
 from whyvae.treat.literals import written
+from whyvae.treat.operands import number
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
+from whyvae.treat.terms import plain
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
@@ -32,6 +37,13 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         else:
             continue
         return sites.result()
+    for spot in _divisors(sites):
+        value = number(spot.node)
+        if value is not None:
+            spot.source.replace(spot.node, written(factor * value, spot.code))
+        else:
+            spot.source.scale(spot.node, after=f" * {factor:g}")
+        return sites.result()
     raise NoEdit("the decoder's distribution is not built with a scale that is written down", SNIPPET)
 
 
@@ -50,6 +62,20 @@ def _densities(sites: Sites) -> Iterator[tuple[Source, cst.Call]]:
             named = name is not None and isinstance(about, cst.Name) and about.value == name
             if dotted(call.func).split(".")[-1] in DENSITIES and (named or about is spot.node):
                 yield spot.source, call
+
+
+def _divisors(sites: Sites) -> Iterator[Spot]:
+    """Of the number that residuals are divided by, before they are squared: itself, or the one place that gives it its name."""
+    tape, deps, output = sites.subject.tape, sites.subject.deps, sites.subject.lineage.output
+    for op in tape.ops:
+        position = deps.producer.get(op.reads[0]) if op.reads and plain(op.name) == "div" else None
+        if position is None or plain(tape.ops[position].name) != "sub" or output not in tape.ops[position].reads:
+            continue
+        for value, spot in sites.operands(op):
+            if not isinstance(value, int | float):
+                continue
+            held = [spot] if number(spot.node) is not None else list(bindings(spot))
+            yield from held if len(held) == 1 else ()
 
 
 def _scale(call: cst.Call) -> cst.BaseExpression | None:
