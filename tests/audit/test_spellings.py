@@ -29,6 +29,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from whyvae.audit.cut import cut
+from whyvae.audit.likelihood import Likelihood, _by_residual
+from whyvae.watch.meetings import Meeting
 
 CASES = []
 spelling = collector(CASES)
@@ -1320,3 +1322,16 @@ def test_s_shows_a_reduction_that_leaves_the_batch_in(batch):
 
     assert found.s == pytest.approx(batch / 2, rel=1e-6)
     assert found.objective().noise_variance_half_batch == pytest.approx(batch / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize(("pull", "family"), [
+    (lambda r, x: torch.where(x == 0, 5e-6, 0.0), "unknown"),  # a summed term, where it counts
+    (lambda r, x: torch.where(x == 0, 0.0, 1.0) * r / (1 + r**2), "error"), (lambda r, x: r / (1 + r**2), "error"),
+])  # fmt: skip
+def test_an_error_pulls_by_the_difference_alone(pull, family):
+    made = torch.Generator().manual_seed(2)
+    y = torch.rand(2000, generator=made).double()
+    x = torch.where(torch.rand(2000, generator=made) < 0.7, 0.0, 3.0 * torch.rand(2000, generator=made)).double()
+    x = torch.where((x > 0) | (y > 0), x, 0.0)
+    found = _by_residual(pull(y - x, x), Likelihood("unknown", math.nan, 1.0, Meeting(0, 0, 1, None), y, x), y - x)
+    assert found.family == family

@@ -20,6 +20,7 @@ from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # as for the KL: rounding and guards lie below 1e-6, other families above 1e-2
 MOST_MEETINGS = 12
+ALIKE = 1e-9  # of their size: what pulls that are one number differ by
 FEWEST = 64  # numbers below which a function of the difference cannot be told from none
 FUNCTION = 10  # neighbours differ by a tenth of the spread at most; of n unrelated numbers by 1.1 of it, of a function by 4 / n
 
@@ -296,6 +297,10 @@ def _by_residual(g: Tensor, found: Likelihood, r: Tensor | None) -> Likelihood:
         return found  # residuals of one sign: this is not what the output is compared with
     order = r.flatten().argsort()
     pull = g.flatten()[order]
+    # where the loss takes no notice of the output (zeros of an inflated count), all are pulled alike
+    pull = pull[pull != 0]
+    if pull.numel() < FEWEST or bool(((pull - pull[0]).abs() <= ALIKE * pull[0].abs()).all()):
+        return found  # a term of a sum, where it counts
     apart = (pull[1:] - pull[:-1]).abs()
     if float(apart.mean()) * FUNCTION > float(pull.std()):
         return found  # outputs with nearly the same difference are pulled differently
