@@ -297,10 +297,9 @@ def _by_residual(g: Tensor, found: Likelihood, r: Tensor | None) -> Likelihood:
         return found  # residuals of one sign: this is not what the output is compared with
     order = r.flatten().argsort()
     pull = g.flatten()[order]
-    # where the loss takes no notice of the output (zeros of an inflated count), all are pulled alike
-    pull = pull[pull != 0]
-    if pull.numel() < FEWEST or bool(((pull - pull[0]).abs() <= ALIKE * pull[0].abs()).all()):
-        return found  # a term of a sum, where it counts
+    live = pull[pull != 0]
+    if live.numel() < FEWEST or bool(((live - live[0]).abs() <= ALIKE * live[0].abs()).all()):
+        return found  # a term of a sum, where it counts (the zeros of an inflated count)
     apart = (pull[1:] - pull[:-1]).abs()
     if float(apart.mean()) * FUNCTION > float(pull.std()):
         return found  # outputs with nearly the same difference are pulled differently
