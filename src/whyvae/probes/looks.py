@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 EACH = 256  # rows: the KL of one unit is then known to a few hundredths of a nat
-CENTRED = 0.01  # of the spread: what rounding and the training's own drift leave of a mean of 0
+CENTRED = 0.01  # of the spread: a mean this near 0 is 0, however many rows tell it from 0
 LEAST = 24  # numbers from outside torch: fewer cannot be told from a choice
 
 
@@ -31,8 +31,8 @@ def moments(z: Tensor, mean: Tensor, sd: Tensor) -> tuple[float, float, float]:
 
 
 def centred(z: Tensor, mean: Tensor, sd: Tensor) -> bool:
-    """Does every unit of many rows lie around the mean of the given distribution, as draws that were only scaled do? (The
-    draws of a density fitted to some encodings, or around one of them, lie elsewhere in some unit.)
+    """Does every unit of many rows lie, within four standard errors, around the mean of the given distribution, as draws that
+    were only scaled do? (The draws of a density fitted to some encodings, or around one of them, lie elsewhere in some unit.)
     """
     rows = z.shape[0]
     off = ((z.mean(0) - mean) / sd).abs()

@@ -25,7 +25,7 @@ REPEATS = 64
 MOST_CALLS = 5  # looked at, of one place
 TASTE = 0.11  # nats per unit: truncation, z multiplied by 0.7, costs 0.10 (0.5 (s^2 - 1 - log s^2) at s = 0.7)
 CHANCE = 1e-6
-SAME = 1e-9
+SAME = 1e-9  # replays in float64 repeat themselves to 1e-13
 MOST_PAIRS = 4_000_000  # of a number and a unit: 2000 of each
 POINTS = 3  # a line has two; the third tells it from what is none
 VERY = math.log(2) / 4  # of the mean and log sd: half of what a forgotten 1/2 in a KL moves the prior's sd by
@@ -230,7 +230,7 @@ def _columns(rows: Tensor, z: Tensor) -> Columns:
     """Which unit of z each number of a row is, and by which constants it is scaled and shifted; -1: none."""
     rows, z = rows[:POINTS].flatten(1), z[:POINTS].flatten(1)
     same = (rows[0, :, None] - z[0]).abs() < SAME
-    scale, offset = torch.ones(same.shape).double(), torch.zeros(same.shape).double()
+    scale, offset = (torch.full((1, 1), v).double().expand(same.shape) for v in (1.0, 0.0))  # no memory of their own
     if len(z) == POINTS and same.numel() <= MOST_PAIRS and not bool(same.any(0).all()):
         scale = (rows[1] - rows[0])[:, None] / (z[1] - z[0])
         offset = rows[0, :, None] - scale * z[0]

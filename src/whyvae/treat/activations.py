@@ -12,9 +12,7 @@ from whyvae.treat.source import Source, dotted
 from whyvae.watch.tape import Op, Ref
 
 FENCES = {*ACTIVATIONS, "clamp", "clamp_", "clip", "clamp_min", "clamp_max", "prelu", "log_sigmoid", "logsigmoid"}
-
-
-ONE = 2  # functions of a row of one layer: the layer and its activation
+PAIR = 2  # functions: a layer and the activation behind it
 
 
 def after_last_layer(sites: Sites, slot: int) -> list[Op]:
@@ -51,7 +49,7 @@ def remove(sites: Sites, op: Op) -> None:
     elif layer is not None and _name(layer.node) == "Sequential" and _cut(layer, op):
         return
     elif layer is not None and (layers := _blocks(sites, spot, op)):
-        rest = "[0]" if layers == ONE else "[:-1]"
+        rest = "[0]" if layers == PAIR else "[:-1]"
         spot.source.replace(spot.node.func, f"{spot.source.code(spot.node.func)}{rest}")
     else:
         _identity(spot.source, op)
@@ -99,7 +97,7 @@ def _blocks(sites: Sites, spot: Spot, op: Op) -> int:
     own = {f.name.value: f for f in spot.source.nodes(cst.FunctionDef)}
     function = own.get(_name(made.node)) if made else None
     sequential = function is not None and any(_name(c) == "Sequential" for c in spot.source.nodes(cst.Call, function))
-    last = len(here) >= ONE and deps.is_mixing(here[-2]) and here[-1] is op
+    last = len(here) >= PAIR and deps.is_mixing(here[-2]) and here[-1] is op
     return len(here) if sequential and last else 0
 
 
