@@ -96,6 +96,30 @@ def test_draws_of_the_prior(tmp_path, patient, right, wrong):
     assert right in line
 
 
+@pytest.mark.parametrize(("wrong", "right"), [
+    ("spread = torch.full((4,), 0.3)\nimages = trainer.model.decoder(spread * torch.randn(9, 4))", "torch.randn(9, 4)"),
+    ("eps = torch.randn(9, 4)\nimages = trainer.model.decoder(torch.full((4,), 0.3) + eps / 2)", "trainer.model.decoder(eps)"),
+])  # fmt: skip
+def test_draws_that_tensors_move(tmp_path, wrong, right):
+    text = broken(TRAINER, "images = trainer.model.decoder(torch.randn(9, 4))", wrong.replace("\n", "\n    "))
+    (line,) = came(tmp_path, text, "prior_draws", steps=None)
+    assert right in line
+
+
+def test_draws_where_the_model_is_functions(tmp_path):
+    text = FUNCTIONS + """
+
+def scenarios(n, spread):
+    eps = torch.randn(n, Z)
+    return decode(spread * eps)
+
+
+with torch.no_grad():
+    print(scenarios(9, torch.full((Z,), 0.3)).mean())
+"""
+    assert came(tmp_path, text, "prior_draws", steps=None) == ["return decode(eps)"]
+
+
 def test_draws_of_numpy(tmp_path):
     text = broken(TRAINER, "torch.randn(9, 4)", "torch.tensor(rng.uniform(-2, 2, (9, 4)), dtype=torch.float32)")
     text = "import numpy as np\nrng = np.random.default_rng(0)\n" + text

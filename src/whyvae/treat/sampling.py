@@ -27,7 +27,7 @@ def decodings(sites: Sites, place: Place | None = None) -> list[Decoding]:
     found: dict[int, Decoding] = {}
     for decoded in reversed(sites.subject.decoded):
         op = first_op(decoded)
-        spot = None if op is None else outermost(sites, op)
+        spot = None if op is None else outermost(sites, op) or _beside_draw(sites, decoded, op)
         if spot is not None and id(spot.node) not in found:
             found[id(spot.node)] = Decoding(decoded, spot)
     every = list(found.values())
@@ -52,6 +52,18 @@ def outermost(sites: Sites, op: Op) -> Spot | None:
         if not _in_method(spot):
             break
     return best
+
+
+def _beside_draw(sites: Sites, decoded: Decoded, op: Op) -> Spot | None:
+    """The call of the decoder in the very function that draws the latents, where the model is functions and no module."""
+    draw = next(drawn(decoded), None)
+    if draw is None:
+        return None
+    for depth, frame in enumerate(op.frames):
+        if any(f.code is frame.code for f in draw.frames):
+            spot = sites.of(op, depth)
+            return spot if spot is not None and isinstance(spot.node, cst.Call) else None
+    return None
 
 
 def _hands_over(spot: Spot) -> bool:

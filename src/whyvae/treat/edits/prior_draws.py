@@ -13,11 +13,15 @@ from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import Decoding, decodings, drawn, way
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
+from whyvae.treat.terms import plain
+from whyvae.watch.step import Decoded
 from whyvae.watch.tape import Op
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
+STANDARD = {"randn", "randn_like"}
+MOVING = {"add", "sub", "mul", "div"}
 SNIPPET = "z = torch.randn(16, latents)  # one row for each new example\nimages = decoder(z)\n"
 
 
@@ -33,7 +37,9 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _mended(sites: Sites, decoding: Decoding) -> bool:
-    """Draws of torch: another distribution, a factor, one draw repeated."""
+    """Draws of torch: moved or scaled, another distribution, one draw repeated."""
+    if _unmoved(sites, decoding.decoded):
+        return True
     done = False
     for op in drawn(decoding.decoded):
         done |= standard(sites, op, decoding.decoded.tape)
@@ -42,6 +48,39 @@ def _mended(sites: Sites, decoding: Decoding) -> bool:
         if spot is not None:
             done |= _repeated(op, spot)
     return done
+
+
+def _unmoved(sites: Sites, decoded: Decoded) -> bool:
+    """`posterior_std * eps`, of eps drawn from N(0, 1) -> `eps`: tensors move or scale the draw."""
+    draws = list(drawn(decoded))
+    if len(draws) != 1 or draws[0].name not in STANDARD:
+        return False
+    last, slot = None, draws[0].outs[0]
+    for op in decoded.tape.ops:
+        if slot in op.reads and op.outs and slot != decoded.slot:
+            if plain(op.name) not in MOVING:
+                return False
+            last, slot = op, op.outs[0]
+    moved = sites.of(last) if last is not None and slot == decoded.slot else None
+    plainly = _named(sites, draws[0], moved) if moved is not None else None
+    if moved is None or plainly is None:
+        return False
+    moved.source.replace(moved.node, plainly)
+    return True
+
+
+def _named(sites: Sites, draw: Op, moved: Spot) -> str | None:
+    """What stands for `draw` at `moved`: its own text there, or the name it was given in this function."""
+    spot = sites.of(draw)
+    source = moved.source
+    if spot is None or spot.source is not source:
+        return None
+    if source.inside(spot.node, moved.node):
+        return spot.code
+    statement = source.statement(spot.node)
+    alone = isinstance(statement, cst.Assign) and statement.value is spot.node and len(statement.targets) == 1
+    same = source.enclosing(spot.node, cst.FunctionDef) is source.enclosing(moved.node, cst.FunctionDef)
+    return dotted(statement.targets[0].target) or None if alone and same else None
 
 
 def _repeated(op: Op, spot: Spot) -> bool:
