@@ -124,6 +124,16 @@ def monte_carlo_kl_batch_norm(m, x):
     return monte_carlo_kl(m, x)
 
 
+@spelling(3.0)
+def monte_carlo_kl_along_the_path(m, x):
+    """Roeder, Wu & Duvenaud 2017: q is held fixed in log q."""
+    mu, lv = m.enc(x)
+    std = (0.5 * lv).exp()
+    z = mu + std * torch.randn_like(mu)
+    rate = (td.Normal(mu.detach(), std.detach()).log_prob(z) - td.Normal(0.0, 1.0).log_prob(z)).sum(-1)
+    return (0.5 * ((x - m.decoder(z)) ** 2).sum(-1) + 3 * rate).mean()
+
+
 @spelling(1.0)
 def monte_carlo_kl_by_hand(m, x):
     mu, lv = m.enc(x)
@@ -1294,6 +1304,28 @@ def test_a_gaussian_told_by_samples_is_read_as_that_gaussian(mean, sd):
 
     assert (found.form, found.monte_carlo) == ("learned prior", True)
     assert (found.prior_mean, found.prior_sd) == (pytest.approx(mean, abs=1e-6), pytest.approx(sd, rel=1e-6))
+
+
+@pytest.mark.parametrize(("mean", "sd", "entropy", "form"), [
+    (0.0, 1.0, 1.0, "exact"), (1.0, 2.0, 1.0, "learned prior"), (0.0, 1.0, 0.0, "wrong"),
+])  # fmt: skip
+def test_along_the_path_alone(mean, sd, entropy, form):
+    """With q held fixed in log q; and without log q, which is no KL."""
+    torch.manual_seed(0)
+    m = VAE()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        std = (lv / 2).exp()
+        z = mu + std * torch.randn_like(mu)
+        log_q = td.Normal(mu.detach(), std.detach()).log_prob(z).sum()
+        return sse(m.decoder(z), x) + entropy * log_q - td.Normal(mean, sd).log_prob(z).sum()
+
+    found = audit(step, pixels()).regulariser
+
+    assert (found.form in {"wrong", "unknown"}) if form == "wrong" else (found.form == form)
+    if form == "learned prior":
+        assert (found.prior_mean, found.prior_sd) == (pytest.approx(mean, abs=1e-6), pytest.approx(sd, rel=1e-6))
 
 
 def test_a_density_prior_with_two_weights_is_no_kl():

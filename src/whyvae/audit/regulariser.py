@@ -147,6 +147,9 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     by_unit = _per_unit(step, direct, basis)
     if by_unit is not None:
         return by_unit
+    by_path = _by_path(step, direct, scale)
+    if by_path is not None:
+        return by_path
     density = _density(step, direct, scale)
     if density is not None:
         return density
@@ -223,6 +226,25 @@ def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
     coefficients, residual = least_squares(torch.stack([prior, entropy], 1), direct)
     weight, other = float(coefficients[0]), float(coefficients[1])
     return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) else None
+
+
+def _by_path(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
+    """Log q(z|x) - log p(z) at the sample, q held fixed but for the path through z (Roeder, Wu & Duvenaud 2017), p a
+    Gaussian; None if it is not that.
+
+    What is left out of the gradient, the score of q, is 0 on average: this is the KL with other noise.
+    """
+    z, mu, sigma = step.sample, step.mu.detach(), positive(step.sigma).detach()
+    terms = ((z**2).sum() / 2, z.sum(), -((z - mu) ** 2 / sigma**2).sum() / 2)
+    (c1, c4, weight), residual = least_squares(torch.stack([gradient(t, step.heads) for t in terms], 1), direct)
+    c1, c4, weight = float(c1), float(c4), float(weight)
+    if residual > EXACT or c1 <= 0 or weight <= EXACT * c1:
+        return None
+    standard = abs(c1 - weight) <= EXACT * weight and abs(c4) <= EXACT * weight
+    return Regulariser(
+        "exact" if standard else "learned prior", weight, (c1, c1, weight, c4), residual, prior_mean=-c4 / c1,
+        prior_sd=(weight / c1) ** 0.5, scale=scale, monte_carlo=True,
+    )  # fmt: skip
 
 
 def _density(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
