@@ -107,7 +107,9 @@ def test_draws_that_tensors_move(tmp_path, wrong, right):
 
 
 def test_draws_where_the_model_is_functions(tmp_path):
-    text = FUNCTIONS + """
+    text = (
+        FUNCTIONS
+        + """
 
 def scenarios(n, spread):
     eps = torch.randn(n, Z)
@@ -117,6 +119,7 @@ def scenarios(n, spread):
 with torch.no_grad():
     print(scenarios(9, torch.full((Z,), 0.3)).mean())
 """
+    )
     assert came(tmp_path, text, "prior_draws", steps=None) == ["return decode(eps)"]
 
 

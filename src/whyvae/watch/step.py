@@ -16,7 +16,7 @@ class Step:
     """One recorded training step.
 
     `stale` is the norm of the gradients that were already there before the first `backward` of the step,
-    relative to the norm after it; NaN where there was nothing to compare.
+    relative to the norm after it, over what its optimisers step; NaN where there was nothing to compare.
     """
 
     tape: Tape

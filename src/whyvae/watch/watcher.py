@@ -27,6 +27,7 @@ from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.functional import Event, Functional
 from whyvae.watch.given import take_as_data
 from whyvae.watch.glimpses import Glimpses
+from whyvae.watch.left_over import LeftOver
 from whyvae.watch.modes import compiling, put_on, take_off
 from whyvae.watch.names import Named, Registry
 from whyvae.watch.optimizers import Optimizers
@@ -92,7 +93,7 @@ class Watcher:
         self._recorder: Recorder | None = None
         self._depth = 0
         self._marks: list[int] = []
-        self._stale = float("nan")
+        self._left = LeftOver()
         self._before: dict[int, Tensor] = {}
         self._undo: list[Callable[[], Any]] = []
         self._idle: frozenset[int] = frozenset()
@@ -182,7 +183,7 @@ class Watcher:
     # ------------------------------------------------------------------ recording
     def _open(self, *, standby: bool = False) -> None:
         self._recorder = Recorder(self.count, standby=standby)
-        self._marks, self._stale, self._parted = [], float("nan"), 0
+        self._marks, self._parted = [], 0
         see_custom_functions(self._recorder)
         self.compiled = put_on(self._recorder) or self.compiled
 
@@ -211,7 +212,7 @@ class Watcher:
         tape = recorder.finished()
         take_as_data(tape, {p for optimizer in self.optimizers.values() for p in optimizer.parameters})
         tape.compiled = self.compiled or compiling()
-        step = Step(tape, recorder.tape.step, float("nan"), self._stale)
+        step = self._left.step = Step(tape, recorder.tape.step, float("nan"), self._left.share())
         step.loss = self._root_value
         step.parameters = {s: v for s, v in self._before.items() if tape.slots[s].value is not None}
         step.without_gradient = self._idle
@@ -271,6 +272,8 @@ class Watcher:
             self.functional.trees.root = roots[0]
         recorder = self._recorder
         if recorder is None:
+            if self._left.before:  # steps from here on follow other gradients
+                self._left = LeftOver()
             return
         begin = time.perf_counter()
         if by_hand and not recorder.tape.roots:
@@ -289,7 +292,7 @@ class Watcher:
         if not recorder.tape.roots:
             self._backward_at = calling_place()
             self._root_value = float(roots[0].detach().sum())
-            self._stale = self._gradient_norm()
+            self._left = LeftOver(self._gradient_norms())
             self._before = self._snapshot(recorder)
         if self._parted:  # the loss so far was another network's, and no step begins where that one's ends
             self._midway.add(self._parted_by)
@@ -306,9 +309,8 @@ class Watcher:
             self._stepped_by_hand()
         if self._recorder is not None and self._marks:
             self._idle = self._without_gradient()
-        if self._recorder is not None and self._stale == self._stale and len(self._marks) == 1:
-            after = self._gradient_norm()
-            self._stale = self._stale / after if after > 0 else float("nan")
+        if self._recorder is not None and len(self._marks) == 1 and not self._left.after:
+            self._left.after = self._gradient_norms()
 
     def _stepped_by_hand(self) -> None:
         self._optimizers.count += 1
@@ -328,7 +330,7 @@ class Watcher:
     @_guarded
     def _after_transform(self, leaves: list[Tensor], gradients: list[Tensor], stepped: bool) -> None:
         """After `torch.func.grad` by `leaves`, which an optimiser steps (`stepped`) or the user: it leaves no `.grad`."""
-        self.outside.before_step, self._stale = stepped, float("nan")
+        self.outside.before_step, self._left = stepped, LeftOver()
         if not stepped:
             self._close(keep=True)
             self._stepped_by_hand()
@@ -359,18 +361,22 @@ class Watcher:
         with _paused(self._recorder):
             return frozenset(id(p) for p in self._optimizers.parameters() if p.grad is None or not bool(p.grad.any()))
 
-    def _gradient_norm(self) -> float:
-        """Norm of the gradients of the optimised parameters in this step (not of another model's, trained before); of the
-        step's own where they are stepped by hand.
+    def _gradient_norms(self) -> dict[int, float]:
+        """Norms of the gradients of the parameters in this step (not of another model's, trained before), by the key of the
+        optimiser; of the step's own, by 0, where they are stepped by hand.
         """
         used = set() if self._recorder is None else {id(s.value) for s in self._recorder.tape.slots if s.trainable}
-        parameters = [p for o in self.optimizers.values() if not used.isdisjoint(o.parameters) for p in o.alive]
+        groups = {k: o.alive for k, o in self.optimizers.items() if not used.isdisjoint(o.parameters)}
         root = self.functional.trees.root
-        if not parameters and root is not None:  # those of this step: what the last one made them from keeps its own
-            parameters = variables(root)
-        grads = [p.grad for p in parameters if p.grad is not None]
+        if (
+            not any(groups.values()) and root is not None
+        ):  # those of this step: what the last one made them from keeps its own
+            groups = {0: variables(root)}
         with torch.no_grad(), _paused(self._recorder):
-            return float(sum(float(g.float().norm()) ** 2 for g in grads)) ** 0.5 if grads else 0.0
+            return {
+                key: sum(float(p.grad.float().norm()) ** 2 for p in parameters if p.grad is not None) ** 0.5
+                for key, parameters in groups.items()
+            }
 
     def _snapshot(self, recorder: Recorder) -> dict[int, Tensor]:
         live = [s for s in recorder.tape.slots if s.trainable and s.value is not None]
@@ -384,11 +390,12 @@ class Watcher:
         self.outside.in_step += 1
         self._optimizers.meet(optimizer)
         recorder = self._recorder
+        self._left.stepped(self._optimizers.key(optimizer))
         if recorder is not None and recorder.tape.roots:
             if self._parted or not self._apart(recorder, optimizer):
                 self._close(keep=True)
             else:  # what gradients the rest still holds is for its own optimiser to clear
-                self._parted, self._stale = len(recorder.tape.ops), float("nan")
+                self._parted, self._left = len(recorder.tape.ops), LeftOver()
                 self._parted_by = self._optimizers.key(optimizer)
 
     def _apart(self, recorder: Recorder, optimizer: Any) -> bool:

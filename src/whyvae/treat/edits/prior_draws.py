@@ -78,9 +78,10 @@ def _named(sites: Sites, draw: Op, moved: Spot) -> str | None:
     if source.inside(spot.node, moved.node):
         return spot.code
     statement = source.statement(spot.node)
-    alone = isinstance(statement, cst.Assign) and statement.value is spot.node and len(statement.targets) == 1
+    if not isinstance(statement, cst.Assign) or statement.value is not spot.node or len(statement.targets) > 1:
+        return None
     same = source.enclosing(spot.node, cst.FunctionDef) is source.enclosing(moved.node, cst.FunctionDef)
-    return dotted(statement.targets[0].target) or None if alone and same else None
+    return dotted(statement.targets[0].target) or None if same else None
 
 
 def _repeated(op: Op, spot: Spot) -> bool:
