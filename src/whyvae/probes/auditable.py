@@ -7,6 +7,7 @@ from typing import Any
 
 from whyvae.audit.likelihood import Likelihood
 from whyvae.audit.regulariser import Regulariser
+from whyvae.watch.beside import FURTHER
 from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.draws import ABOVE
 from whyvae.watch.lineage import Lineage
@@ -64,7 +65,7 @@ def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood
     ]  # fmt: skip
     if _weighs_samples(deps, lineage):
         return "the loss weighs samples by their own likelihood (an importance-weighted bound)"
-    decoded = any(
+    decoded = FURTHER in lineage.notes and any(  # what is scored against the data is an output, and says nothing of z
         op.index in lineage.decoder_ops and any(o in behind_output and o != lineage.output for o in op.outs)
         for op in tape.ops
     )

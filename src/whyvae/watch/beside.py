@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from whyvae.watch.dependencies import COMPARING, LOSSES, PICKING, Dependencies, origin, unmixed
-from whyvae.watch.meetings import Meeting
+from whyvae.watch.meetings import Meeting, picked_from
 
 SHOWN = (
     "the decoder is shown the data beside the latent (a skip connection, or teacher forcing): how much the latent carries "
@@ -57,10 +57,19 @@ def _meets_data(deps: Dependencies, slots: Iterable[int], above: set[int]) -> bo
     """Is what `slots` make scored against what the encoder was shown (a further column of a table)? `above`: all z is made of."""
     mine = deps.descendants(slots)
     return any(
-        not {r, origin(deps, r)}.isdisjoint(above)
+        not _sources(deps, r).isdisjoint(above)
         for op in deps.tape.ops if not mine.isdisjoint(op.reads) and not deps.is_mixing(op)
         for r in op.reads if r not in mine and r not in deps.encoded and r not in deps.parametric
     )  # fmt: skip
+
+
+def _sources(deps: Dependencies, slot: int) -> set[int]:
+    """`slot`, what it was made of alone, and the batch that this holds columns of (`value[..., :1]` in `log_prob`)."""
+    found = {slot}
+    while (back := origin(deps, slot)) not in found or (back := picked_from(deps, slot)) >= 0:
+        found.add(back)
+        slot = back
+    return found
 
 
 _COMPARED = LOSSES | {"sub", "sub_", "__sub__", "rsub", "__rsub__", "subtract"}

@@ -52,7 +52,27 @@ def data_of(deps: Dependencies, z: int) -> int:
     parts = [
         s for s in dict.fromkeys(origin(deps, p) for r in inputs for p in _gathered(deps, r)) if not _blank(deps, s)
     ]
-    return max(_without_conditions(deps, parts, z) or roots, key=lambda s: tape.slots[s].numel, default=-1)
+    shown = _of_one_batch(deps, _without_conditions(deps, parts, z) or roots)
+    return max(shown, key=lambda s: tape.slots[s].numel, default=-1)
+
+
+def _of_one_batch(deps: Dependencies, roots: list[int]) -> list[int]:
+    """`roots`; in place of several columns of a batch, each of which enters a function of its own (an embedding for each
+    question), that batch.
+    """
+    whole = {s: picked_from(deps, s) for s in roots}
+    return list(dict.fromkeys(b if b >= 0 and list(whole.values()).count(b) > 1 else s for s, b in whole.items()))
+
+
+def picked_from(deps: Dependencies, slot: int) -> int:
+    """The batch that `slot` holds columns of; -1: it holds none."""
+    position = deps.producer.get(slot)
+    op = None if position is None else deps.tape.ops[position]
+    if op is None or op.name not in PICKING or not op.reads:
+        return -1
+    slots, batch = deps.tape.slots, op.reads[0]
+    alike = slots[batch].shape[:1] == slots[slot].shape[:1]  # rows are not picked
+    return batch if alike and batch not in deps.parametric else -1
 
 
 def _links(deps: Dependencies) -> set[int]:
