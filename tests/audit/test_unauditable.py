@@ -218,32 +218,6 @@ def divergence_to_a_conditional_prior_that_is_no_kl(m, x):
     return sse(m.decoder(reparameterise(mu, lv)), x) + rate.sum()
 
 
-class FullCovariance(VAE):
-    def __init__(self):
-        super().__init__()
-        self.lower = nn.Linear(24, d * d)
-
-
-@unauditable(posterior("full-covariance Gaussian"), model=FullCovariance)
-def full_covariance(m, x):
-    h = m.body(x)
-    mu, lv = m.head(h).chunk(2, 1)
-    scale = 0.1 * torch.tril(m.lower(h).view(B, d, d), -1) + torch.diag_embed((lv / 2).exp())
-    q = td.MultivariateNormal(mu, scale_tril=scale, validate_args=False)
-    prior = td.MultivariateNormal(torch.zeros(d), torch.eye(d), validate_args=False)
-    return sse(m.decoder(q.rsample()), x) + td.kl_divergence(q, prior).sum()
-
-
-@unauditable(posterior("full-covariance Gaussian"), model=FullCovariance)
-def full_covariance_by_hand(m, x):
-    h = m.body(x)
-    mu, lv = m.head(h).chunk(2, 1)
-    scale = torch.tril(m.lower(h).view(B, d, d), -1) + torch.diag_embed((lv / 2).exp())
-    z = mu + torch.einsum("bij,bj->bi", scale, torch.randn(B, d))
-    rate = 0.5 * (scale.square().sum((1, 2)) + mu.square().sum(1) - d - lv.sum(1))
-    return sse(m.decoder(z), x) + rate.sum()
-
-
 @unauditable(posterior("not Gaussian"))
 def gumbel_softmax(m, x):
     logits = m.head(m.body(x))[:, :d]

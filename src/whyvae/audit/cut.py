@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from whyvae.audit.covariance import factor, spread
+from whyvae.watch.draws import FULL
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
@@ -34,6 +36,9 @@ class Cut:
     loss: Tensor
     output: Tensor | None
     target: Tensor | None
+    factor: Tensor | None = (
+        None  # L of a posterior of full covariance, [batch, units, noise]; sigma is then of each unit alone
+    )
     others: list[Tensor] = field(default_factory=list)  # what else was asked for, as functions of the leaf z
 
 
@@ -58,7 +63,9 @@ def posterior(
     lineage: Lineage, replay: Replay, heads: list[Tensor], feed: Mapping[int, Tensor] | None = None,
     training: bool | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(mu, sigma), connected to `heads`: z is A * eps + B, so B = z(eps = 0) and A = dz/deps, exactly."""
+    """(mu, sigma), connected to `heads`: z is A * eps + B, so B = z(eps = 0) and A = dz/deps, exactly. Of a full covariance
+    sigma is that of each unit alone.
+    """
     if lineage.eps < 0:
         at = {**(feed or {}), **dict(zip(lineage.heads, heads, strict=True))}
         z = replay.run([lineage.z], feed=at, attached=True, training=training)[lineage.z]
@@ -71,6 +78,9 @@ def posterior(
         fed = {**at, lineage.eps: noise.clone()}
         return replay.run([lineage.z], feed=fed, attached=True, training=training)[lineage.z]
 
+    full = factor(run, zero.shape) if lineage.posterior == FULL else None
+    if full is not None:
+        return full[0], spread(full[1]).reshape(full[0].shape)
     z = run(leaf)
     if z.requires_grad and leaf.numel() == z.numel():
         (slope,) = torch.autograd.grad(z.sum(), leaf, create_graph=True, allow_unused=True)
@@ -112,7 +122,19 @@ def cut(
     total = torch.stack([got[r].sum() for r in dict.fromkeys(roots)]).sum()
     output = got.get(meeting.output)
     target = got.get(meeting.target) if meeting.target is not None else None
-    return Cut(leaves, mu, sigma, eps, sample, z, total, output, target, [got[s] for s in also])
+    others = [got[s] for s in also]
+    return Cut(leaves, mu, sigma, eps, sample, z, total, output, target, _factor(lineage, replay, leaves, feed), others)
+
+
+def _factor(lineage: Lineage, replay: Replay, heads: list[Tensor], feed: dict[int, Tensor]) -> Tensor | None:
+    if lineage.posterior != FULL:
+        return None
+    at = {**feed, **dict(zip(lineage.heads, heads, strict=True))}
+    full = factor(
+        lambda noise: replay.run([lineage.z], feed={**at, lineage.eps: noise}, attached=True)[lineage.z],
+        lineage.tape.slots[lineage.eps].shape,
+    )
+    return None if full is None else full[1]
 
 
 def _tied(eps: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:

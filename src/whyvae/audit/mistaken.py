@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from whyvae.audit.covariance import formulas
 from whyvae.audit.cut import gradient
 from whyvae.audit.solve import least_squares, positive
 
@@ -14,13 +15,14 @@ _NORMAL = f"it is that of the batch's mean mu and mean sigma, {_ALONE}"
 AVERAGED = {_MEAN, _HEADS, _NORMAL}  # mistakes that make the pull on one example depend on the others
 
 
-def mistaken(mu: Tensor, sigma: Tensor, heads: list[Tensor], direct: Tensor) -> tuple[str, float, float]:
+def mistaken(
+    mu: Tensor, sigma: Tensor, heads: list[Tensor], direct: Tensor, factor: Tensor | None = None
+) -> tuple[str, float, float]:
     """(name, weight, residual) of the wrong formula that comes nearest to the gradient `direct` at the heads; its weight is
     that of a sum over [batch, ...].
     """
-    scores = {
-        name: least_squares(gradient(f.sum(), heads)[:, None], direct) for name, f in _formulas(mu, sigma).items()
-    }
+    known = _formulas(mu, sigma) if factor is None else formulas(mu, factor)
+    scores = {name: least_squares(gradient(f.sum(), heads)[:, None], direct) for name, f in known.items()}
     name = min(scores, key=lambda n: scores[n][1])
     weight, residual = scores[name]
     return name, float(weight[0]), residual

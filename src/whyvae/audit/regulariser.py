@@ -13,6 +13,7 @@ from torch import Tensor
 
 from whyvae.audit.conditional import conditional_weight
 from whyvae.audit.coupled import coupled
+from whyvae.audit.covariance import along_density, log_volume, whitened
 from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
 from whyvae.audit.flow import flows_to_normal, prior_flows_to_normal
 from whyvae.audit.mistaken import AVERAGED, mistaken
@@ -144,16 +145,16 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     if mixed is not None:
         return Regulariser("exact", mixed, monte_carlo=True, residual=0.0, scale=scale,
                            coefficients=(mixed, mixed, mixed, 0.0))  # fmt: skip
-    by_unit = _per_unit(step, direct, basis)
+    by_unit = _per_unit(step, direct, basis) if step.factor is None else None
     if by_unit is not None:
         return by_unit
     by_path = _by_path(step, direct, scale)
     if by_path is not None:
         return by_path
-    density = _density(step, direct, scale)
+    density = _density(step, direct, scale) if step.factor is None else _density_of_full(step, direct, scale)
     if density is not None:
         return density
-    mistake, _, share = mistaken(step.mu, step.sigma, step.heads, direct)
+    mistake, _, share = mistaken(step.mu, step.sigma, step.heads, direct, step.factor)
     if mistake and share < EXACT:
         return Regulariser("wrong", c3, mistake=mistake, **{**common, "residual": residual})  # type: ignore[arg-type]
     return Regulariser("unknown", c3, **common)  # type: ignore[arg-type]
@@ -214,15 +215,21 @@ def _constant(step: Cut) -> bool:
 
 def _basis(step: Cut) -> Tensor:
     mu, sigma = step.mu, positive(step.sigma)
-    terms = ((mu**2).sum() / 2, (sigma**2).sum() / 2, -sigma.log().sum(), mu.sum())
+    terms = ((mu**2).sum() / 2, (sigma**2).sum() / 2, _entropy(step), mu.sum())
     return torch.stack([gradient(t, step.heads) for t in terms], 1)
+
+
+def _entropy(step: Cut) -> Tensor:
+    """-log of the posterior's volume, summed over the batch: less its entropy, up to a constant."""
+    if step.factor is not None:
+        return -log_volume(step.factor).sum()
+    return -positive(step.sigma).log().sum()
 
 
 def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
     """Weight of log q(z|x) - log p(z) at the sample, differentiated through z; None if it is not that."""
-    z, sigma = step.sample, positive(step.sigma)
-    prior = gradient((z**2).sum() / 2, step.heads)
-    entropy = gradient(-sigma.log().sum(), step.heads)
+    prior = gradient((step.sample**2).sum() / 2, step.heads)
+    entropy = gradient(_entropy(step), step.heads)
     coefficients, residual = least_squares(torch.stack([prior, entropy], 1), direct)
     weight, other = float(coefficients[0]), float(coefficients[1])
     return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) else None
@@ -234,8 +241,14 @@ def _by_path(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
 
     What is left out of the gradient, the score of q, is 0 on average: this is the KL with other noise.
     """
-    z, mu, sigma = step.sample, step.mu.detach(), positive(step.sigma).detach()
-    terms = ((z**2).sum() / 2, z.sum(), -((z - mu) ** 2 / sigma**2).sum() / 2)
+    z, mu = step.sample, step.mu.detach()
+    if step.factor is None:
+        eps = (z - mu) / positive(step.sigma).detach()
+    elif step.factor.shape[1] == step.factor.shape[2]:
+        eps = whitened(step.factor.detach(), z - mu)
+    else:
+        return None
+    terms = ((z**2).sum() / 2, z.sum(), -(eps**2).sum() / 2)
     (c1, c4, weight), residual = least_squares(torch.stack([gradient(t, step.heads) for t in terms], 1), direct)
     c1, c4, weight = float(c1), float(c4), float(weight)
     if residual > EXACT or c1 <= 0 or weight <= EXACT * c1:
@@ -283,6 +296,26 @@ def _density(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
     return Regulariser(
         "learned prior", coefficients=(c1, c1, weight, c4), prior_mean=float((-start / slope).mean()),
         prior_sd=float(slope.rsqrt().mean()), **common,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _density_of_full(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
+    """As `_density`, where an example's heads make all its numbers of z together."""
+    rows, (z, factors) = step.mu.shape[0], (step.sample.flatten(1), step.factor)
+    if factors is None or any(h.shape[:1] != (rows,) for h in step.heads):
+        return None
+
+    def by_row(g: Tensor) -> Tensor:
+        parts = g.split([h.numel() for h in step.heads])
+        return torch.cat([p.reshape(rows, -1) for p in parts], 1)
+
+    ways = torch.stack([by_row(gradient(z[:, j].sum(), step.heads)) for j in range(z.shape[1])], 1)
+    entropy = by_row(gradient(_entropy(step), step.heads))
+    weight, residual = along_density(by_row(direct), entropy, ways)
+    if weight <= 0 or residual > EXACT:
+        return None
+    return Regulariser(
+        "prior density", weight, (0.0, 0.0, weight, 0.0), residual, monte_carlo=True, scale=scale,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from whyvae.audit.likelihood import Likelihood
 from whyvae.audit.regulariser import Regulariser
 from whyvae.watch.beside import FURTHER
 from whyvae.watch.dependencies import Dependencies
-from whyvae.watch.draws import ABOVE
+from whyvae.watch.draws import ABOVE, DIAGONAL, FULL
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.tape import DATA
 
@@ -94,8 +94,8 @@ def _unlike(lineage: Lineage) -> str:
     """Why nothing is a diagonal Gaussian's here; "" if one was found."""
     if lineage.posterior == "deterministic":
         return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
-    if lineage.posterior != "diagonal Gaussian":
-        return f"the posterior is not a diagonal Gaussian ({lineage.posterior})"
+    if lineage.posterior not in {DIAGONAL, FULL}:
+        return f"the posterior is not Gaussian ({lineage.posterior})"
     if not lineage.heads:
         return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
     return ""

@@ -17,6 +17,7 @@ from whyvae.watch.tape import Tape
 
 SIDE_BY_SIDE = "side_by_side"  # name of the ops by which several latents are made one (watch/parallel.py)
 ABOVE = "the prior of the latent that is decoded comes from further latents (a hierarchy): these are not audited"
+DIAGONAL, FULL = "diagonal Gaussian", "full-covariance Gaussian"  # posteriors that are Gaussian
 NOT_GAUSSIAN = "not Gaussian"  # the posterior of a sample that is no A * eps + B, begins so
 
 
@@ -210,7 +211,7 @@ def _latent_of(
         return Draw(noise_op, eps, z, tuple(affine), "diagonal Gaussian", both=both, shift=True)
     other = [s for s in chain if kinds.get(s) == "linear" and joined.get(s) and reaches_decoder(deps, [s])]
     if other:
-        return Draw(noise_op, eps, other[-1], (), "full-covariance Gaussian", both=True, shift=True)
+        return Draw(noise_op, eps, other[-1], (), FULL, both=True, shift=True)
     scaled = [s for s in affine if joined.get(s)]
     if scaled:
         return Draw(noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False)

@@ -14,6 +14,8 @@ from whyvae.watch.beside import FURTHER, beside, sides
 from whyvae.watch.dependencies import Dependencies, read_by_a_layer, unmixed
 from whyvae.watch.draws import (
     ABOVE,
+    DIAGONAL,
+    FULL,
     NOT_GAUSSIAN,
     Draw,
     choose,
@@ -165,7 +167,7 @@ def _complete(deps: Dependencies, draw: Draw, notes: list[str], candidates: tupl
     if not meetings:
         notes.append("no tensor made from the latent meets the data: the reconstruction term was not found")
         meetings = (Meeting(-1, -1, None, None),)
-    elif draw.kind == "diagonal Gaussian":
+    elif draw.kind in {DIAGONAL, FULL}:
         further = beside(deps, {draw.z, *draw.chain, *candidates}, data, meetings)
         notes += [note for note in further if note != FURTHER or ABOVE not in notes]  # it is the latents above
     shape = tape.slots[draw.z].shape

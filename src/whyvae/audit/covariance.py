@@ -1,0 +1,76 @@
+"""Posteriors of full covariance, z = mu + L eps: L by what each number of the noise does to z, and what a KL does to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+MOST_UNITS = 64  # of the noise: each is one run of the encoder's end
+
+
+def factor(run: Callable[[Tensor], Tensor], noise: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+    """(mu [batch, units], L [batch, units, numbers of noise]) of `run`, z as a function of the noise; None where the noise
+    of an example is not a row of its own, or too long.
+    """
+    mu = run(torch.zeros(noise, dtype=torch.float64))
+    rows = mu.shape[0] if mu.dim() else 0
+    numbers = math.prod(noise[1:])
+    if not noise or noise[0] != rows or numbers > MOST_UNITS:
+        return None
+    columns = []
+    for j in range(numbers):
+        unit = torch.zeros(rows, numbers, dtype=torch.float64)
+        unit[:, j] = 1
+        columns.append((run(unit.reshape(noise)) - mu).flatten(1))
+    return mu, torch.stack(columns, 2)
+
+
+def spread(factors: Tensor) -> Tensor:
+    """Standard deviation of each unit alone, [batch, units]."""
+    return factors.square().sum(2).clamp_min(1e-300).sqrt()
+
+
+def log_volume(factors: Tensor) -> Tensor:
+    """Half the logarithm of the determinant of L L', [batch]; that of a standard deviation where there is one unit."""
+    gram = factors @ factors.mT if factors.shape[1] <= factors.shape[2] else factors.mT @ factors
+    volume: Tensor = 0.5 * torch.logdet(gram)
+    return volume
+
+
+def whitened(factors: Tensor, moved: Tensor) -> Tensor:
+    """L^-1 (z - mu), [batch, units]."""
+    rows: Tensor = torch.linalg.solve(factors, moved.flatten(1)[..., None])[..., 0]
+    return rows
+
+
+def formulas(mu: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    """The wrong formulas people write for the KL, each a sum over the batch."""
+    mean, inverse = mu.flatten(1), torch.linalg.pinv(factors)
+    alone = factors.diagonal(dim1=1, dim2=2)
+    squares = 0.5 * mean.square().sum()
+    volume = log_volume(factors).sum()
+    return {
+        "it is KL(p || q), the wrong way round":
+            0.5 * (inverse.square().sum() + (inverse @ mean[..., None]).square().sum()) + volume,
+        "the covariances between units are left out of it":
+            squares + 0.5 * alone.square().sum() - alone.abs().clamp_min(1e-300).log().sum(),
+        "the logarithm is taken of the trace of L": squares + 0.5 * factors.square().sum() - alone.sum(1).abs().log().sum(),
+    }  # fmt: skip
+
+
+def along_density(direct: Tensor, entropy: Tensor, ways: Tensor) -> tuple[float, float]:
+    """(w, residual) of `direct` as w times `entropy` and any pull on z: gradients at the heads, [batch, heads], and of z by the
+    heads, [batch, units, heads].
+    """
+    basis = torch.linalg.qr(ways.mT).Q
+
+    def rest(g: Tensor) -> Tensor:
+        left: Tensor = g - (basis @ (basis.mT @ g[..., None]))[..., 0]
+        return left
+
+    left, wanted = rest(direct), rest(entropy)
+    weight = float((left * wanted).sum() / wanted.square().sum().clamp_min(1e-300))
+    return weight, float((left - weight * wanted).norm() / left.norm().clamp_min(1e-300))
