@@ -483,6 +483,15 @@ def test_ranges_of_output_activations(output, names, low, high):
     assert found.high == pytest.approx(math.e / (1 + math.e) if high is None else high, abs=1e-9)
 
 
+@pytest.mark.parametrize(("output", "logged"), [
+    (lambda y: torch.softmax(y, -1), False), (lambda y: torch.softmax(y, -1).log(), True),
+    (lambda y: torch.softmax(y, -1) - torch.softmax(y, -1).logsumexp(-1, keepdim=True), False),  # Categorical(logits=...)
+    (lambda y: (torch.softmax(y, -1) + 1e-6).log(), True), (lambda y: y.exp().log1p().sigmoid(), False),
+])  # fmt: skip
+def test_a_logarithm_behind_the_last_activation(output, logged):
+    assert bench_of(random_model(), plain_rows(), vae(output=output)).get(OutputActivation).logged is logged
+
+
 # ------------------------------------------------------------------ noise
 def test_kolmogorov_distance_is_scipys():
     for seed in range(6):  # above and below the normal's curve

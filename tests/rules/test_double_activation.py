@@ -12,8 +12,10 @@ from whyvae.verdict import Healthy
 LOGITS = "bernoulli logits"
 
 
-def check(activations, low, high, family="gaussian", own=(0.0, 1.0), rare=0.0):
-    seen = replace(ACTIVATION, activations=activations, low=low, high=high, own_low=own[0], own_high=own[1])
+def check(activations, low, high, family="gaussian", own=(0.0, 1.0), rare=0.0, *, logged=False):
+    seen = replace(
+        ACTIVATION, activations=activations, low=low, high=high, own_low=own[0], own_high=own[1], logged=logged
+    )
     return DoubleActivation.check(seen, replace(OBJECTIVE, family=family), lambda: replace(RANGE, rare=rare))
 
 
@@ -26,8 +28,12 @@ def test_sigmoid_before_a_loss_with_a_sigmoid():
     assert [(e.measured, e.limit.value) for e in finding.evidence] == [(2, 1)]
 
 
-def test_softmax_before_a_loss_with_a_softmax():
-    found(check(("softmax",), 0.0, 1.0, "categorical"), "which applies a softmax itself", at=OUTPUT_AT)
+@pytest.mark.parametrize(
+    "low", [0.0, -2.6]
+)  # given to a loss, or to a distribution that takes off a logarithm of their sum
+def test_softmax_before_a_loss_with_a_softmax(low):
+    found(check(("softmax",), low, low + 1, "categorical"), "which applies a softmax itself", at=OUTPUT_AT)
+    assert isinstance(check(("softmax",), low, low + 1, "categorical", logged=True), Healthy)
 
 
 @pytest.mark.parametrize(("low", "ill"), [(0.1, False), (0.11, True)])

@@ -37,15 +37,16 @@ class OutputActivation(Probe):
     own_low: float  # range of the last activation, were it alone
     own_high: float
     at: Where | None
+    logged: bool = False  # a logarithm is taken behind the last of them
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
         audited_likelihood(subject)  # settles which of the tensors that meet the data is the output
         if subject.lineage.output < 0:
             raise CannotMeasure("the output was not found")
-        chain, low, high = _after_last_layer(subject)
+        chain, low, high, logged = _after_last_layer(subject)
         own = ACTIVATIONS.get(chain[-1][0], (-math.inf, math.inf)) if chain else (-math.inf, math.inf)
-        return cls(tuple(name for name, _ in chain), low, high, *own, chain[-1][1] if chain else None)
+        return cls(tuple(name for name, _ in chain), low, high, *own, chain[-1][1] if chain else None, logged)
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,9 @@ def _in_units_of_data(subject: Any) -> bool:
     return bool(inner.any()) and float(here[inner].median()) <= STATIONARY * float(beside[inner].median())
 
 
-def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], float, float]:
-    """Activations from the decoder's last parametrised function to the output, and the range they leave.
+def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], float, float, bool]:
+    """Activations from the decoder's last parametrised function to the output, the range they leave, and whether a logarithm
+    follows.
 
     The range is followed through the arithmetic after them (`* 255`, `+ 1`) by pushing the ends through the tape.
     """
@@ -132,14 +134,16 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
             chain.insert(0, (op.name, Where(*op.place) if op.place else None))
         slot = sources[0]
     low, high = _pushed(subject, slot)
-    behind = takewhile(lambda op: op.name not in ACTIVATIONS and op.name not in _CLAMPS, steps)
+    behind = list(takewhile(lambda op: op.name not in ACTIVATIONS and op.name not in _CLAMPS, steps))
     free = _free_beside(subject, slot)
     joined = [op for op in behind if not free.isdisjoint(op.reads)]
     if joined:  # a learned scale, a library size: no wall
         low = 0.0 if low >= 0 and all(op.name in _SCALING for op in joined) else -math.inf
         high = math.inf
-    return chain, low, high
+    return chain, low, high, any(op.name.rstrip("_") in _LOGARITHMS for op in behind)
 
+
+_LOGARITHMS = {"log", "log2", "log10", "log1p"}
 
 _CLAMPS = {"clamp", "clamp_", "clip"}
 _SCALING = {"mul", "mul_", "__mul__", "__rmul__", "div", "div_", "__truediv__", "multiply", "true_divide"}

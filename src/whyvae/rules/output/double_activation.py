@@ -66,7 +66,7 @@ class DoubleActivation(Rule):
             objective.family == "bernoulli logits" and count > 0 and output.low >= -1.001 and output.high <= 1.001
         )
         squashed_classes = (
-            objective.family in {"categorical", "multinomial"} and "softmax" in applied and output.low >= 0
+            objective.family in {"categorical", "multinomial"} and "softmax" in applied and not output.logged
         )
         counts = taken_for_logarithms(objective.family, output, reach) if by_exp(output) else None
         inside = squashed_logits or squashed_classes or counts is not None
