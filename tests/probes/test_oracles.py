@@ -29,7 +29,7 @@ from whyvae.probes.heads import Heads
 from whyvae.probes.latents import LatentUsage
 from whyvae.probes.noise import Noise, _distance
 from whyvae.probes.objective import Objective, audited_likelihood
-from whyvae.probes.output import OutputActivation, OutputRange
+from whyvae.probes.output import LastLayer, OutputActivation, OutputRange
 from whyvae.probes.reconstruction import Reconstruction
 from whyvae.probes.target import TargetMatch
 from whyvae.probes.wiring import Wiring
@@ -481,6 +481,22 @@ def test_ranges_of_output_activations(output, names, low, high):
     assert found.activations == names
     assert found.low == pytest.approx(low, abs=1e-9)
     assert found.high == pytest.approx(math.e / (1 + math.e) if high is None else high, abs=1e-9)
+
+
+@pytest.mark.parametrize(("output", "asked"), [
+    (lambda y: 127.5 + 127.5 * y, lambda x: (x - 127.5) / 127.5), (lambda y: 50 * y, lambda x: x / 50),
+    (lambda y: 255 * torch.sigmoid(y), lambda x: math.nan * x),
+    (lambda y: y, None), (lambda y: 255 * F.softplus(y), None),
+])  # fmt: skip
+def test_what_the_last_layer_has_to_put_out(output, asked):
+    x = 127.5 + 40 * plain_rows()
+    bench = bench_of(random_model(), x, vae(output=output))
+    if asked is None:
+        with pytest.raises(CannotMeasure):
+            bench.get(LastLayer)
+        return
+    expected = float(asked(x.double()).square().mean().sqrt())  # over all rows, of which a step has some
+    assert bench.get(LastLayer).rms == pytest.approx(expected, rel=0.05, nan_ok=True)
 
 
 @pytest.mark.parametrize(("output", "logged"), [

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 from literal import DATA, DATA_AT, OBJECTIVE, found
 
+from whyvae.probes.output import LastLayer
 from whyvae.rules.data.data_unscaled import LARGE, MIXED, DataUnscaled
 from whyvae.verdict import Healthy
 
 
-def check(**changes):
-    return DataUnscaled.check(replace(DATA, **changes), lambda: OBJECTIVE)
+def check(layer=None, **changes):
+    return DataUnscaled.check(replace(DATA, **changes), lambda: OBJECTIVE, lambda: layer)
 
 
 @pytest.mark.parametrize("changes", [{}, {"input_rms": 10.0}, {"spread_ratio": 100.0}])
@@ -38,9 +39,9 @@ def test_one_feature_in_another_unit():
 def test_counts_are_judged_where_the_encoder_reads_them():
     counts = replace(OBJECTIVE, family="poisson")
     raw = replace(DATA, target_rms=400.0, spread_ratio=300.0)
-    assert isinstance(DataUnscaled.check(raw, lambda: counts), Healthy)
+    assert isinstance(DataUnscaled.check(raw, lambda: counts, lambda: None), Healthy)
     finding = found(
-        DataUnscaled.check(replace(raw, input_rms=400.0), lambda: counts),
+        DataUnscaled.check(replace(raw, input_rms=400.0), lambda: counts, lambda: None),
         "The input runs",
         at=DATA_AT,
         severity="warning",
@@ -50,6 +51,12 @@ def test_counts_are_judged_where_the_encoder_reads_them():
 
 def test_a_squared_error_of_large_numbers_is_one_whatever_the_encoder_makes_of_them():
     found(check(target_rms=140.0, high=255.0), "from 0 to 255", at=DATA_AT, severity="warning")
+
+
+@pytest.mark.parametrize(("rms", "ill"), [(10.0, False), (10.1, True), (float("nan"), False)])
+def test_a_decoder_may_bring_its_numbers_to_the_units_of_the_data(rms, ill):
+    verdict = check(LastLayer(rms), target_rms=140.0, high=255.0)
+    assert (not isinstance(verdict, Healthy)) is ill
 
 
 def test_a_column_that_is_put_beside_others_in_the_step():

@@ -44,9 +44,47 @@ class OutputActivation(Probe):
         audited_likelihood(subject)  # settles which of the tensors that meet the data is the output
         if subject.lineage.output < 0:
             raise CannotMeasure("the output was not found")
-        chain, low, high, logged = _after_last_layer(subject)
+        chain, low, high, logged, _ = _after_last_layer(subject)
         own = ACTIVATIONS.get(chain[-1][0], (-math.inf, math.inf)) if chain else (-math.inf, math.inf)
         return cls(tuple(name for name, _ in chain), low, high, *own, chain[-1][1] if chain else None, logged)
+
+
+@dataclass(frozen=True)
+class LastLayer(Probe):
+    """What the decoder's last parametrised function has to put out for the data: its root mean square, where no more than a
+    factor and a shift follow (`127.5 + 127.5 * y`); NaN where an activation with two ends does (`255 * sigmoid(y)`), of which
+    every value is within the reach of numbers of size 1.
+    """
+
+    rms: float
+
+    @classmethod
+    def measure(cls, subject: Any) -> Self:
+        audited_likelihood(subject)
+        if subject.lineage.output < 0 or subject.lineage.target is None:
+            raise CannotMeasure("the output was not found")
+        chain, _, _, _, slot = _after_last_layer(subject)
+        if any(all(math.isfinite(end) for end in ACTIVATIONS.get(name, (-math.inf,))) for name, _ in chain):
+            return cls(math.nan)
+        if chain or slot == subject.lineage.output:
+            raise CannotMeasure("what follows the last layer is no factor and shift")
+        return cls(_undone(subject, slot))
+
+
+def _undone(subject: Any, slot: int) -> float:
+    """Root mean square of what `slot` has to be for the output to be the target."""
+    replay, output, target = subject.replay, subject.lineage.output, subject.lineage.target
+    shape = subject.tape.slots[slot].shape
+    with torch.no_grad():
+        at0, at1, at2 = (
+            replay.run([output], feed={slot: torch.full(shape, v, dtype=torch.float64)})[output]
+            for v in (0.0, 1.0, 2.0)
+        )
+        wanted = replay.run([target])[target].double()
+    scale = at1 - at0
+    if wanted.numel() != scale.numel() or not torch.allclose(at2 - at1, scale) or not bool((scale != 0).all()):
+        raise CannotMeasure("what follows the last layer is no factor and shift")
+    return float(((wanted.reshape(scale.shape) - at0) / scale).square().mean().sqrt())
 
 
 @dataclass(frozen=True)
@@ -113,9 +151,9 @@ def _in_units_of_data(subject: Any) -> bool:
     return bool(inner.any()) and float(here[inner].median()) <= STATIONARY * float(beside[inner].median())
 
 
-def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], float, float, bool]:
-    """Activations from the decoder's last parametrised function to the output, the range they leave, and whether a logarithm
-    follows.
+def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], float, float, bool, int]:
+    """Activations from the decoder's last parametrised function to the output, the range they leave, whether a logarithm
+    follows, and the slot that enters them.
 
     The range is followed through the arithmetic after them (`* 255`, `+ 1`) by pushing the ends through the tape.
     """
@@ -140,7 +178,7 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
     if joined:  # a learned scale, a library size: no wall
         low = 0.0 if low >= 0 and all(op.name in _SCALING for op in joined) else -math.inf
         high = math.inf
-    return chain, low, high, any(op.name.rstrip("_") in _LOGARITHMS for op in behind)
+    return chain, low, high, any(op.name.rstrip("_") in _LOGARITHMS for op in behind), slot
 
 
 _LOGARITHMS = {"log", "log2", "log10", "log1p"}

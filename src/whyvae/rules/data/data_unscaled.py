@@ -9,6 +9,7 @@ from torch import Tensor
 from whyvae.probe import OnDemand
 from whyvae.probes.data import Data
 from whyvae.probes.objective import Objective
+from whyvae.probes.output import LastLayer
 from whyvae.rule import Rule
 from whyvae.testing import Patient, factors, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Verdict
@@ -39,12 +40,14 @@ class DataUnscaled(Rule):
     explains = ("TRN01", "POS01", "TRN05")
 
     @staticmethod
-    def check(data: Data, objective: OnDemand[Objective]) -> Verdict:
+    def check(data: Data, objective: OnDemand[Objective], last: OnDemand[LastLayer]) -> Verdict:
         known = objective()
         own = (
             known is not None and known.own_variance
         )  # then each feature is weighed by a variance of its own, and counts are in no unit
         compared = math.nan if own else data.target_rms
+        if LARGE.broken_by(compared) and (layer := last()) is not None:
+            compared = layer.rms  # the decoder brings its own numbers to the data's units
         evidence = (
             Evidence("root mean square of what enters the encoder's first layer", data.input_rms, LARGE),
             Evidence("root mean square of what the loss compares with", compared, LARGE),
