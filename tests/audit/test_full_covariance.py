@@ -85,6 +85,20 @@ def test_the_kl_is_read(m, x, loss):
     assert found.objective().weight_known
 
 
+def test_several_mirrored_samples_of_each_example(m, x):
+    def step(x):
+        mu, factors = m.enc(x)
+        q = td.MultivariateNormal(mu, scale_tril=factors)
+        eps = torch.randn(2, *mu.shape)
+        z = q.loc + (q.scale_tril @ torch.cat([eps, -eps])[..., None])[..., 0]
+        log_p = td.Normal(0.0, 1.0).log_prob(z).sum(-1)
+        return sse(m.decoder(z), x.expand(4, *x.shape)) + (q.log_prob(z) - log_p).sum()
+
+    found = audit(step, x)
+    assert (found.regulariser.form, found.regulariser.weight) == ("exact", pytest.approx(1.0, rel=1e-6))
+    assert found.objective().weight_known
+
+
 def test_a_prior_that_is_no_gaussian(m, x):
     mixture = td.MixtureSameFamily(
         td.Categorical(torch.ones(2)), td.Independent(td.Normal(torch.tensor([[-2.0], [2.0]]).expand(2, d), 1.0), 1)

@@ -1,5 +1,6 @@
 """Batch norm's two modes against the user's own model in `train()` and `eval()`, and closed forms."""
 
+import copy
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from whyvae.audit.cut import noise_like
 from whyvae.probe import Bench, CannotMeasure
+from whyvae.probes.copies import CopiedStatistics
 from whyvae.probes.normalisation import Normalisation
 from whyvae.watch.direct import BATCH, watch_model
 from whyvae.watch.subject import Subject
@@ -154,3 +156,28 @@ def test_statistics_moved_after_training_are_told_from_those_that_always_trailed
     spoiled, trailing = trained(0.1, spoil), trained(1e-4)
     assert spoiled.drift_then < spoiled.drift / 4
     assert trailing.drift_then > trailing.drift / 4
+
+
+@pytest.mark.parametrize("buffers", [True, False])
+def test_a_copy_without_the_statistics(buffers):
+    """What its samples differ by from those of a copy with them, by the modules themselves."""
+    model = Model(lambda: nn.BatchNorm1d(WIDTH, momentum=0.5))
+    averaged, x = copy.deepcopy(model), rows()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with Watcher() as watcher:
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss(model, x).backward()
+            optimizer.step()
+            averaged.load_state_dict(dict(model.named_parameters()), strict=False)
+        if buffers:
+            averaged.load_state_dict(model.state_dict())
+        averaged.eval()
+        with torch.no_grad():
+            z = torch.randn(64, LATENTS, dtype=torch.float64)
+            made = averaged.decoder(z)
+    found = Bench(Subject.of(watcher)).get(CopiedStatistics)
+    meant = model.eval().decoder(z).detach()
+    assert (found.layers, found.fresh) == (1, 0 if buffers else 1)
+    assert found.changed == pytest.approx(float((made - meant).square().mean() / meant.var(0).mean()), abs=1e-9)
+    assert buffers or found.changed > 0.1

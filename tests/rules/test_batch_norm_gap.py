@@ -7,11 +7,16 @@ from math import nan
 
 import pytest
 
+from whyvae.probes.copies import CopiedStatistics
 from whyvae.probes.normalisation import Normalisation
 from whyvae.rules.training.batch_norm_gap import BatchNormGap
 from whyvae.verdict import Finding, Healthy, Skipped, Where
 
-check = BatchNormGap.check
+
+def check(norm, copied=None):
+    return BatchNormGap.check(norm, lambda: copied)
+
+
 AT = Where("train.py", 12)
 SETTLED = Normalisation(
     layers=2, kind="batch_norm", training=0.03, evaluation=0.02, renewed=0.02, drift=0.001, drift_then=0.003, momentum=0.1,
@@ -90,3 +95,14 @@ def test_limits_of_noise_from_small_batches(training, values, found):
         assert f"from {values} numbers a channel (batches of 2)" in verdict.summary
         assert "from 0.02 to 0.13" in verdict.summary
         assert verdict.where == AT
+
+
+@pytest.mark.parametrize(
+    ("fresh", "changed", "ill"), [(4, 0.11, True), (4, 0.1, False), (0, 3.0, False), (1, 3.0, True)]
+)
+def test_a_copy_that_makes_the_samples(fresh, changed, ill):
+    verdict = check(SETTLED, CopiedStatistics(layers=4, fresh=fresh, changed=changed, at=AT))
+    assert isinstance(verdict, Finding if ill else Healthy)
+    if ill:
+        assert f"in {fresh} of 4 batch norms" in verdict.summary
+        assert verdict.severity == ("error" if changed > 0.5 else "warning")

@@ -12,43 +12,45 @@ MOST_UNITS = 64  # of the noise: each is one run of the encoder's end
 
 
 def factor(run: Callable[[Tensor], Tensor], noise: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
-    """(mu [batch, units], L [batch, units, numbers of noise]) of `run`, z as a function of the noise; None where the noise
-    of an example is not a row of its own, or too long.
+    """(mu in the shape of z, L [rows, units, numbers of noise]) of `run`, z as a function of the noise; a row is a sample of
+    an example. None where its noise is not a row too, or too long.
     """
     mu = run(torch.zeros(noise, dtype=torch.float64))
-    rows = mu.shape[0] if mu.dim() else 0
-    numbers = math.prod(noise[1:])
-    if not noise or noise[0] != rows or numbers > MOST_UNITS:
+    if not noise or not mu.dim() or noise[0] != mu.shape[0]:
+        return None
+    rows = math.prod(noise[:-1]) if noise == tuple(mu.shape) else noise[0]
+    numbers = math.prod(noise) // rows
+    if numbers > MOST_UNITS:
         return None
     columns = []
     for j in range(numbers):
         unit = torch.zeros(rows, numbers, dtype=torch.float64)
         unit[:, j] = 1
-        columns.append((run(unit.reshape(noise)) - mu).flatten(1))
+        columns.append((run(unit.reshape(noise)) - mu).reshape(rows, -1))
     return mu, torch.stack(columns, 2)
 
 
 def spread(factors: Tensor) -> Tensor:
-    """Standard deviation of each unit alone, [batch, units]."""
+    """Standard deviation of each unit alone, [rows, units]."""
     return factors.square().sum(2).clamp_min(1e-300).sqrt()
 
 
 def log_volume(factors: Tensor) -> Tensor:
-    """Half the logarithm of the determinant of L L', [batch]; that of a standard deviation where there is one unit."""
+    """Half the logarithm of the determinant of L L', [rows]; that of a standard deviation where there is one unit."""
     gram = factors @ factors.mT if factors.shape[1] <= factors.shape[2] else factors.mT @ factors
     volume: Tensor = 0.5 * torch.logdet(gram)
     return volume
 
 
 def whitened(factors: Tensor, moved: Tensor) -> Tensor:
-    """L^-1 (z - mu), [batch, units]."""
-    rows: Tensor = torch.linalg.solve(factors, moved.flatten(1)[..., None])[..., 0]
+    """L^-1 (z - mu), [rows, units]."""
+    rows: Tensor = torch.linalg.solve(factors, moved.reshape(factors.shape[0], -1, 1))[..., 0]
     return rows
 
 
 def formulas(mu: Tensor, factors: Tensor) -> dict[str, Tensor]:
     """The wrong formulas people write for the KL, each a sum over the batch."""
-    mean, inverse = mu.flatten(1), torch.linalg.pinv(factors)
+    mean, inverse = mu.reshape(factors.shape[0], -1), torch.linalg.pinv(factors)
     alone = factors.diagonal(dim1=1, dim2=2)
     squares = 0.5 * mean.square().sum()
     volume = log_volume(factors).sum()

@@ -103,7 +103,7 @@ def _changed(call: Decoded, slot: int) -> float:
     differences, samples = [], []
     for seed in range(REPEATS):
         try:
-            feed = {call.slot: _z(call, replay, seed)}
+            feed = {call.slot: entered_again(call, replay, seed)}
             with torch.no_grad():
                 drawn = replay.run([slot], feed=feed, seed=REPEATS + seed)[slot]  # not the stream of z
                 settled = replay.run([slot], feed=feed, training=False)[slot]
@@ -115,7 +115,7 @@ def _changed(call: Decoded, slot: int) -> float:
     return float(torch.stack(differences).mean() / spread.clamp_min(1e-30))
 
 
-def _z(call: Decoded, replay: Replay, seed: int) -> Tensor:
+def entered_again(call: Decoded, replay: Replay, seed: int) -> Tensor:
     """What entered the decoder, as recorded, and then drawn again where the draw was seen."""
     if drawn_by(call) is None or seed == 0:
         slot = call.tape.slots[call.slot]

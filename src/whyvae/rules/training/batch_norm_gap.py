@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from whyvae.probe import OnDemand
+from whyvae.probes.copies import CopiedStatistics
 from whyvae.probes.normalisation import Normalisation
 from whyvae.rule import EARLIER, Rule
 from whyvae.testing import Patient
@@ -27,6 +29,9 @@ NOISY = Limit(
     0.1,
     "a tenth of the data's variance: batches of 8 and more add 0.08 at most in trainings with healthy batch norm, "
     "batches of 2 and 4 add 0.24",
+)
+UNLIKE = Limit(
+    ">", 0.1, "a tenth of the variance between samples, as for the two modes; a copy with the statistics has 0"
 )
 ARRIVED = 0.05  # share of the first values (0 and 1) in the running statistics that nobody notices
 FORGETFUL = 0.5  # a momentum above it: more than half of the running statistics are one batch's
@@ -89,7 +94,7 @@ class BatchNormGap(Rule):
     explains = ("POS01", "TRN05", "GEN01")
 
     @staticmethod
-    def check(norm: Normalisation) -> Verdict:
+    def check(norm: Normalisation, copied: OnDemand[CopiedStatistics]) -> Verdict:
         share = "as a share of the data's variance"
         lost = Evidence(
             f"squared error that evaluation mode adds to training mode's, {share}",
@@ -106,7 +111,15 @@ class BatchNormGap(Rule):
             return Skipped(_TRAILING) if why is None else _gap(norm, (lost,), *why)
         if noisy.incriminating and norm.values < FEW:
             return _small(norm, (noisy,))
-        return Healthy((lost, noisy))
+        copy = copied()
+        if copy is None or not copy.fresh:
+            return Healthy((lost, noisy))
+        unlike = Evidence(
+            "squared difference that the trained model's statistics make to samples, as a share of their variance",
+            copy.changed,
+            UNLIKE,
+        )
+        return _copy(copy, (unlike,)) if unlike.incriminating else Healthy((lost, noisy, unlike))
 
     @staticmethod
     def specimen() -> Subject:
@@ -128,6 +141,25 @@ def _gap(norm: Normalisation, evidence: tuple[Evidence, ...], why: str, remedies
         0.95,
         norm.at,
         remedies=remedies,
+    )
+
+
+def _copy(copy: CopiedStatistics, evidence: tuple[Evidence, ...]) -> Finding:
+    return Finding(
+        evidence,
+        f"Samples are made by a copy of the model whose running statistics are those that a layer begins with (mean 0, variance 1) "
+        f"in {copy.fresh} of {copy.layers} batch norms: the weights were copied or averaged, the buffers were not.",
+        "error" if copy.changed > HALF else "warning",
+        0.95,
+        copy.at,
+        remedies=(
+            Remedy(
+                "copy the statistics too",
+                "for mine, theirs in zip(copy.buffers(), model.buffers()): mine.copy_(theirs); or AveragedModel(model, "
+                "use_buffers=True); or torch.optim.swa_utils.update_bn(loader, copy)",
+                "certain",
+            ),
+        ),
     )
 
 
