@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import target_rows
@@ -22,6 +23,7 @@ ACTIVATIONS = {
     "leaky_relu": (-math.inf, math.inf), "gelu": (-0.17, math.inf), "silu": (-0.279, math.inf), "square": (0.0, math.inf),
 }  # fmt: skip
 
+NORMS = {"batch_norm", "layer_norm", "group_norm"}
 LOGITS = {"bernoulli logits", "continuous bernoulli logits", "categorical", "multinomial"}
 STATIONARY = 0.05  # of the gradient one standard deviation away: that of a logit or a logarithm is of one size there
 SELDOM = 0.1  # share of numbers that are pushed up while the others are pushed down
@@ -73,18 +75,44 @@ class LastLayer(Probe):
 
 def _undone(subject: Any, slot: int) -> float:
     """Root mean square of what `slot` has to be for the output to be the target."""
-    replay, output, target = subject.replay, subject.lineage.output, subject.lineage.target
-    shape = subject.tape.slots[slot].shape
+    replay, target = subject.replay, subject.lineage.target
+    shift, scale = affine(subject, slot)
+    with torch.no_grad():
+        wanted = replay.run([target])[target].double()
+    if wanted.numel() != scale.numel():
+        raise CannotMeasure("output and target have different sizes")
+    return float(((wanted.reshape(scale.shape) - shift) / scale).square().mean().sqrt())
+
+
+def affine(subject: Any, slot: int) -> tuple[Tensor, Tensor]:
+    """(shift, scale) in the shape of the output, which is shift + scale * `slot`.
+
+    Raises:
+        CannotMeasure: it is not.
+    """
+    replay, output, shape = subject.replay, subject.lineage.output, subject.tape.slots[slot].shape
     with torch.no_grad():
         at0, at1, at2 = (
             replay.run([output], feed={slot: torch.full(shape, v, dtype=torch.float64)})[output]
             for v in (0.0, 1.0, 2.0)
         )
-        wanted = replay.run([target])[target].double()
     scale = at1 - at0
-    if wanted.numel() != scale.numel() or not torch.allclose(at2 - at1, scale) or not bool((scale != 0).all()):
+    if tuple(scale.shape) != tuple(shape) or not torch.allclose(at2 - at1, scale) or not bool((scale != 0).all()):
         raise CannotMeasure("what follows the last layer is no factor and shift")
-    return float(((wanted.reshape(scale.shape) - at0) / scale).square().mean().sqrt())
+    return at0, scale
+
+
+def before_arithmetic(subject: Any) -> int:
+    """The slot from which only arithmetic leads to the output: of the last layer, or of the last activation behind it."""
+    deps, tape, slot = subject.deps, subject.tape, subject.lineage.output
+    decoded = deps.descendants([subject.lineage.z])
+    while (position := deps.producer.get(slot)) is not None:
+        op = tape.ops[position]
+        sources = [r for r in op.reads if r in decoded]
+        if deps.is_mixing(op) or op.name in NORMS or op.name in ACTIVATIONS or op.name in _CLAMPS or len(sources) != 1:
+            break
+        slot = sources[0]
+    return int(slot)
 
 
 @dataclass(frozen=True)
@@ -111,7 +139,7 @@ class OutputRange(Probe):
         low, high = output.low, output.high
         if low == -math.inf and high <= 0:
             raise CannotMeasure("does not apply: what meets the data is a logarithm, which belongs to the loss")
-        if likelihood is not None and likelihood.family.startswith("density") and not _in_units_of_data(subject):
+        if likelihood is not None and likelihood.family.startswith("density") and not in_units_of_data(subject):
             raise CannotMeasure("does not apply: the output is a parameter of a density, in units of its own")
         if likelihood is not None and likelihood.family in LOGITS:
             low, high = 0.0, 1.0  # what the likelihood itself makes of the output
@@ -129,7 +157,7 @@ def _log_rates(likelihood: Any) -> bool:
     return likelihood is not None and likelihood.family == "poisson"
 
 
-def _in_units_of_data(subject: Any) -> bool:
+def in_units_of_data(subject: Any) -> bool:
     """Is the best output for a number that number itself (a mean, a median), and not its logarithm, a logit or a rate?"""
     lineage, replay = subject.lineage, subject.replay
     with torch.no_grad():
@@ -147,7 +175,10 @@ def _in_units_of_data(subject: Any) -> bool:
         return torch.autograd.grad(loss, leaf)[0].abs()
 
     here, beside = slope(target), slope(target + target.std())
-    inner = (target != 0) & here.isfinite() & beside.isfinite()  # at 0, where counts begin, the best may be a corner
+    ends = (
+        (target == 0) | (target == target.min()) | (target == target.max())
+    )  # there the best may be a corner, or beyond
+    inner = ~ends & here.isfinite() & beside.isfinite()
     return bool(inner.any()) and float(here[inner].median()) <= STATIONARY * float(beside[inner].median())
 
 
@@ -162,7 +193,7 @@ def _after_last_layer(subject: Any) -> tuple[list[tuple[str, Where | None]], flo
     steps, decoded = [], deps.descendants([subject.lineage.z])
     while (position := deps.producer.get(slot)) is not None:
         op = tape.ops[position]
-        if deps.is_mixing(op) or op.name in {"batch_norm", "layer_norm", "group_norm"}:
+        if deps.is_mixing(op) or op.name in NORMS:
             break
         sources = [r for r in op.reads if r in decoded] or [r for r in op.reads if r not in deps.parametric]
         if not sources:

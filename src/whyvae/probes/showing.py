@@ -9,13 +9,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from whyvae.audit.links import in_data_space, interpolated
+from whyvae.audit.links import in_data_space
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import target_rows
 from whyvae.probes.layout import scrambled
 from whyvae.probes.lossy import WHOLE, Stage, Way, called, contrast, ends, levels, lost, outside, stages
 from whyvae.probes.objective import audited_likelihood
-from whyvae.probes.output import ACTIVATIONS
+from whyvae.probes.output import ACTIVATIONS, affine, before_arithmetic, in_units_of_data
 from whyvae.probes.recipes import Recipe, recipe
 from whyvae.probes.sampling import sound_calls
 from whyvae.probes.sampling_mode import decoding
@@ -25,7 +25,6 @@ from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.step import Decoded, Shown
 from whyvae.watch.tape import Op, Tape
 
-ALIKE = 0.1  # standard deviations of the data: a hundredth of its variance, a fifth of what GEN04 lets a cut lose
 _SQUASHING = {"sigmoid", "sigmoid_", "tanh", "tanh_", "softmax", "hardsigmoid"}
 
 
@@ -178,19 +177,20 @@ def _tail(subject: Any) -> list[str]:
     return names
 
 
-def _plainest(own: Tensor, outputs: Tensor, means: Tensor) -> Tensor:
-    """Of the outputs that stand for the same number as each of `own`, the one nearest to that number: a cumulative density
-    pulls the output for the lowest and the highest level as far as it gets, which a cut at these levels takes nothing from.
+def _arithmetic(subject: Any, way: Way, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """(shift, scale) by which training makes the output of what `way` starts from (`127.5 + 127.5 * y`), for one example of
+    `shape` [n, ...]; 0 and 1 where nothing was seen to, or more than that.
     """
-    meant = interpolated(own, outputs, means)
-    near = ALIKE * float(meant.std())
-    rising = bool(means[-1] >= means[0])
-    order = means if rising else means.flip(0)
-    low, high = (torch.searchsorted(order, (meant + move).contiguous()) for move in (-near, near))
-    if not rising:
-        low, high = len(means) - high, len(means) - low
-    first, last = (outputs[i.clamp(0, len(outputs) - 1)] for i in (low, high - 1))
-    return torch.minimum(torch.maximum(meant, torch.minimum(first, own)), torch.maximum(last, own))
+    none = torch.zeros(()).double(), torch.ones(()).double()
+    slot = before_arithmetic(subject)
+    if way.missing or slot == subject.lineage.output:
+        return none
+    try:
+        found = affine(subject, slot)
+    except (CannotMeasure, ReplayFailed):
+        return none
+    alike = found[0].shape[1:] == torch.Size(shape[1:]) and all(torch.equal(f[:1].expand_as(f), f) for f in found)
+    return (found[0][:1], found[1][:1]) if alike else none
 
 
 def _perfect(subject: Any, way: Way) -> tuple[Tensor, Tensor]:
@@ -200,17 +200,19 @@ def _perfect(subject: Any, way: Way) -> tuple[Tensor, Tensor]:
     of_classes = likelihood is not None and likelihood.of_classes
     tape, replay = way.call.tape, Replay(way.call.tape)
     shape = tape.slots[way.start].shape
-    linked = likelihood is not None and likelihood.link is not None  # a parameter of a density of another form
+    # a parameter of a density of another form, in units of its own
+    linked = likelihood is not None and likelihood.link is not None and not in_units_of_data(subject)
     logits = family.endswith("logits") or family.startswith("poisson") or of_classes or linked
     rows = None if logits or way.missing else target_rows(subject)
+    shift, scale = _arithmetic(subject, way, shape)
     if rows is not None and shape and shape[0] and rows.shape[1] == tape.slots[way.start].numel // shape[0]:
         picked = rows[torch.arange(shape[0]) % rows.shape[0]].reshape(shape)
-        return picked, picked
+        return (picked - shift) / scale, picked
     with torch.no_grad():
         own = replay.run([way.start], feed={way.call.slot: entered(way.call)}, training=False)[way.start]
     whole = likelihood is not None and own.dim() == likelihood.output.dim()
-    if likelihood is not None and likelihood.link is not None:
-        return _plainest(own, *likelihood.link), likelihood.points(own)
+    if likelihood is not None and linked:
+        return own, likelihood.points(shift + scale * own)
     meant = own if of_classes and not whole else in_data_space(family, own, likelihood.axis if likelihood else -1)
     for name in way.missing:
         meant = getattr(torch, name.rstrip("_"))(meant) if name.startswith(("sigmoid", "tanh")) else meant
