@@ -93,6 +93,28 @@ def test_what_is_deliberate_is_not_judged(latents):
     assert not only(latents).judged
 
 
+@pytest.mark.parametrize("sd", [1.0, 3.0])
+def test_draws_that_are_decoded_below_encoded_rows_are_judged_alone(sd):
+    def together(model):
+        with torch.no_grad():
+            codes = model.mu(model.encoder(torch.randn(64, 12))) + 7
+            return torch.cat([codes, sd * torch.randn(300, D)])
+
+    found = only(together)
+    assert (found.rows, found.judged, found.off) == (300, True, sd != 1)
+    assert found.sd == pytest.approx(sd, rel=0.05)
+    assert found.mean == pytest.approx(0.0, abs=0.05 * sd)
+
+
+def test_draws_beside_encoded_columns_are_not_followed():
+    def together(model):
+        with torch.no_grad():
+            return torch.cat([model.mu(model.encoder(torch.randn(64, 12)))[:, :2], torch.randn(64, D - 2)], 1)
+
+    with pytest.raises(CannotMeasure, match="no new latents"):
+        only(together)
+
+
 def test_draws_that_are_only_scaled_by_what_was_encoded_are_judged():
     """The spread of a posterior in place of the prior's: around 0, and far narrower than the encodings."""
 

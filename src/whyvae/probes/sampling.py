@@ -253,15 +253,17 @@ def _draws(
 
 
 def _one(units: _Units, call: Decoded, prior: tuple[float, float], encoded: list[tuple[Tensor, Tensor]]) -> Draws:
-    source = drawn_by(call)
+    source, rows = drawn_by(call), drawn_rows(call)
+    if rows is not None:
+        call = replace(call, z=Replay(call.tape).run([call.slot], seed=0)[call.slot][rows])
     z, rest = units.split(call.z)
-    many = z if source is None else _redrawn(units, call)
+    many = z if source is None else _redrawn(units, call, rows)
     usual = encoded[0] if math.isnan(prior[0]) else (torch.tensor(prior[0]), torch.tensor(prior[1]))
     mean, sd, nats = moments(many, *usual)
     judged = (
         looks_drawn(many)
         if source is None
-        else not traversal(z) and (centred(many, *usual) or not _fitted(units, call))
+        else not traversal(z) and (centred(many, *usual) or not _fitted(units, call, rows))
     )
     return Draws(
         _where(source.place if source is not None else call.place), source.name if source is not None else "",
@@ -293,36 +295,55 @@ def _varied(value: Tensor | None) -> bool:
     )
 
 
-def _redrawn(units: _Units, call: Decoded) -> Tensor:
+def drawn_rows(call: Decoded) -> Tensor | None:
+    """Which rows of what entered the decoder are drawn, where encoded ones stand beside them; None where all are alike."""
+    if drawn_by(call) is None:
+        return None
+    try:
+        with torch.no_grad():
+            one, other = (Replay(call.tape).run([call.slot], seed=seed)[call.slot] for seed in (0, 1))
+    except ReplayFailed:
+        return None
+    moving = (one != other).reshape(one.shape[0], -1).any(1) if one.dim() > 1 else torch.ones(1, dtype=torch.bool)
+    return moving if bool(moving.any()) and not bool(moving.all()) else None
+
+
+def _redrawn(units: _Units, call: Decoded, rows: Tensor | None) -> Tensor:
     """What enters the decoder, drawn again and again by the user's own program."""
     replay, parts = Replay(call.tape), [units.split(call.z)[0]]
     try:
         for seed in range(min(REPEATS, NUMBERS // max(1, parts[0].numel()) + 1)):
             with torch.no_grad():
-                parts.append(units.split(replay.run([call.slot], seed=seed)[call.slot])[0])
+                parts.append(units.split(_those(replay.run([call.slot], seed=seed)[call.slot], rows))[0])
     except ReplayFailed:
         return parts[0]
     return torch.cat(parts)
 
 
-def _fitted(units: _Units, call: Decoded) -> bool:
+def _those(values: Tensor, rows: Tensor | None) -> Tensor:
+    return values if rows is None else values[rows]
+
+
+def _fitted(units: _Units, call: Decoded, rows: Tensor | None) -> bool:
     """Do the draws depend on numbers from outside (means, covariances, an example's code)?"""
     tape, replay = call.tape, Replay(call.tape)
     above = Dependencies(tape).ancestors([call.slot])
     given = [s for s in tape.slots if s.index in above and s.external and s.value is not None and s.numel > 1]
-    before = _latents(units, replay, call, {})
+    before = _latents(units, replay, call, rows, {})
     for slot in given:
         value = replay.external(slot.index).detach()
         varied = value.is_floating_point() and float(value.min()) != float(value.max())
-        if varied and not torch.equal(before, _latents(units, replay, call, {slot.index: value + 1})):
+        if varied and not torch.equal(before, _latents(units, replay, call, rows, {slot.index: value + 1})):
             return True
     return False
 
 
-def _latents(units: _Units, replay: Replay, call: Decoded, feed: dict[int, Tensor]) -> Tensor:
+def _latents(
+    units: _Units, replay: Replay, call: Decoded, rows: Tensor | None, feed: dict[int, Tensor]
+) -> Tensor:  # fmt: skip
     try:
         with torch.no_grad():
-            return units.split(replay.run([call.slot], feed=feed)[call.slot])[0]
+            return units.split(_those(replay.run([call.slot], feed=feed)[call.slot], rows))[0]
     except ReplayFailed:
         return units.split(call.z)[0]
 

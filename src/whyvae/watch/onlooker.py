@@ -169,6 +169,8 @@ class Onlooker(TorchFunctionMode):
         """Does this call make something encoded, a statistic of that, something drawn or decoded, or is it of no interest ("")?"""
         drawn = foreign = False
         tensors = [*tensors_in(args), *tensors_in(kwargs)]
+        if name in _JOINING and self._rows_beside(tensors, args, kwargs):
+            return "drawn"
         known = [_marked(self._statistics, tensor) for tensor in tensors]
         for tensor, statistic in zip(tensors, known, strict=True):
             if statistic:
@@ -185,6 +187,15 @@ class Onlooker(TorchFunctionMode):
         if name in MIXING and tensors:
             return self._mixed(tensors, drawn=drawn)
         return "drawn" if (drawn or name in RANDOM) and len(self._window.tape.ops) < MOST_OPS else ""
+
+    def _rows_beside(self, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Are drawn rows put below encoded ones, to be decoded with them?"""
+        axis = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
+        return (
+            axis == 0
+            and any(self._window.slot_of(t) is not None for t in tensors)
+            and any(_marked(self._encoded, t) for t in tensors)
+        )
 
     def _mixed(self, tensors: list[Tensor], *, drawn: bool) -> str:
         for tensor in tensors:
@@ -240,6 +251,7 @@ class Onlooker(TorchFunctionMode):
             self._bytes += size
 
 
+_JOINING = {"cat", "concat", "concatenate", "vstack", "row_stack"}
 _STATISTICS = {"mean", "std", "var", "median", "nanmean", "quantile", "cov", "amax", "amin"}
 
 
