@@ -13,7 +13,7 @@ from whyvae.treat.remedy import NoEdit
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts" / "healthy").glob("*.py"))
 SETTINGS = {
     "align_target": [{"what": "input"}], "attached": [{"what": "kl"}, {"what": "z"}], "batch_average": [{}],
-    "calibrated": [{}], "clip_gradients": [{"norm": 10.0}], "eval_mode": [{}], "finite_data": [{"way": "made"}, {"way": "left out"}], "batch_statistics": [{"way": "momentum"}, {"way": "own"}],
+    "calibrated": [{}], "copied_buffers": [{}], "clip_gradients": [{"norm": 10.0}], "eval_mode": [{}], "finite_data": [{"way": "made"}, {"way": "left out"}], "batch_statistics": [{"way": "momentum"}, {"way": "own"}],
     "rows_apart": [{"way": "axis"}, {"way": "without"}], "z_alone": [{}], "free_heads": [{}], "guarded_log": [{}],
     "kl_formula": [{}], "kl_weight": [{"factor": 0.1}], "learning_rate": [{"factor": 0.1}], "living_units": [{}],
     "longer": [{"times": 3}], "more_latents": [{"latents": 64}], "noise": [{}], "optimize_all": [{}],
