@@ -36,9 +36,7 @@ class Cut:
     loss: Tensor
     output: Tensor | None
     target: Tensor | None
-    factor: Tensor | None = (
-        None  # L of a posterior of full covariance, [batch, units, noise]; sigma is then of each unit alone
-    )
+    factor: Tensor | None = None  # L of a full covariance, [rows, units, noise]; sigma is then that of each unit alone
     others: list[Tensor] = field(default_factory=list)  # what else was asked for, as functions of the leaf z
 
 

@@ -60,8 +60,9 @@ class CopiedStatistics(Probe):
         with torch.no_grad():
             made = replay.run([output], feed=z, training=False)[output]
             meant = replay.run([output], feed={**z, **feed}, training=False)[output]
-        spread = meant.flatten(1).var(0).mean().clamp_min(1e-30) if meant.shape[0] > 1 else torch.tensor(1e-30)
-        changed = float((made - meant).square().flatten(1).mean() / spread)
+        if meant.shape[0] < 2:
+            raise CannotMeasure("the samples were made one at a time: their variance is not known")
+        changed = float((made - meant).square().mean() / meant.flatten(1).var(0).mean().clamp_min(1e-30))
         return cls(len(pairs), fresh, changed, Where(*call.place) if call.place else None)
 
 

@@ -368,9 +368,8 @@ class Watcher:
         used = set() if self._recorder is None else {id(s.value) for s in self._recorder.tape.slots if s.trainable}
         groups = {k: o.alive for k, o in self.optimizers.items() if not used.isdisjoint(o.parameters)}
         root = self.functional.trees.root
-        if (
-            not any(groups.values()) and root is not None
-        ):  # those of this step: what the last one made them from keeps its own
+        # those of this step: what the last one made them from keeps its own
+        if not any(groups.values()) and root is not None:
             groups = {0: variables(root)}
         with torch.no_grad(), _paused(self._recorder):
             return {
