@@ -175,9 +175,8 @@ def in_units_of_data(subject: Any) -> bool:
         return torch.autograd.grad(loss, leaf)[0].abs()
 
     here, beside = slope(target), slope(target + target.std())
-    ends = (
-        (target == 0) | (target == target.min()) | (target == target.max())
-    )  # there the best may be a corner, or beyond
+    # at the ends, and at 0, where counts begin, the best may be a corner, or lie beyond
+    ends = (target == 0) | (target == target.min()) | (target == target.max())
     inner = ~ends & here.isfinite() & beside.isfinite()
     return bool(inner.any()) and float(here[inner].median()) <= STATIONARY * float(beside[inner].median())
 
