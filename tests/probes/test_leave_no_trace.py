@@ -24,7 +24,8 @@ PROBES = sorted(
     (p for p in Probe.__subclasses__() if p.__module__.startswith("whyvae.")),
     key=lambda p: p.__name__,
 )
-NOTHING_TO_MEASURE = {"Showing", "Undone"}  # no picture is shown here
+# no picture is shown here, and the decoder's batch norm is in evaluation mode
+NOTHING_TO_MEASURE = {"Showing", "Undone", "CopiedStatistics"}
 FEATURES = 6
 
 
@@ -45,7 +46,7 @@ class Model(nn.Module):
         mu, logvar = self.encoder(x).chunk(2, 1)
         z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
         kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()
-        return (F.mse_loss(self.decoder(z), x, reduction="sum") / 0.2 + kl) / len(x)
+        return (F.mse_loss(2 * self.decoder(z), x, reduction="sum") / 0.2 + kl) / len(x)
 
 
 def rows(n=ROWS // 2):
