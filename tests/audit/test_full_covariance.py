@@ -9,7 +9,7 @@ from torch import nn
 
 from whyvae.audit.covariance import factor, log_volume
 from whyvae.audit.cut import cut
-from whyvae.probes.latents import LatentUsage
+from whyvae.probes.latents import LatentUsage, posterior_samples
 
 LOWER = torch.tril_indices(d, d)
 
@@ -149,3 +149,15 @@ def test_sigma_is_that_of_each_unit_alone(m, x):
     assert torch.allclose(step.sigma.detach(), covariance.diagonal(dim1=1, dim2=2).sqrt(), rtol=1e-5)
     usage = found.measure(LatentUsage)
     assert usage.largest_sigma == pytest.approx(float(step.sigma.detach().max()), rel=1e-5)
+
+
+def test_rate_and_samples_are_those_of_the_whole_covariance(m, x):
+    found = audit(lambda x: by_hand(m, x), x)
+    mu, factors = (t.detach().double() for t in m.enc(x))
+    usage = found.measure(LatentUsage)
+    assert usage.rate == pytest.approx(float(squares(mu, factors) - volume(factors)) / B - d / 2, rel=1e-5)
+    assert usage.rate > sum(usage.kl_per_unit)
+    rows = torch.zeros(20_000, dtype=torch.long)
+    z = posterior_samples(found.subject(), torch.Generator().manual_seed(0), rows=rows)
+    assert torch.allclose(z.mean(0), mu[0], atol=0.05)
+    assert torch.allclose(z.T.cov(), factors[0] @ factors[0].T, atol=0.05)

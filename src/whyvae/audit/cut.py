@@ -121,17 +121,24 @@ def cut(
     output = got.get(meeting.output)
     target = got.get(meeting.target) if meeting.target is not None else None
     others = [got[s] for s in also]
-    return Cut(leaves, mu, sigma, eps, sample, z, total, output, target, _factor(lineage, replay, leaves, feed), others)
+    return Cut(
+        leaves, mu, sigma, eps, sample, z, total, output, target, factor_of(lineage, replay, leaves, feed), others
+    )
 
 
-def _factor(lineage: Lineage, replay: Replay, heads: list[Tensor], feed: dict[int, Tensor]) -> Tensor | None:
+def factor_of(
+    lineage: Lineage, replay: Replay, heads: list[Tensor], feed: Mapping[int, Tensor], training: bool | None = None
+) -> Tensor | None:  # fmt: skip
+    """L of a posterior of full covariance, connected to `heads`, [rows, units, numbers of noise]; None of any other."""
     if lineage.posterior != FULL:
         return None
     at = {**feed, **dict(zip(lineage.heads, heads, strict=True))}
-    full = factor(
-        lambda noise: replay.run([lineage.z], feed={**at, lineage.eps: noise}, attached=True)[lineage.z],
-        lineage.tape.slots[lineage.eps].shape,
-    )
+
+    def run(noise: Tensor) -> Tensor:
+        fed = {**at, lineage.eps: noise}
+        return replay.run([lineage.z], feed=fed, attached=True, training=training)[lineage.z]
+
+    full = factor(run, lineage.tape.slots[lineage.eps].shape)
     return None if full is None else full[1]
 
 

@@ -15,7 +15,7 @@ from whyvae.probes.bypass import Bypass
 from whyvae.probes.data import by_example
 from whyvae.probes.density import Density, density
 from whyvae.probes.intervals import binomial
-from whyvae.probes.latents import encodings
+from whyvae.probes.latents import encodings, posterior_samples
 from whyvae.probes.objective import audited_likelihood, audited_regulariser
 from whyvae.probes.output import OutputActivation, OutputRange
 from whyvae.probes.rates import taken_for_logarithms
@@ -293,17 +293,16 @@ def _of_one(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
 
 def _encoded(subject: Any, generator: torch.Generator, *, held_out: bool) -> tuple[Tensor, Tensor]:
     """(posterior samples to fit a density to, those to judge it by): of seen and held-out examples, else three to one."""
-    mu, sigma = encodings(subject)
-    order = torch.randperm(mu.shape[0], generator=generator)
-    cut = mu.shape[0] if held_out else mu.shape[0] * 3 // 4
+    count = encodings(subject)[0].shape[0]
+    order = torch.randperm(count, generator=generator)
+    cut = count if held_out else count * 3 // 4
     fit, rest = order[:cut], order[cut:]
-    mean, spread = encodings(subject, subject.held_out) if held_out else (mu[rest], sigma[rest])
-    unseen = _sampled(mean.repeat(DRAWS, 1), spread.repeat(DRAWS, 1), generator)
-    return _sampled(mu[fit], sigma[fit], generator), unseen
-
-
-def _sampled(mu: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
-    return mu + sigma * torch.randn(mu.shape, generator=generator, dtype=torch.float64)
+    unseen = (
+        posterior_samples(subject, generator, subject.held_out, times=DRAWS)
+        if held_out
+        else posterior_samples(subject, generator, rows=rest, times=DRAWS)
+    )
+    return posterior_samples(subject, generator, rows=fit), unseen
 
 
 def _affordable(subject: Any) -> int:

@@ -8,10 +8,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from whyvae.audit.cut import posterior
+from whyvae.audit.covariance import log_volume
+from whyvae.audit.cut import factor_of, posterior
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import feeds_looked_at
 from whyvae.probes.objective import audited_regulariser
+from whyvae.watch.draws import FULL
 
 PER_UNIT = 5  # encodings: the logarithm of a determinant known from fewer is off by a tenth of a nat a unit
 ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Var(mu) = 0.01
@@ -20,6 +22,7 @@ ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Va
 @dataclass(frozen=True)
 class LatentUsage(Probe):
     """KL(q(z|x) || N(0, I)) per latent unit in nats, averaged over examples, and moments of the aggregated posterior.
+    `rate` is that of all units; of a full covariance it is more than the sum of the units', each taken alone.
 
     `gap` is 0.5 (tr S + m'm - d - log|S|), the KL between N(m, S) of the encodings and the prior: what the aggregated
     posterior is off by at least in its first two moments (exact where it is Gaussian). `gap_diagonal` takes S as
@@ -52,13 +55,14 @@ class LatentUsage(Probe):
     def measure(cls, subject: Any) -> Self:
         mu, sigma = encodings(subject)
         size = sigma.abs().clamp_min(1e-12)
-        kl = (0.5 * (mu**2 + size**2 - 1) - size.log()).mean(0)
+        kl, full = (0.5 * (mu**2 + size**2 - 1) - size.log()).mean(0), factors(subject)
+        shared = 0.0 if full is None else float((size.log().sum(1) - log_volume(full)).mean())
         mean, variance = mu.mean(0), mu.var(0, correction=0) + (size**2).mean(0)
         diagonal = float((0.5 * (variance + mean**2 - 1 - variance.clamp_min(1e-300).log())).sum())
         known = mu.shape[0] >= PER_UNIT * mu.shape[1]
         return cls(
-            tuple(kl.tolist()), float(kl.sum()), int((kl > ACTIVE).sum()), mu.shape[1], float(size.min()),
-            float(size.max()), float((sigma < 0).double().mean()), _gap(mu, size) if known else diagonal, diagonal,
+            tuple(kl.tolist()), float(kl.sum()) + shared, int((kl > ACTIVE).sum()), mu.shape[1], float(size.min()),
+            float(size.max()), float((sigma < 0).double().mean()), _gap(mu, size, full) if known else diagonal, diagonal,
             (float(mu.min()), float(mu.max())), (float(size.log().min()), float(size.log().max())), mu.shape[0],
             _own_prior(subject),
         )  # fmt: skip
@@ -71,10 +75,11 @@ def _own_prior(subject: Any) -> bool:
         return False
 
 
-def _gap(mu: Tensor, sigma: Tensor) -> float:
-    """KL(N(m, S) || N(0, I)) in nats, S the covariance of mu plus the mean of sigma^2."""
+def _gap(mu: Tensor, sigma: Tensor, full: Tensor | None) -> float:
+    """KL(N(m, S) || N(0, I)) in nats, S the covariance of mu plus the mean of sigma^2, or of L L'."""
     mean = mu.mean(0)
-    covariance = (mu - mean).T @ (mu - mean) / mu.shape[0] + (sigma**2).mean(0).diag()
+    within = (sigma**2).mean(0).diag() if full is None else (full @ full.mT).mean(0)
+    covariance = (mu - mean).T @ (mu - mean) / mu.shape[0] + within
     return 0.5 * float(covariance.trace() + mean.square().sum() - mu.shape[1] - covariance.logdet())
 
 
@@ -86,6 +91,49 @@ def encodings(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> tup
         kept[key] = _encoded(subject, feeds_looked_at(subject) if feeds is None else feeds)
     found: tuple[Tensor, Tensor] = kept[key]
     return found
+
+
+def factors(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> Tensor | None:
+    """L of the posteriors of `encodings`, where their covariance is full, [n, latents, numbers of noise]."""
+    if subject.lineage.posterior != FULL:
+        return None
+    kept = subject.__dict__.setdefault("_factors", {})
+    key = "train" if feeds is None else id(feeds)
+    if key not in kept:
+        kept[key] = _factors(
+            subject, feeds_looked_at(subject) if feeds is None else feeds, encodings(subject, feeds)[0]
+        )
+    found: Tensor | None = kept[key]
+    return found
+
+
+def _factors(subject: Any, feeds: list[dict[int, Tensor]], mu: Tensor) -> Tensor | None:
+    found = []
+    for feed in feeds or [{}]:
+        with torch.no_grad():
+            values = subject.replay.run(subject.lineage.heads, feed=feed, training=False)
+            heads = [values[h] for h in subject.lineage.heads]
+            part = factor_of(subject.lineage, subject.replay, heads, feed, training=False)
+        if part is None:
+            return None
+        found.append(part)
+    whole = torch.cat(found)
+    return whole if whole.shape[:2] == mu.shape else None  # several samples of an example
+
+
+def posterior_samples(
+    subject: Any, generator: torch.Generator, feeds: list[dict[int, Tensor]] | None = None, rows: Tensor | None = None,
+    times: int = 1,
+) -> Tensor:  # fmt: skip
+    """Z of the recorded examples (of those at `rows`), `times` for each, [times * n, latents]."""
+    (mu, sigma), full = encodings(subject, feeds), factors(subject, feeds)
+    rows = torch.arange(mu.shape[0]) if rows is None else rows
+    mean, spread = mu[rows].repeat(times, 1), sigma[rows].repeat(times, 1)
+    if full is None:
+        return mean + spread * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+    eps = torch.randn(mean.shape[0], full.shape[2], 1, generator=generator, dtype=torch.float64)
+    samples: Tensor = mean + (full[rows].repeat(times, 1, 1) @ eps)[..., 0]
+    return samples
 
 
 def _encoded(subject: Any, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
