@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+REVERSED = "it is KL(p || q), the wrong way round"
 MOST_UNITS = 64  # of the noise: each is one run of the encoder's end
 
 
@@ -55,7 +56,7 @@ def formulas(mu: Tensor, factors: Tensor) -> dict[str, Tensor]:
     squares = 0.5 * mean.square().sum()
     volume = log_volume(factors).sum()
     return {
-        "it is KL(p || q), the wrong way round":
+        REVERSED:
             0.5 * (inverse.square().sum() + (inverse @ mean[..., None]).square().sum()) + volume,
         "the covariances between units are left out of it":
             squares + 0.5 * alone.square().sum() - alone.abs().clamp_min(1e-300).log().sum(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from whyvae.audit.covariance import formulas
+from whyvae.audit.covariance import REVERSED, formulas
 from whyvae.audit.cut import gradient
 from whyvae.audit.solve import least_squares, positive
 
@@ -32,7 +32,7 @@ def _formulas(mu: Tensor, sigma: Tensor) -> dict[str, Tensor]:
     s = positive(sigma)
     log_s = s.log()
     formulas = {
-        "it is KL(p || q), the wrong way round": 0.5 * ((1 + mu**2) / s**2 + 2 * log_s),
+        REVERSED: 0.5 * ((1 + mu**2) / s**2 + 2 * log_s),
         "what scales the noise is what the formula takes for log-variance": 0.5 * (mu**2 + sigma.exp() - 1 - sigma),
         "log sigma is passed where the formula expects log-variance": 0.5 * (mu**2 + s - 1 - log_s),
         "log-variance is passed where the formula expects sigma":

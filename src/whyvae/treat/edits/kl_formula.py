@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 import torch
 
+from whyvae.audit.covariance import REVERSED
 from whyvae.audit.cut import gradient, head_values, injected, posterior
 from whyvae.audit.mistaken import mistaken
 from whyvae.audit.regulariser import EXACT
 from whyvae.audit.solve import least_squares
+from whyvae.probes.objective import Objective
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.source import dotted
 from whyvae.treat.terms import Term, Terms, plain
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op
@@ -38,6 +41,8 @@ SNIPPET = "kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)  # per example
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
     terms = Terms(sites)
+    if _exchanged(sites, terms):
+        return sites.result()
     if len(terms.kl) != 1:
         raise NoEdit("the KL is made of several parts that are added apart", SNIPPET, terms.spot(terms.kl[0]).where)
     term = terms.kl[0]
@@ -47,6 +52,25 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         if not _squared_first(sites, terms):
             raise NoEdit(str(no), SNIPPET, terms.spot(term).where) from no
     return sites.result()
+
+
+def _exchanged(sites: Sites, terms: Terms) -> bool:
+    """`kl_divergence(p, q)` -> `kl_divergence(q, p)`, where the audit says that it is the wrong way round."""
+    objective = sites.case.get(Objective)
+    if objective is None or not objective.regulariser.mistake.startswith(REVERSED):
+        return False
+    for op in terms.tape.ops:
+        spot = None if terms.kl_side.isdisjoint(op.outs) else sites.of(op)
+        call = None if spot is None else spot.node
+        if not isinstance(call, cst.Call) or dotted(call.func).split(".")[-1] != "kl_divergence":
+            continue
+        if spot is not None and len(call.args) == 2 and all(a.keyword is None for a in call.args):
+            one, other = (a.value for a in call.args)
+            texts = spot.source.code(one), spot.source.code(other)
+            spot.source.replace(one, texts[1])
+            spot.source.replace(other, texts[0])
+            return True
+    return False
 
 
 def _squared_first(sites: Sites, terms: Terms) -> bool:

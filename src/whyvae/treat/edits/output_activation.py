@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
 LOG_INPUT = {"poisson_nll_loss": 2, "PoissonNLLLoss": 0}  # which argument it is, True by default
+SHARES = "loss = F.cross_entropy(p.clamp(min=1e-8).log(), x)  # p: probabilities; a softmax of their logarithm is p\n"
 ON_PROBABILITIES = {
     "binary_cross_entropy_with_logits": "binary_cross_entropy",
     "BCEWithLogitsLoss": "BCELoss",
@@ -26,6 +27,9 @@ ON_PROBABILITIES = {
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
+    if settings.get("at") == "classes":
+        _on_shares(sites)
+        return sites.result()
     applied = after_last_layer(sites, case.subject.lineage.output)
     if not applied:
         raise NoEdit("no activation stands at the decoder's end")
@@ -45,6 +49,21 @@ def _loss(sites: Sites) -> tuple[Op, Spot]:
     if op is None or spot is None or not known or not isinstance(spot.node, cst.Call):
         raise NoEdit("the loss that has the activation inside was not found")
     return op, spot
+
+
+def _on_shares(sites: Sites) -> None:
+    """The logarithm of what the decoder's softmax makes goes into the cross-entropy: its own softmax gives that back."""
+    subject = sites.subject
+    decoded = subject.deps.descendants([subject.lineage.z])
+    for op in subject.tape.ops:
+        entering = [r for r in op.reads if r in decoded]
+        if op.name != "cross_entropy" or not entering:
+            continue
+        spot = sites.operand(op, entering[0])
+        if spot is not None:
+            spot.source.replace(spot.node, f"{spot.closed}.clamp(min=1e-8).log()")
+            return
+    raise NoEdit("the cross-entropy that applies a softmax was not found", SHARES)
 
 
 def _on_rates(op: Op, spot: Spot) -> None:

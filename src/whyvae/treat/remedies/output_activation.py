@@ -36,6 +36,10 @@ class OutputActivation(Remedy):
             yield cls.treatment(
                 code, "takes the cross-entropy on probabilities: the decoder applies its sigmoid itself", at="loss"
             )
+        if code == "OUT03" and objective is not None and objective.loss_function == "cross_entropy":
+            yield cls.treatment(
+                code, "gives the cross-entropy logarithms: the decoder makes probabilities itself", at="classes"
+            )
         if code != "OUT01" and objective is not None and objective.family == "poisson":
             yield cls.treatment(code, "takes the output for the rate that it is, not for its logarithm", at="loss")
             if objective.loss_function == "poisson_nll_loss":
