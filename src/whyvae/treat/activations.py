@@ -9,6 +9,7 @@ from whyvae.treat.program import built
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import Source, dotted
+from whyvae.watch.dependencies import Dependencies
 from whyvae.watch.tape import Op, Ref
 
 FENCES = {*ACTIVATIONS, "clamp", "clamp_", "clip", "clamp_min", "clamp_max", "prelu", "log_sigmoid", "logsigmoid"}
@@ -21,13 +22,21 @@ def after_last_layer(sites: Sites, slot: int) -> list[Op]:
     found: list[Op] = []
     while (position := deps.producer.get(slot)) is not None:
         op = sites.subject.tape.ops[position]
-        sources = [r for r in op.reads if r not in deps.parametric]
+        sources = _first([r for r in op.reads if r not in deps.parametric], deps)
         if deps.is_mixing(op) or len(sources) != 1:
             break
         if op.name in FENCES:
             found.insert(0, op)
         slot = sources[0]
     return found
+
+
+def _first(sources: list[int], deps: Dependencies) -> list[int]:
+    """Of several, the one that the others are made of: logits, where a distribution takes the logarithm of their sum off."""
+    if len(sources) < 2:
+        return sources
+    made = {s: deps.descendants([s]) | {s} for s in sources}
+    return [s for s in dict.fromkeys(sources) if made[s].issuperset(sources)] or sources
 
 
 def remove(sites: Sites, op: Op) -> None:

@@ -147,11 +147,25 @@ def _own_for_each(sites: Sites, op: Op, spot: Spot) -> bool:
     if slots[lineage.eps].numel >= slots[lineage.z].numel or op.name not in {"randn", "randn_like"}:
         return False
     name = _of_its_shape(sites, op, spot)
-    root = dotted(spot.node.func).rpartition(".")[0] if isinstance(spot.node, cst.Call) else ""
+    root, _, called = dotted(spot.node.func).rpartition(".") if isinstance(spot.node, cst.Call) else ("", "", "")
     if name is None:
         return False
-    spot.source.replace(spot.node, f"{root + '.' if root else ''}randn_like({name})")
+    if called in {"randn", "randn_like"}:
+        spot.source.replace(spot.node, f"{root + '.' if root else ''}randn_like({name})")
+    else:  # `Normal(0, 1).sample(mu.shape[:-1]).unsqueeze(-1)`
+        spot.source.replace(_whole_chain(spot), f"torch.randn_like({name})")
     return True
+
+
+def _whole_chain(spot: Spot) -> cst.CSTNode:
+    """The call with the methods that are called on what it gives."""
+    node, source = spot.node, spot.source
+    while isinstance(method := source.parent(node), cst.Attribute) and method.value is node:
+        outer = source.parent(method)
+        if not isinstance(outer, cst.Call) or outer.func is not method:
+            break
+        node = outer
+    return node
 
 
 def _bound_later(sites: Sites, spot: Spot) -> set[str]:

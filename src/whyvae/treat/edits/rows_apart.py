@@ -48,7 +48,29 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _along(sites: Sites, op: Op) -> bool:
-    return _batch_first(sites, op) or _other_axis(sites, op) or _transposed(sites, op)
+    return _batch_first(sites, op) or _other_axis(sites, op) or _repeated_apart(sites, op) or _transposed(sites, op)
+
+
+def _repeated_apart(sites: Sites, op: Op) -> bool:
+    """`z.repeat(steps, 1).view(batch, steps, -1)` -> `z.repeat_interleave(steps, 0).view(batch, steps, -1)`: an example's own
+    copies stand together.
+    """
+    position = sites.subject.deps.producer.get(op.reads[0]) if op.name in {"view", "reshape"} and op.reads else None
+    made = None if position is None else sites.subject.tape.ops[position]
+    spot = sites.of(made) if made is not None and made.name in {"repeat", "tile"} else None
+    call = None if spot is None else spot.node
+    if made is None or spot is None or not isinstance(call, cst.Call) or not isinstance(call.func, cst.Attribute):
+        return False
+    slots = sites.subject.tape.slots
+    before, copies, after = (slots[s].shape for s in (made.reads[0], made.outs[0], op.outs[0]))
+    times = copies[0] // max(1, before[0])
+    apart = copies[1:] == before[1:] and len(after) > len(before) and after[:2] == (before[0], times)
+    if not apart or times < 2 or not call.args or call.args[0].keyword is not None:
+        return False
+    spot.source.replace(
+        call, f"{spot.source.code(call.func.value)}.repeat_interleave({spot.source.code(call.args[0].value)}, 0)"
+    )
+    return True
 
 
 def _transposed(sites: Sites, op: Op) -> bool:

@@ -1,0 +1,100 @@
+"""Edits where shapes, orders of arguments or a loss's own softmax are at fault."""
+
+import pytest
+from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, case_of, difference, edited
+
+from whyvae.treat.remedies.output_activation import OutputActivation
+
+NOISE = "eps = torch.randn_like(std)"
+CLASSES = """\
+import torch
+from torch import nn
+import torch.nn.functional as F
+from torch.distributions import Categorical
+
+torch.manual_seed(0)
+tokens = torch.randint(5, (200, 1)).repeat(1, 6)
+embed, enc = nn.Embedding(5, 4), nn.Linear(24, 6)
+first, heads = nn.Linear(3, 16), nn.ModuleList(nn.Linear(16, 5) for _ in range(6))
+opt = torch.optim.Adam([*embed.parameters(), *enc.parameters(), *first.parameters(), *heads.parameters()], 3e-3)
+
+
+def decode(z):
+    h = torch.tanh(first(z))
+    return torch.stack([head(h) for head in heads], 1)
+
+
+for step in range(30):
+    x = tokens[torch.randint(200, (50,))]
+    mu, lv = enc(embed(x).flatten(1)).chunk(2, 1)
+    y = decode(mu + torch.randn_like(mu) * (lv / 2).exp())
+    rec = F.cross_entropy(y.view(-1, 5), x.view(-1), reduction="sum")
+    loss = (rec + 0.5 * (mu**2 + lv.exp() - 1 - lv).sum()) / 50
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+STEPS = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+data = torch.randn(200, 2) @ torch.randn(2, 10)
+enc, cell, out = nn.Linear(10, 6), nn.Linear(4, 16), nn.Linear(16, 1)
+opt = torch.optim.Adam([*enc.parameters(), *cell.parameters(), *out.parameters()], 3e-3)
+time = torch.linspace(-1, 1, 10).view(1, 10, 1)
+for step in range(30):
+    x = data[torch.randint(200, (50,))]
+    mu, lv = enc(x).chunk(2, 1)
+    z = mu + torch.randn_like(mu) * (lv / 2).exp()
+    code = z.repeat_interleave(10, 0).view(50, 10, -1)
+    y = out(torch.tanh(cell(torch.cat([code, time.expand(50, 10, 1)], 2)))).squeeze(2)
+    loss = ((y - x).pow(2).sum() + 0.5 * (mu**2 + lv.exp() - 1 - lv).sum()) / 50
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+
+
+def came(folder, text, remedy, **settings):
+    new = edited(folder, text, remedy, steps=None, **settings)
+    compile(new, "script", "exec")
+    return difference(text, new)[1]
+
+
+@pytest.mark.parametrize("drawn", [
+    "eps = torch.distributions.Normal(0.0, 1.0).sample(std.shape[:-1]).unsqueeze(-1)", "eps = torch.randn(std.shape[0], 1)",
+])  # fmt: skip
+def test_noise_that_the_units_of_an_example_share(tmp_path, drawn):
+    assert came(tmp_path, broken(TRAINER, NOISE, drawn), "noise") == ["eps = torch.randn_like(mu)"]
+
+
+def test_copies_of_an_example_stand_together(tmp_path):
+    right = "z.repeat_interleave(10, 0).view(50, 10, -1)"
+    text = broken(STEPS, right, "z.repeat(10, 1).view(50, 10, -1)")
+    assert came(tmp_path, text, "rows_apart", way="axis") == [f"code = {right}"]
+
+
+def test_arguments_of_a_divergence_that_were_exchanged(tmp_path):
+    text = broken(DISTRIBUTIONS, "kl_divergence(posterior, prior)", "kl_divergence(prior, posterior)")
+    assert edited(tmp_path, text, "kl_formula", steps=None) == DISTRIBUTIONS
+    other = came(tmp_path, broken(FUNCTIONS, "- 2 * s - 1", "- 1 * s - 1"), "kl_formula")
+    assert not any("kl_divergence" in line for line in other)
+
+
+def test_probabilities_that_are_given_to_a_cross_entropy(tmp_path):
+    text = broken(CLASSES, "head(h) for head", "F.softmax(head(h), 1) for head")
+    assert came(tmp_path, text, "output_activation", at="classes") == [
+        'rec = F.cross_entropy(y.view(-1, 5).clamp(min=1e-8).log(), x.view(-1), reduction="sum")'
+    ]
+    first = next(iter(OutputActivation.proposals(case_of(tmp_path, text, None), "OUT03")))
+    assert first.settings == {"at": "classes"}
+
+
+def test_a_softmax_that_a_distribution_of_logits_follows(tmp_path):
+    text = broken(
+        CLASSES,
+        'F.cross_entropy(y.view(-1, 5), x.view(-1), reduction="sum")',
+        "-Categorical(logits=y.softmax(2)).log_prob(x).sum()",
+    )
+    assert came(tmp_path, text, "output_activation", at="last") == ["rec = -Categorical(logits=y).log_prob(x).sum()"]
