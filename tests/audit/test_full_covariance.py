@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from steps import B, D, audit, d, sse
 from torch import nn
 
-from whyvae.audit.covariance import factor, log_volume
+from whyvae.audit.covariance import factor, log_volume, rows_of_noise
 from whyvae.audit.cut import cut
 from whyvae.probes.latents import LatentUsage, posterior_samples
 
@@ -41,7 +41,7 @@ def x():
 
 
 def draw(mu, factors):
-    return mu + torch.einsum("bij,bj->bi", factors, torch.randn(len(mu), d))
+    return mu + torch.einsum("bij,bj->bi", factors, torch.randn_like(mu))
 
 
 def squares(mu, factors):
@@ -139,6 +139,40 @@ def test_what_the_noise_does_to_z_is_the_factor(m, x):
     assert torch.allclose(found[1], factors)
     assert torch.allclose(log_volume(found[1]), factors.diagonal(dim1=1, dim2=2).log().sum(1))
     assert factor(lambda eps: mu + eps.sum(), (B + 1, d)) is None
+
+
+def test_noise_of_another_length_than_z_is_not_judged(m, x):
+    """Of part of a rank: two numbers of noise move three units."""
+
+    def step(x):
+        mu, factors = m.enc(x)
+        z = mu + (factors[:, :, :2] @ torch.randn(B, 2, 1))[..., 0]
+        return sse(m.decoder(z), x) + squares(mu, factors) - volume(factors)
+
+    found = audit(step, x)
+    assert found.lineage.posterior == "full-covariance Gaussian"
+    assert "part of a rank" in found.objective().not_auditable
+    assert not found.objective().weight_known
+
+
+def test_two_draws_are_not_judged(m, x):
+    """Of a low rank and a diagonal."""
+
+    def step(x):
+        mu, factors = m.enc(x)
+        q = td.LowRankMultivariateNormal(mu, factors, torch.ones(B, d))
+        prior = td.MultivariateNormal(torch.zeros(d), torch.eye(d))
+        return sse(m.decoder(q.rsample()), x) + td.kl_divergence(q, prior).sum()
+
+    assert "part of a rank" in audit(step, x).objective().not_auditable
+
+
+@pytest.mark.parametrize(("noise", "z", "known"), [
+    ((8, 3), (8, 3), (8, 3)), ((8, 3, 1), (8, 3), (8, 3)), ((4, 8, 3), (4, 8, 3), (32, 3)), ((8, 64), (8, 64), (8, 64)),
+    ((8, 65), (8, 65), None), ((8, 2), (8, 3), None), ((9, 3), (8, 3), None), ((), (8, 3), None), ((8, 4, 8, 8), (8, 256), None),
+])  # fmt: skip
+def test_rows_of_noise(noise, z, known):
+    assert rows_of_noise(noise, z) == known
 
 
 def test_sigma_is_that_of_each_unit_alone(m, x):

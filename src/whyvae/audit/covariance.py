@@ -12,18 +12,24 @@ REVERSED = "it is KL(p || q), the wrong way round"
 MOST_UNITS = 64  # of the noise: each is one run of the encoder's end
 
 
-def factor(run: Callable[[Tensor], Tensor], noise: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
-    """(mu in the shape of z, L [rows, units, numbers of noise]) of `run`, z as a function of the noise; a row is a sample of
-    an example. None where its noise is not a row too, or too long.
+def rows_of_noise(noise: tuple[int, ...], z: tuple[int, ...]) -> tuple[int, int] | None:
+    """(rows, numbers of a row) of noise of this shape for `z` of that, a row being a sample of an example; None where the two
+    do not go row by row, a row of noise is not as long as one of z, or it is too long.
     """
-    mu = run(torch.zeros(noise, dtype=torch.float64))
-    if not noise or not mu.dim() or noise[0] != mu.shape[0]:
+    if not noise or not z or noise[0] != z[0]:
         return None
-    rows = math.prod(noise[:-1]) if noise == tuple(mu.shape) else noise[0]
+    rows = math.prod(noise[:-1]) if noise == z else noise[0]
     numbers = math.prod(noise) // rows
-    if numbers > MOST_UNITS:
+    return (rows, numbers) if numbers <= MOST_UNITS and math.prod(z) == rows * numbers else None
+
+
+def factor(run: Callable[[Tensor], Tensor], noise: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+    """(mu in the shape of z, L [rows, units, units]) of `run`, z as a function of the noise; None where `rows_of_noise` has none."""
+    mu = run(torch.zeros(noise, dtype=torch.float64))
+    known = rows_of_noise(noise, tuple(mu.shape))
+    if known is None:
         return None
-    columns = []
+    (rows, numbers), columns = known, []
     for j in range(numbers):
         unit = torch.zeros(rows, numbers, dtype=torch.float64)
         unit[:, j] = 1
@@ -37,21 +43,20 @@ def spread(factors: Tensor) -> Tensor:
 
 
 def log_volume(factors: Tensor) -> Tensor:
-    """Half the logarithm of the determinant of L L', [rows]; that of a standard deviation where there is one unit."""
-    gram = factors @ factors.mT if factors.shape[1] <= factors.shape[2] else factors.mT @ factors
-    volume: Tensor = 0.5 * torch.logdet(gram)
+    """The logarithm of the size of det L, [rows]; that of a standard deviation where there is one unit."""
+    volume: Tensor = torch.linalg.slogdet(factors).logabsdet
     return volume
 
 
 def whitened(factors: Tensor, moved: Tensor) -> Tensor:
     """L^-1 (z - mu), [rows, units]."""
-    rows: Tensor = torch.linalg.solve(factors, moved.reshape(factors.shape[0], -1, 1))[..., 0]
+    rows: Tensor = torch.linalg.solve_ex(factors, moved.reshape(factors.shape[0], -1, 1)).result[..., 0]
     return rows
 
 
 def formulas(mu: Tensor, factors: Tensor) -> dict[str, Tensor]:
     """The wrong formulas people write for the KL, each a sum over the batch."""
-    mean, inverse = mu.reshape(factors.shape[0], -1), torch.linalg.pinv(factors)
+    mean, inverse = mu.reshape(factors.shape[0], -1), torch.linalg.pinv(factors)  # of a singular one too
     alone = factors.diagonal(dim1=1, dim2=2)
     squares = 0.5 * mean.square().sum()
     volume = log_volume(factors).sum()

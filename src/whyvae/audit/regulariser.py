@@ -242,12 +242,8 @@ def _by_path(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
     What is left out of the gradient, the score of q, is 0 on average: this is the KL with other noise.
     """
     z, mu = step.sample, step.mu.detach()
-    if step.factor is None:
-        eps = (z - mu) / positive(step.sigma).detach()
-    elif step.factor.shape[1] == step.factor.shape[2]:
-        eps = whitened(step.factor.detach(), z - mu)
-    else:
-        return None
+    full, alone = step.factor, positive(step.sigma)
+    eps = (z - mu) / alone.detach() if full is None else whitened(full.detach(), z - mu)
     terms = ((z**2).sum() / 2, z.sum(), -(eps**2).sum() / 2)
     (c1, c4, weight), residual = least_squares(torch.stack([gradient(t, step.heads) for t in terms], 1), direct)
     c1, c4, weight = float(c1), float(c4), float(weight)

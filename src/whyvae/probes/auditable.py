@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from whyvae.audit.covariance import MOST_UNITS, rows_of_noise
 from whyvae.audit.likelihood import Likelihood
 from whyvae.audit.regulariser import Regulariser
 from whyvae.watch.beside import FURTHER
@@ -13,6 +14,7 @@ from whyvae.watch.draws import ABOVE, DIAGONAL, FULL
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.tape import DATA
 
+NORMAL = {"randn", "randn_like", "normal", "normal_"}
 COMPARES = "does not apply: the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
 
 
@@ -46,7 +48,7 @@ _PLAIN = {
 def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood | None) -> str:
     """A reason why a misfit of the regulariser is no mistake: it uses the sample in a way that no Gaussian KL does."""
     lineage, deps, tape = subject.lineage, subject.deps, subject.tape
-    if unlike := _unlike(lineage):
+    if unlike := _unlike(lineage, deps):
         return unlike
     if regulariser.form == "none":
         return ""
@@ -90,15 +92,27 @@ def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood
     return ""
 
 
-def _unlike(lineage: Lineage) -> str:
+def _unlike(lineage: Lineage, deps: Dependencies) -> str:
     """Why nothing is a diagonal Gaussian's here; "" if one was found."""
     if lineage.posterior == "deterministic":
         return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
     if lineage.posterior not in {DIAGONAL, FULL}:
         return f"the posterior is not Gaussian ({lineage.posterior})"
+    slots = lineage.tape.slots
+    square = rows_of_noise(slots[lineage.eps].shape, slots[lineage.z].shape) is not None
+    if lineage.posterior == FULL and not (square and _drawn_once(deps, lineage)):
+        return f"the posterior is a Gaussian of more than {MOST_UNITS} units that depend on each other, or of part of a rank"
     if not lineage.heads:
         return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
     return ""
+
+
+def _drawn_once(deps: Dependencies, lineage: Lineage) -> bool:
+    """Is what enters the decoder made of one normal draw (of low rank and a diagonal, of two)?"""
+    behind, ops = deps.descendants([lineage.z]) | {lineage.z}, deps.tape.ops
+    entering = next((r for op in ops if deps.is_mixing(op) for r in op.reads if r in behind), lineage.z)
+    above = deps.ancestors([entering]) - deps.ancestors([*lineage.heads, lineage.eps]) - {lineage.eps}
+    return not any(op.name in NORMAL and not above.isdisjoint((*op.outs, *op.writes)) for op in ops)
 
 
 def _weighs_samples(deps: Dependencies, lineage: Lineage) -> bool:
