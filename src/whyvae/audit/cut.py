@@ -36,7 +36,7 @@ class Cut:
     loss: Tensor
     output: Tensor | None
     target: Tensor | None
-    factor: Tensor | None = None  # L of a full covariance, [rows, units, noise]; sigma is then that of each unit alone
+    factor: Tensor | None = None  # L of a full covariance, [rows, units, units]; sigma is then that of each unit alone
     others: list[Tensor] = field(default_factory=list)  # what else was asked for, as functions of the leaf z
 
 
@@ -64,10 +64,19 @@ def posterior(
     """(mu, sigma), connected to `heads`: z is A * eps + B, so B = z(eps = 0) and A = dz/deps, exactly. Of a full covariance
     sigma is that of each unit alone.
     """
+    mu, sigma, _ = posterior_and_factor(lineage, replay, heads, feed, training)
+    return mu, sigma
+
+
+def posterior_and_factor(
+    lineage: Lineage, replay: Replay, heads: list[Tensor], feed: Mapping[int, Tensor] | None = None,
+    training: bool | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """`posterior`, and L of a full covariance, [rows, units, units]; None of any other."""
     if lineage.eps < 0:
         at = {**(feed or {}), **dict(zip(lineage.heads, heads, strict=True))}
         z = replay.run([lineage.z], feed=at, attached=True, training=training)[lineage.z]
-        return z, torch.zeros_like(z)
+        return z, torch.zeros_like(z), None
     at = {**(feed or {}), **dict(zip(lineage.heads, heads, strict=True))}
     zero = torch.zeros(lineage.tape.slots[lineage.eps].shape, dtype=torch.float64)
     leaf = zero.clone().requires_grad_()
@@ -78,14 +87,14 @@ def posterior(
 
     full = factor(run, zero.shape) if lineage.posterior == FULL else None
     if full is not None:
-        return full[0], spread(full[1]).reshape(full[0].shape)
+        return full[0], spread(full[1]).reshape(full[0].shape), full[1]
     z = run(leaf)
     if z.requires_grad and leaf.numel() == z.numel():
         (slope,) = torch.autograd.grad(z.sum(), leaf, create_graph=True, allow_unused=True)
         if slope is not None:
-            return run(zero), slope.reshape(z.shape)
+            return run(zero), slope.reshape(z.shape), None
     mu = run(zero)
-    return mu, run(zero + 1) - mu
+    return mu, run(zero + 1) - mu, None
 
 
 def cut(
@@ -102,7 +111,7 @@ def cut(
     feed = dict(feed or {})
     values = head_values(lineage, replay, feed) if heads is None else heads
     leaves = [v.detach().clone().requires_grad_() for v in values]
-    mu, sigma = posterior(lineage, replay, leaves, feed)
+    mu, sigma, full = posterior_and_factor(lineage, replay, leaves, feed)
     eps = _tied(noise_like(lineage, seed), mu, sigma) if lineage.eps >= 0 else torch.zeros(())
     at = {**feed, **dict(zip(lineage.heads, leaves, strict=True))}
     if lineage.eps >= 0:
@@ -120,26 +129,7 @@ def cut(
     total = torch.stack([got[r].sum() for r in dict.fromkeys(roots)]).sum()
     output = got.get(meeting.output)
     target = got.get(meeting.target) if meeting.target is not None else None
-    others = [got[s] for s in also]
-    return Cut(
-        leaves, mu, sigma, eps, sample, z, total, output, target, factor_of(lineage, replay, leaves, feed), others
-    )
-
-
-def factor_of(
-    lineage: Lineage, replay: Replay, heads: list[Tensor], feed: Mapping[int, Tensor], training: bool | None = None
-) -> Tensor | None:  # fmt: skip
-    """L of a posterior of full covariance, connected to `heads`, [rows, units, numbers of noise]; None of any other."""
-    if lineage.posterior != FULL:
-        return None
-    at = {**feed, **dict(zip(lineage.heads, heads, strict=True))}
-
-    def run(noise: Tensor) -> Tensor:
-        fed = {**at, lineage.eps: noise}
-        return replay.run([lineage.z], feed=fed, attached=True, training=training)[lineage.z]
-
-    full = factor(run, lineage.tape.slots[lineage.eps].shape)
-    return None if full is None else full[1]
+    return Cut(leaves, mu, sigma, eps, sample, z, total, output, target, full, [got[s] for s in also])
 
 
 def _tied(eps: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import by_example
 from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.probes.precision import precision_shares
+from whyvae.watch.draws import DIAGONAL
 from whyvae.watch.replay import Replay
 
 STEPS = 120  # of local optimisation
@@ -47,7 +48,7 @@ class Amortisation(Probe):
 
     @classmethod
     def measure(cls, subject: Any, objective: Objective) -> Self:
-        if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
+        if not objective.weight_known or objective.posterior != DIAGONAL or subject.lineage.eps < 0:
             raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
         if not objective.closed:
             raise CannotMeasure(f"does not apply: no closed form for the likelihood ({objective.likelihood_name})")

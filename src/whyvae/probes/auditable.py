@@ -10,11 +10,10 @@ from whyvae.audit.likelihood import Likelihood
 from whyvae.audit.regulariser import Regulariser
 from whyvae.watch.beside import FURTHER
 from whyvae.watch.dependencies import Dependencies
-from whyvae.watch.draws import ABOVE, DIAGONAL, FULL
+from whyvae.watch.draws import ABOVE, FULL, GAUSSIAN, NORMAL
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.tape import DATA
 
-NORMAL = {"randn", "randn_like", "normal", "normal_"}
 COMPARES = "does not apply: the regulariser compares examples with each other (an MMD, a covariance): not a KL of one posterior"
 
 
@@ -93,18 +92,21 @@ def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood
 
 
 def _unlike(lineage: Lineage, deps: Dependencies) -> str:
-    """Why nothing is a diagonal Gaussian's here; "" if one was found."""
+    """Why no Gaussian posterior can be read here; "" if one can."""
     if lineage.posterior == "deterministic":
         return "does not apply: nothing is sampled, so there is no posterior to be regularised (see POS02)"
-    if lineage.posterior not in {DIAGONAL, FULL}:
+    if lineage.posterior not in GAUSSIAN:
         return f"the posterior is not Gaussian ({lineage.posterior})"
-    slots = lineage.tape.slots
-    square = rows_of_noise(slots[lineage.eps].shape, slots[lineage.z].shape) is not None
-    if lineage.posterior == FULL and not (square and _drawn_once(deps, lineage)):
+    if lineage.posterior == FULL and not (_row_by_row(lineage) and _drawn_once(deps, lineage)):
         return f"the posterior is a Gaussian of more than {MOST_UNITS} units that depend on each other, or of part of a rank"
     if not lineage.heads:
         return "the layer that makes mu and sigma was not seen (compiled or scripted code?)"
     return ""
+
+
+def _row_by_row(lineage: Lineage) -> bool:
+    slots = lineage.tape.slots
+    return rows_of_noise(slots[lineage.eps].shape, slots[lineage.z].shape) is not None
 
 
 def _drawn_once(deps: Dependencies, lineage: Lineage) -> bool:

@@ -52,10 +52,10 @@ class CopiedStatistics(Probe):
         feed: dict[int, torch.Tensor] = {}
         for own, trained in pairs:
             mine, theirs = (_statistics(op) for op in (own, trained))
-            values = [subject.replay.run([s], training=False)[s].detach() for s in theirs]
+            values = subject.replay.run(theirs, training=False)
             first = [replay.external(s).detach() for s in mine]
             fresh += bool((first[0] == 0).all() and (first[1] == 1).all())
-            feed |= dict(zip(mine, values, strict=True))
+            feed |= {m: values[t].detach() for m, t in zip(mine, theirs, strict=True)}
         z = {call.slot: entered_again(call, replay, 0)}
         with torch.no_grad():
             made = replay.run([output], feed=z, training=False)[output]

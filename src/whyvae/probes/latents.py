@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from whyvae.audit.covariance import log_volume
-from whyvae.audit.cut import factor_of, posterior
+from whyvae.audit.cut import posterior_and_factor
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import feeds_looked_at
 from whyvae.probes.objective import audited_regulariser
-from whyvae.watch.draws import FULL
 
 PER_UNIT = 5  # encodings: the logarithm of a determinant known from fewer is off by a tenth of a nat a unit
+Encoded = tuple[Tensor, Tensor, Tensor | None]  # mu, sigma, L of a full covariance
 ACTIVE = 0.005  # nats: what a linear VAE's unit carries at Burda's threshold Var(mu) = 0.01
 
 
@@ -85,40 +85,21 @@ def _gap(mu: Tensor, sigma: Tensor, full: Tensor | None) -> float:
 
 def encodings(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> tuple[Tensor, Tensor]:
     """(mu, sigma) of the recorded examples, [n, latents], batch norm and dropout in evaluation mode."""
-    kept = subject.__dict__.setdefault("_encodings", {})
-    key = "train" if feeds is None else id(feeds)
-    if key not in kept:
-        kept[key] = _encoded(subject, feeds_looked_at(subject) if feeds is None else feeds)
-    found: tuple[Tensor, Tensor] = kept[key]
-    return found
+    mu, sigma, _ = _kept(subject, feeds)
+    return mu, sigma
 
 
 def factors(subject: Any, feeds: list[dict[int, Tensor]] | None = None) -> Tensor | None:
-    """L of the posteriors of `encodings`, where their covariance is full, [n, latents, numbers of noise]."""
-    if subject.lineage.posterior != FULL:
-        return None
-    kept = subject.__dict__.setdefault("_factors", {})
+    """L of the posteriors of `encodings`, where their covariance is full, [n, latents, latents]."""
+    return _kept(subject, feeds)[2]
+
+
+def _kept(subject: Any, feeds: list[dict[int, Tensor]] | None) -> Encoded:
+    kept: dict[Any, Encoded] = subject.__dict__.setdefault("_encodings", {})
     key = "train" if feeds is None else id(feeds)
     if key not in kept:
-        kept[key] = _factors(
-            subject, feeds_looked_at(subject) if feeds is None else feeds, encodings(subject, feeds)[0]
-        )
-    found: Tensor | None = kept[key]
-    return found
-
-
-def _factors(subject: Any, feeds: list[dict[int, Tensor]], mu: Tensor) -> Tensor | None:
-    found = []
-    for feed in feeds or [{}]:
-        with torch.no_grad():
-            values = subject.replay.run(subject.lineage.heads, feed=feed, training=False)
-            heads = [values[h] for h in subject.lineage.heads]
-            part = factor_of(subject.lineage, subject.replay, heads, feed, training=False)
-        if part is None:
-            return None
-        found.append(part)
-    whole = torch.cat(found)
-    return whole if whole.shape[:2] == mu.shape else None  # several samples of an example
+        kept[key] = _encoded(subject, feeds_looked_at(subject) if feeds is None else feeds)
+    return kept[key]
 
 
 def posterior_samples(
@@ -136,21 +117,24 @@ def posterior_samples(
     return samples
 
 
-def _encoded(subject: Any, feeds: list[dict[int, Tensor]]) -> tuple[Tensor, Tensor]:
+def _encoded(subject: Any, feeds: list[dict[int, Tensor]]) -> Encoded:
     lineage, replay = subject.lineage, subject.replay
     if subject.broken:
         raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
     if not lineage.heads:
         raise CannotMeasure("the layer that makes mu and sigma was not seen")
-    mus, sigmas = [], []
+    mus, sigmas, fulls = [], [], []
     for feed in feeds or [{}]:
         with torch.no_grad():
             values = replay.run(lineage.heads, feed=feed, training=False)
         heads = [values[h].detach().clone().requires_grad_() for h in lineage.heads]
-        mu, sigma = posterior(lineage, replay, heads, feed, training=False)
+        mu, sigma, full = posterior_and_factor(lineage, replay, heads, feed, training=False)
         mus.append(_units(mu, subject))
         sigmas.append(_units(sigma.expand_as(mu), subject))
-    return torch.cat(mus), torch.cat(sigmas)
+        fulls += [] if full is None else [full.detach()]
+    whole = torch.cat(mus)
+    alike = fulls and sum(len(f) for f in fulls) == len(whole)  # else several samples of an example
+    return whole, torch.cat(sigmas), torch.cat(fulls) if alike else None
 
 
 def _units(value: Tensor, subject: Any) -> Tensor:

@@ -15,7 +15,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.auditable import not_auditable
 from whyvae.probes.implied import at_first, at_half_batch, noise_variance_of
 from whyvae.verdict import Where
-from whyvae.watch.draws import DIAGONAL, FULL
+from whyvae.watch.draws import GAUSSIAN
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay, ReplayFailed
 
@@ -71,7 +71,7 @@ class Objective(Probe):
 
     @property
     def auditable(self) -> bool:
-        return self.not_auditable == "" and self.posterior in {DIAGONAL, FULL}
+        return self.not_auditable == "" and self.posterior in GAUSSIAN
 
     @property
     def sampling_mistake(self) -> str:

@@ -299,9 +299,10 @@ def drawn_rows(call: Decoded) -> Tensor | None:
     """Which rows of what entered the decoder are drawn, where encoded ones stand beside them; None where all are alike."""
     if drawn_by(call) is None:
         return None
+    replay = Replay(call.tape)
     try:
         with torch.no_grad():
-            one, other = (Replay(call.tape).run([call.slot], seed=seed)[call.slot] for seed in (0, 1))
+            one, other = (replay.run([call.slot], seed=seed)[call.slot] for seed in (0, 1))
     except ReplayFailed:
         return None
     moving = (one != other).reshape(one.shape[0], -1).any(1) if one.dim() > 1 else torch.ones(1, dtype=torch.bool)

@@ -15,6 +15,7 @@ from whyvae.probes.objective import Objective
 from whyvae.probes.sampling_mode import MOVED, SamplingMode, moved_statistics
 from whyvae.probes.sides import Parts, Score, Trials
 from whyvae.probes.widths import EMPTY, Widths
+from whyvae.watch.draws import DIAGONAL
 
 STEPS, LEAST_STEPS = 200, 60
 # Times, where some part is too small for sure, as reconstructions miss much, and the gain leaves open which; and where a part
@@ -108,7 +109,7 @@ def _worth(branch: BranchTest | None) -> float:
 def judgeable(subject: Any, objective: Objective, mode: OnDemand[SamplingMode]) -> None:
     if subject.broken:
         raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
-    if not objective.weight_known or objective.posterior != "diagonal Gaussian" or subject.lineage.eps < 0:
+    if not objective.weight_known or objective.posterior != DIAGONAL or subject.lineage.eps < 0:
         raise CannotMeasure("needs a diagonal Gaussian posterior and a known weight")
     if moved_statistics(mode(), subject.count):
         raise CannotMeasure(MOVED)

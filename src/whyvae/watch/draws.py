@@ -17,7 +17,8 @@ from whyvae.watch.tape import Tape
 
 SIDE_BY_SIDE = "side_by_side"  # name of the ops by which several latents are made one (watch/parallel.py)
 ABOVE = "the prior of the latent that is decoded comes from further latents (a hierarchy): these are not audited"
-DIAGONAL, FULL = "diagonal Gaussian", "full-covariance Gaussian"  # posteriors that are Gaussian
+DIAGONAL, FULL = "diagonal Gaussian", "full-covariance Gaussian"  # of a posterior
+GAUSSIAN = {DIAGONAL, FULL}
 NOT_GAUSSIAN = "not Gaussian"  # the posterior of a sample that is no A * eps + B, begins so
 
 
@@ -136,7 +137,7 @@ def _follow(deps: Dependencies, replay: Replay, noise_op: int, eps: int) -> Draw
     tape = deps.tape
     if noise_op >= 0 and tape.ops[noise_op].name == SIDE_BY_SIDE:
         z = next(op.outs[0] for op in tape.ops if op.name == SIDE_BY_SIDE and op.reads)
-        return Draw(noise_op, eps, z, (z,), "diagonal Gaussian", both=True, shift=True)
+        return Draw(noise_op, eps, z, (z,), DIAGONAL, both=True, shift=True)
     chain = [s for s in unmixed(deps, eps) if s not in deps.moved]
     joined = {
         slot: any(r in deps.encoded and r not in chain for r in tape.ops[deps.producer[slot]].reads)
@@ -208,13 +209,13 @@ def _latent_of(
     if shifted:
         z = shifted[0]
         both = _scaled(deps, z, set(chain))
-        return Draw(noise_op, eps, z, tuple(affine), "diagonal Gaussian", both=both, shift=True)
+        return Draw(noise_op, eps, z, tuple(affine), DIAGONAL, both=both, shift=True)
     other = [s for s in chain if kinds.get(s) == "linear" and joined.get(s) and reaches_decoder(deps, [s])]
     if other:
         return Draw(noise_op, eps, other[-1], (), FULL, both=True, shift=True)
     scaled = [s for s in affine if joined.get(s)]
     if scaled:
-        return Draw(noise_op, eps, scaled[-1], tuple(affine), "diagonal Gaussian", both=False, shift=False)
+        return Draw(noise_op, eps, scaled[-1], tuple(affine), DIAGONAL, both=False, shift=False)
     bent = [s for s in chain if kinds.get(s) == "other" and joined.get(s) and reaches_decoder(deps, [s])]
     if not bent:
         return None
@@ -223,7 +224,7 @@ def _latent_of(
     )
 
 
-_NORMAL = {"randn", "randn_like", "normal", "normal_"}  # of others, a Laplace or logistic posterior is made
+NORMAL = {"randn", "randn_like", "normal", "normal_"}  # of others, a Laplace or logistic posterior is made
 
 
 def _of_bent_noise(
@@ -231,7 +232,7 @@ def _of_bent_noise(
 ) -> Draw | None:
     """z = A * e + B, where e is made of a normal draw alone and is no N(0, 1) any more (normalised, squashed): e is the noise."""
     slots = deps.tape.slots
-    if noise_op < 0 or deps.tape.ops[noise_op].name not in _NORMAL:
+    if noise_op < 0 or deps.tape.ops[noise_op].name not in NORMAL:
         return None
     own = deps.descendants([eps])
     alone = [
@@ -246,7 +247,7 @@ def _of_bent_noise(
     if z is None:
         return None
     both = _scaled(deps, z, set(chain))
-    return Draw(noise_op, alone[-1], z, tuple(affine), "diagonal Gaussian", both=both, shift=True)
+    return Draw(noise_op, alone[-1], z, tuple(affine), DIAGONAL, both=both, shift=True)
 
 
 _ADDING = {"add", "add_", "__add__", "__radd__", "__iadd__", "sub", "sub_", "__sub__", "__rsub__", "__isub__", "rsub",

@@ -15,7 +15,7 @@ from whyvae.watch.dependencies import Dependencies, read_by_a_layer, unmixed
 from whyvae.watch.draws import (
     ABOVE,
     DIAGONAL,
-    FULL,
+    GAUSSIAN,
     NOT_GAUSSIAN,
     Draw,
     choose,
@@ -167,7 +167,7 @@ def _complete(deps: Dependencies, draw: Draw, notes: list[str], candidates: tupl
     if not meetings:
         notes.append("no tensor made from the latent meets the data: the reconstruction term was not found")
         meetings = (Meeting(-1, -1, None, None),)
-    elif draw.kind in {DIAGONAL, FULL}:
+    elif draw.kind in GAUSSIAN:
         further = beside(deps, {draw.z, *draw.chain, *candidates}, data, meetings)
         notes += [note for note in further if note != FURTHER or ABOVE not in notes]  # it is the latents above
     shape = tape.slots[draw.z].shape
@@ -189,7 +189,7 @@ def _unrepeated(deps: Dependencies, draw: Draw, heads: tuple[int, ...], latents:
     """Units of one sample where each example draws several (z holds more numbers than any head gives)."""
     slots = deps.tape.slots
     most = max((slots[h].numel // max(1, *slots[h].shape[:1]) for h in heads), default=0)
-    if draw.kind != "diagonal Gaussian" or not most or latents <= most or latents % most:
+    if draw.kind != DIAGONAL or not most or latents <= most or latents % most:
         return latents
     return most // 2 if len(heads) == 1 and draw.both and not latents % (most // 2 or 1) else most
 

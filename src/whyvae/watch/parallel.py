@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from whyvae.watch.dependencies import Dependencies
-from whyvae.watch.draws import SIDE_BY_SIDE, Draw, drawn, sane_parameters
+from whyvae.watch.draws import DIAGONAL, SIDE_BY_SIDE, Draw, drawn, sane_parameters
 from whyvae.watch.meetings import meets_data
 from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.step import Step
@@ -74,7 +74,7 @@ def _plan(tape: Tape) -> _Plan | None:
 def _plain(tape: Tape, draw: Draw) -> bool:
     """Rows of numbers, each with a number of noise of its own, that an encoder scales and shifts."""
     shape = tape.slots[draw.z].shape
-    mine = draw.kind == "diagonal Gaussian" and draw.both and draw.shift and draw.noise_op >= 0
+    mine = draw.kind == DIAGONAL and draw.both and draw.shift and draw.noise_op >= 0
     return mine and len(shape) == 2 and tape.slots[draw.eps].shape == shape and len(tape.ops[draw.noise_op].reads) < 2
 
 

@@ -15,7 +15,7 @@ from whyvae.rule import EARLIER, Rule
 from whyvae.score import MATERIAL, SAYS
 from whyvae.testing import Patient, digits, kl
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
-from whyvae.watch.draws import DIAGONAL, FULL
+from whyvae.watch.draws import GAUSSIAN
 from whyvae.watch.subject import Subject
 
 NONE = Limit(">", RARE, "what encodings of other examples have, by construction")
@@ -54,7 +54,7 @@ class PriorHole(Rule):
 
     @staticmethod
     def check(objective: Objective, use: LatentUse, ladder: Ladder) -> Verdict:
-        if objective.posterior not in {DIAGONAL, FULL} or objective.regulariser.own_prior:
+        if objective.posterior not in GAUSSIAN or objective.regulariser.own_prior:
             return Skipped("does not apply: N(0, I) is not the prior of this model")
         if objective.not_auditable:
             return Skipped(

@@ -11,7 +11,7 @@ from whyvae.probes.objective import Objective
 from whyvae.rule import EXACT, Rule
 from whyvae.testing import Patient
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Skipped, Verdict
-from whyvae.watch.draws import NOT_GAUSSIAN
+from whyvae.watch.draws import DIAGONAL, NOT_GAUSSIAN
 from whyvae.watch.subject import Subject
 
 NEGATIVE = Limit(">", 0, "a standard deviation is positive")
@@ -72,9 +72,7 @@ class NoiseWrong(Rule):
                 "decoder learns these few draws, and samples are others.",
                 noise,
             )
-        if (
-            usage.negative_sigma > 0 and objective.posterior == "diagonal Gaussian"
-        ):  # below a diagonal any sign is right
+        if usage.negative_sigma > 0 and objective.posterior == DIAGONAL:  # below a diagonal any sign is right
             return _finding(
                 Evidence(
                     "share of latents whose noise scale is negative",
