@@ -17,7 +17,7 @@ SETTINGS = {
     "rows_apart": [{"way": "axis"}, {"way": "without"}], "z_alone": [{}], "free_heads": [{}], "guarded_log": [{}],
     "kl_formula": [{}], "kl_weight": [{"factor": 0.1}], "learning_rate": [{"factor": 0.1}], "living_units": [{}],
     "longer": [{"times": 3}], "more_latents": [{"latents": 64}], "noise": [{}], "optimize_all": [{}],
-    "output_activation": [{"at": "last"}, {"at": "loss"}, {"at": "classes"}], "prior_draws": [{}],
+    "output_activation": [{"at": "last"}, {"at": "loss"}, {"at": "classes"}], "prior_draws": [{}], "learned_draws": [{}],
     "reconstruction_formula": [{"mistake": "sign"}, {"mistake": "exchanged"}, {"mistake": "added first"}], "sample_in_training": [{}],
     "scale_data": [{"how": "range", "low": 0.0, "high": 255.0}, {"how": "standardise"}], "schedule": [{"factor": 0.1}],
     "show_output": [{"what": "bytes"}, {"what": "activation"}, {"what": "colours"}, {"what": "range", "low": -1.0, "high": 1.0, "floor": 0.0, "ceiling": 1.0}], "sum_over_features": [{}],

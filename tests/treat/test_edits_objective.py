@@ -142,3 +142,18 @@ def test_a_square_of_a_sum_becomes_a_sum_of_squares(tmp_path, wrong, right):
     assert difference(text, edited(tmp_path, text, "kl_formula"))[1] == [
         f"kld = 0.5 * (logvar.exp().sum(1) + {right} - logvar.sum(1) - 4).mean()"
     ]
+
+
+@pytest.mark.parametrize(("wrong", "right"), [
+    ("0.5 * (logvar.exp().sum(1) + mu.abs().sum(1) - logvar.sum(1) - 4).mean()",
+     "0.5 * ((mu**2 + logvar.exp() - logvar - 1).sum(-1)).mean()"),
+    ("0.5 * (logvar.exp().sum() + mu.abs().sum() - logvar.sum()) / len(x)",
+     "0.5 * ((mu**2 + logvar.exp() - logvar - 1).sum()) / len(x)"),
+    ("-0.5 * (4 + logvar.sum(-1) - mu.abs().sum(-1) - logvar.exp().sum(-1)).mean()",
+     "-0.5 * ((1 + logvar - mu**2 - logvar.exp()).sum(-1)).mean()"),
+    ("(0.5 * logvar.exp().mean(1) + 0.5 * mu.abs().mean(1) - 0.5 * logvar.mean(1)).mean()",
+     "(0.5 * (mu**2 + logvar.exp() - logvar - 1).mean(-1)).mean()"),
+])  # fmt: skip
+def test_parts_of_a_kl_that_were_summed_apart(tmp_path, wrong, right):
+    text = broken(TRAINER, "(-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())).sum(dim=1).mean()", wrong)
+    assert difference(text, edited(tmp_path, text, "kl_formula"))[1] == [f"kld = {right}"]

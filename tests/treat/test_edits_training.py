@@ -123,6 +123,79 @@ with torch.no_grad():
     assert came(tmp_path, text, "prior_draws", steps=None) == ["return decode(eps)"]
 
 
+LEARNED = """\
+import torch
+from torch import nn
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
+
+
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(3))
+        self.loc = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self):
+        return MixtureSameFamily(Categorical(logits=self.logits), Independent(Normal(self.loc, 0.5), 1))
+
+
+class Base(nn.Module):
+    def draw(self, n):
+        return torch.randn(n, 4)
+
+
+class Net(Base):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder, self.prior = nn.Linear(20, 8), nn.Linear(4, 20), Mixture()
+        self.loc = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x):
+        loc, scale = self.encoder(x).chunk(2, -1)
+        q = Independent(Normal(loc, scale.exp()), 1)
+        z = q.rsample()
+        KL
+        return (self.decoder(z) - x).square().sum(1).mean() + kl.mean()
+
+
+torch.manual_seed(0)
+model, data = Net(), torch.randn(64, 20)
+opt = torch.optim.Adam(model.parameters())
+for _ in range(3):
+    for x in data.split(32):
+        opt.zero_grad()
+        loss = model(x)
+        loss.backward()
+        opt.step()
+model.eval()
+with torch.no_grad():
+    images = model.decoder(DRAW)
+"""
+
+
+@pytest.mark.parametrize(("kl", "draw", "line"), [
+    ("kl = q.log_prob(z) - self.prior().log_prob(z)", "torch.randn(9, 4)", "images = model.decoder(model.prior().sample((9,)))"),
+    ("kl = q.log_prob(z) - self.prior().log_prob(z)", "model.draw(9)", "return self.prior().sample((n,))"),
+    ("p = self.prior()\n        kl = q.log_prob(z) - p.log_prob(z)", "model.draw(9)", "return self.prior().sample((n,))"),
+    ("kl = kl_divergence(q, Independent(Normal(self.loc, 1.0), 1))", "torch.randn((9, 4))",
+     "images = model.decoder(Independent(Normal(model.loc, 1.0), 1).sample((9,)))"),
+])  # fmt: skip
+def test_draws_of_a_learned_prior(tmp_path, kl, draw, line):
+    text = LEARNED.replace("        KL", f"        {kl}").replace("DRAW", draw)
+    assert came(tmp_path, text, "learned_draws", steps=None) == [line]
+
+
+def test_a_prior_that_depends_on_the_data_is_not_drawn_from(tmp_path):
+    kl = "kl = q.log_prob(z) - Independent(Normal(loc, 2.0), 1).log_prob(z)"
+    with pytest.raises(NoEdit):
+        edited(
+            tmp_path,
+            LEARNED.replace("        KL", f"        {kl}").replace("DRAW", "torch.randn(9, 4)"),
+            "learned_draws",
+            steps=None,
+        )
+
+
 def test_draws_of_numpy(tmp_path):
     text = broken(TRAINER, "torch.randn(9, 4)", "torch.tensor(rng.uniform(-2, 2, (9, 4)), dtype=torch.float32)")
     text = "import numpy as np\nrng = np.random.default_rng(0)\n" + text

@@ -56,7 +56,7 @@ def _trial(tried: Tried, before: JSON) -> JSON:
         "failed": tried.failed, "form": "sampler" if tried.sampler else "patch" if tried.sources else "injection",
         "snippet": tried.snippet, "where": tried.where,
     }  # fmt: skip
-    if tried.treatment.codes[0] in SHOWING:
+    if tried.treatment.codes[0] in SHOWING and not tried.sampler:
         return entry | {"metric": FINDING, "before": 1, "control": 1, "after": 0 if tried.cured else 1}
     after, change = tried.after, tried.effect
     if tried.outcome is None or change is None or after is None:
@@ -143,9 +143,21 @@ def _table(tried: list[JSON]) -> Table:
         table.add_row(
             remedy["name"], remedy["how"], _number(trial["before"]), _number(trial["after"]), interval, _said(trial)
         )
-    table.caption = f"before, after: {tried[0]['trial']['metric']}"
+    table.caption = _what_is_compared(tried)
     table.caption_justify = "left"
     return table
+
+
+def _what_is_compared(tried: list[JSON]) -> str:
+    """What the numbers mean; of which remedies, where they do not all mean the same."""
+    by_metric: dict[str, list[str]] = {}
+    for remedy in tried:
+        by_metric.setdefault(remedy["trial"]["metric"], []).append(remedy["name"])
+    if len(by_metric) == 1:
+        return f"before, after: {next(iter(by_metric))}"
+    return "\n".join(
+        f"before, after of {', '.join(dict.fromkeys(names))}: {metric}" for metric, names in by_metric.items()
+    )
 
 
 def _said(trial: JSON) -> Text:

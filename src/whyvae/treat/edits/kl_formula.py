@@ -35,6 +35,8 @@ NEGATIVE = {
     "logstd": "1 + 2 * {s} - {m}**2 - (2 * {s}).exp()",
     "var": "1 + {s}.log() - {m}**2 - {s}",
 }
+TWICE_FROM = 1.4  # between the 1 of a KL and the 2 of `1 + logvar - ...` without its half
+NEAR = 0.05  # of a coefficient that a formula with one wrong term still has right
 SNIPPET = "kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)  # per example; logvar = log(sigma**2)\n"
 
 
@@ -49,7 +51,7 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     try:
         _replace(sites, terms, term)
     except NoEdit as no:
-        if not _squared_first(sites, terms):
+        if not (_squared_first(sites, terms) or _whole(sites, terms, term)):
             raise NoEdit(str(no), SNIPPET, terms.spot(term).where) from no
     return sites.result()
 
@@ -100,15 +102,62 @@ def _squared_first(sites: Sites, terms: Terms) -> bool:
     return True
 
 
-def _replace(sites: Sites, terms: Terms, term: Term) -> None:
-    core, spot, op = _core(sites, terms, term)
+def _whole(sites: Sites, terms: Terms, term: Term) -> bool:
+    """`0.5 * (var.sum(1) + mu.sum(1) - ...)` -> `0.5 * (var + mu**2 - ...).sum(-1)`: all of a KL whose parts were summed apart."""
+    units = terms.tape.slots[terms.lineage.z].shape
+    inner = _innermost(terms, term)
+    for op in reversed(terms.chain(term.slot, terms.kl_side)):  # `- 4` behind them is of the old formula
+        if plain(op.name) not in {"add", "sub", "rsub"} or sites.of(op) is None:
+            break
+        inner = op.outs[0]
+    position, spot = terms.deps.producer.get(inner), sites.made_at(inner)
+    if position is None or spot is None or terms.tape.slots[inner].shape not in {units[:-1], ()}:
+        return False
+    op = terms.tape.ops[position]
+    named = _named(sites, terms, op)
+    if named is None:
+        return False
+    sign, size = _form(terms, inner)
+    reduced = _reduced(terms, inner, size)
+    if reduced is None:
+        return False
+    summed, twice = reduced
+    text = f"({_written(*named, sign=sign)}){summed}"
+    spot.source.replace(spot.node, text if twice else f"0.5 * {text}")
+    return True
+
+
+def _reduced(terms: Terms, core: int, size: float) -> tuple[str, bool] | None:
+    """(how it is summed, is it twice the KL?) by the size of its coefficients; None where nothing fits."""
+    batch, count = terms.subject.batch, terms.tape.slots[terms.lineage.z].shape[-1]
+    ways = {1.0: ".sum(-1)", float(count): ".mean(-1)"}
+    if not terms.tape.slots[core].shape:
+        ways = {1.0: ".sum()", float(batch): ".sum(-1).mean()", float(batch * count): ".mean()"}
+    fits = [
+        (summed, half == 2)
+        for divided, summed in ways.items()
+        for half in (1, 2)
+        if abs(size * divided / half - 1) < NEAR
+    ]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _named(sites: Sites, terms: Terms, op: Op) -> tuple[str, str, str] | None:
+    """(what sigma's tensor holds, mu's name, its name) in the function that called `op`."""
     names = sites.names(op)
     roles = terms.roles(list(names))
     spread = next((kind for kind in ("logvar", "logstd", "std", "var") if kind in roles), None)
-    if "mu" not in roles or spread is None:
+    return None if "mu" not in roles or spread is None else (spread, names[roles["mu"]], names[roles[spread]])
+
+
+def _replace(sites: Sites, terms: Terms, term: Term) -> None:
+    core, spot, op = _core(sites, terms, term)
+    named = _named(sites, terms, op)
+    if named is None:
         raise NoEdit("mu and sigma have no names where the KL is computed")
-    sign, twice = _form(terms, core)
-    written = _written(spread, names[roles["mu"]], names[roles[spread]], sign=sign)
+    sign, size = _form(terms, core)
+    twice = size > TWICE_FROM
+    written = _written(*named, sign=sign)
     summed = _summed(terms, core)
     text = f"({written}){summed}" if summed else written
     if not twice:
@@ -141,9 +190,7 @@ def _written(spread: str, mu: str, sigma: str, *, sign: int) -> str:
 
 def _core(sites: Sites, terms: Terms, term: Term) -> tuple[int, Spot, Op]:
     """(slot, its expression, its function): the last tensor on the way to the term with a number for each unit."""
-    slot, shape = term.slot, terms.tape.slots[terms.lineage.z].shape
-    for op in terms.chain(term.slot, terms.kl_side):
-        slot = next(r for r in op.reads if r in terms.kl_side)
+    slot, shape = _innermost(terms, term), terms.tape.slots[terms.lineage.z].shape
     position = terms.deps.producer.get(slot)
     spot = sites.made_at(slot)
     made = None if position is None else terms.tape.ops[position]
@@ -154,8 +201,16 @@ def _core(sites: Sites, terms: Terms, term: Term) -> tuple[int, Spot, Op]:
     return slot, spot, made
 
 
-def _form(terms: Terms, core: int) -> tuple[int, bool]:
-    """How the core must be written: with which sign it enters the loss, and whether as twice the KL."""
+def _innermost(terms: Terms, term: Term) -> int:
+    """The slot behind all that only scales, shifts or reduces the term."""
+    slot = term.slot
+    for op in terms.chain(term.slot, terms.kl_side):
+        slot = next(r for r in op.reads if r in terms.kl_side)
+    return slot
+
+
+def _form(terms: Terms, core: int) -> tuple[int, float]:
+    """How the core must be written: with which sign it enters the loss, and how many times the KL it is (1 or 2, as a rule)."""
     lineage, replay = terms.lineage, terms.subject.replay
     try:
         held = replay.run([core])[core].detach().clone().requires_grad_()
@@ -177,8 +232,8 @@ def _form(terms: Terms, core: int) -> tuple[int, bool]:
     if rest < EXACT and bool(((c[:3] - c[0]).abs() < EXACT * c[0]).all()) and float(c[3].abs()) < EXACT * float(c[0]):
         raise NoEdit("it says so already")
     if _averaged(terms, core):
-        return sign, terms.subject.batch * mistaken(mu, sigma, heads, gradient(value.sum(), heads))[1] > 1.4
-    return sign, _typical(fitted) > 1.4
+        return sign, terms.subject.batch * mistaken(mu, sigma, heads, gradient(value.sum(), heads))[1]
+    return sign, _typical(fitted)
 
 
 def _typical(fitted: torch.Tensor) -> float:
