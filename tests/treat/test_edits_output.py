@@ -312,6 +312,18 @@ def test_a_linear_decoder_gets_a_hidden_layer(tmp_path):
     assert "nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 30))" in line
 
 
+@pytest.mark.parametrize(("built", "expected"), [
+    ("inner = cfg.hidden // 16\n        self.decoder = nn.Sequential(nn.Linear(cfg.latents, inner), nn.ReLU(), nn.Linear(inner, 20), nn.Sigmoid())",
+     ["inner = max(64, cfg.hidden // 16)"]),
+    ("self.decoder = nn.Sequential(nn.Linear(cfg.latents, cfg.hidden // 16), nn.ReLU(), nn.Linear(cfg.hidden // 16, 20), nn.Sigmoid())",
+     ["self.decoder = nn.Sequential(nn.Linear(cfg.latents, max(64, cfg.hidden // 16)), nn.ReLU(), nn.Linear(max(64, cfg.hidden // 16), 20), nn.Sigmoid())"]),
+])  # fmt: skip
+def test_a_width_that_is_computed_is_that_at_least(tmp_path, built, expected):
+    start, end = TRAINER.index("self.decoder = nn.Sequential("), TRAINER.index("\n\n    def forward")
+    text = TRAINER[:start] + built + TRAINER[end:]
+    assert changed(tmp_path, text, "wider", part="decoder", width=64)[1] == expected
+
+
 HELPER = """\
 def narrow():
     return nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 30))

@@ -38,6 +38,20 @@ def test_the_length_of_a_schedule_is_changed_where_it_is_held(tmp_path, held, us
     assert difference(text, edited(tmp_path, text, "schedule", factor=0.02))[1] == [expected]
 
 
+def test_a_schedule_that_sets_an_item_of_the_weights(tmp_path):
+    text = broken(FUNCTIONS, LOOP, f"weigh = {{'fit': 1.0, 'kl': 0.0}}\nspan = max(1, int(0.9 * 9000))\n{LOOP}")
+    text = broken(
+        text, "    m, s = encode(x)", "    weigh['kl'] = 0.1 + 0.9 * min(1.0, step / span)\n    m, s = encode(x)"
+    )
+    text = broken(
+        text, "loss = (fit + KL_WEIGHT * divergence(m, s).sum(1)).mean()",
+        "parts = {'fit': fit.mean(), 'kl': divergence(m, s).sum(1).mean()}\n    loss = sum(weigh[k] * v for k, v in parts.items())",
+    )  # fmt: skip
+    assert difference(text, edited(tmp_path, text, "schedule", factor=0.02))[1] == [
+        "weigh['kl'] = 0.1 + 0.9 * min(1.0, step / (0.02 * span))"
+    ]
+
+
 def test_a_length_that_is_read_for_more_than_the_schedule_stays(tmp_path):
     text = broken(FUNCTIONS, LOOP, f"CFG = dict(steps=9000)\nevery = CFG['steps'] // 30\n{LOOP}")
     text = broken(text, USED, 'min(1.0, step / CFG["steps"]) * div')

@@ -6,7 +6,8 @@ import math
 
 import libcst as cst
 
-from whyvae.treat.literals import literals, written
+from whyvae.treat.bindings import bindings
+from whyvae.treat.literals import DEEPEST, literals, written
 from whyvae.treat.operands import number
 from whyvae.treat.program import written_out
 from whyvae.treat.remedy import NoEdit
@@ -127,9 +128,13 @@ class Layers:
             raise NoEdit("a layer's width is not written as an argument")
         return Spot(made.source, named if named is not None else plain[position])
 
-    def set(self, spot: Spot, old: int, new: int) -> None:
-        """Collects the edit that makes an expression of value `old` give `new`."""
+    def set(self, spot: Spot, old: int, new: int, *, at_least: bool = False) -> None:
+        """Collects the edit that makes an expression of value `old` give `new`; `at_least`: or more, where it is computed."""
         at = resolved(spot, float(old))
+        computed = _computed(spot) if at is None and at_least else None
+        if computed is not None:
+            computed.source.replace(computed.node, f"max({new}, {computed.code})")
+            return
         if at is None:
             raise NoEdit(f"the number {old} is computed, not written down", where=spot.where)
         literal, share = at
@@ -153,6 +158,14 @@ def resolved(spot: Spot, value: float) -> tuple[Spot, float] | None:
                 return None if found is None else (found[0], found[1] * times)
     at = literals(spot, value)
     return (at[0], 1.0) if len(at) == 1 else None
+
+
+def _computed(spot: Spot, depth: int = 0) -> Spot | None:
+    """`max(2, hidden // reduction)`: the one expression that an expression has its value from."""
+    if isinstance(spot.node, cst.Call | cst.BinaryOperation):
+        return spot
+    found = list(bindings(spot)) if depth <= DEEPEST else []
+    return _computed(found[0], depth + 1) if len(found) == 1 else None
 
 
 def by_arguments(made: Spot, width: int) -> list[Spot]:

@@ -26,7 +26,7 @@ def operands_of(
         sides = [node.left, node.right] if isinstance(node, cst.BinaryOperation) else [node.target, node.value]
         if len(args) < 2:
             return []
-        if op.name in REVERSED or (op.name in COMMUTING and _exchanged(args, sides, known, values)):
+        if op.name in REVERSED or (op.name in COMMUTING and _exchanged(source, args, sides, known, values)):
             sides.reverse()
         return list(zip(args[:2], sides, strict=True))
     if isinstance(node, cst.UnaryOperation):
@@ -36,7 +36,9 @@ def operands_of(
     return _arguments(op, args, node, source) if isinstance(node, cst.Call) else []
 
 
-def _exchanged(args: list[Any], sides: Sequence[cst.CSTNode], known: dict[int, str], values: dict[int, int]) -> bool:
+def _exchanged(
+    source: Source, args: list[Any], sides: Sequence[cst.CSTNode], known: dict[int, str], values: dict[int, int]
+) -> bool:
     """`100 * kl` arrives as (kl, 100): which side is the tensor?"""
     if isinstance(args[1], Ref) or not isinstance(args[0], Ref):
         return False
@@ -46,7 +48,7 @@ def _exchanged(args: list[Any], sides: Sequence[cst.CSTNode], known: dict[int, s
     left, right = (_certainly(side, float(args[1])) for side in sides)
     if left != right:
         return left
-    plain = [_plain_number(side) for side in sides]
+    plain = [_plain_number(side) or _of_numbers(source, side) for side in sides]
     if plain[0] != plain[1]:
         return plain[0]
     name = known.get(args[0].slot)
@@ -77,6 +79,19 @@ def _plain_number(side: cst.CSTNode) -> bool:
     if isinstance(side, cst.BinaryOperation):
         return _plain_number(side.left) and _plain_number(side.right)
     return number(side) is not None
+
+
+def _of_numbers(source: Source, side: cst.CSTNode) -> bool:
+    """`self.weights[k]`, where the file has `self.weights = {"kl": 1.0}`."""
+    if not isinstance(side, cst.Subscript):
+        return False
+    name = dotted(side.value).split(".")[-1]
+    for assign in source.nodes((cst.Assign, cst.AnnAssign)):
+        targets = [assign.target] if isinstance(assign, cst.AnnAssign) else [t.target for t in assign.targets]
+        held = assign.value.elements if isinstance(assign.value, cst.Dict) else ()
+        if held and any(dotted(t).split(".")[-1] == name for t in targets):
+            return all(number(e.value) is not None for e in held)
+    return False
 
 
 def _looks_tensor(side: cst.CSTNode) -> bool:

@@ -33,7 +33,8 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     prior = next(_priors(sites), None)
     if prior is None:
         raise NoEdit("the prior is not held as a distribution of torch's", SNIPPET, found[0].call.where)
-    if not any([_mended(sites, prior, d) for d in found]):  # all of them
+    mended = [_mended(sites, prior, d) for d in found]
+    if not any(mended):
         raise NoEdit("how the latents are drawn was not understood", SNIPPET, found[0].call.where)
     return sites.result()
 

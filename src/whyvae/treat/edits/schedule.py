@@ -74,11 +74,23 @@ def lengths(spot: Spot, depth: int = 0) -> Iterator[Spot]:
             yield Spot(source, ramp.args[2].value)
             return
     for inner in _parts(source, node):
-        if isinstance(inner, cst.Call):
+        if isinstance(inner, cst.Subscript) and key_of_item(inner) is None:
+            yield from (s for value in _items(source, inner) for s in lengths(value, depth + 1))
+        elif isinstance(inner, cst.Call):
             yield from (s for made in returned(Spot(source, inner)) for s in lengths(made, depth + 1))
         else:
             values = list(bindings(Spot(source, inner))) or list(property_of(Spot(source, inner)))
             yield from (s for value in values for s in lengths(value, depth + 1))
+
+
+def _items(source: Source, item: cst.Subscript) -> Iterator[Spot]:
+    """What is set, under any key, in the dictionary of `weights[k]`: `trainer.weights["kl"] = step / length`."""
+    name = dotted(item.value).split(".")[-1]
+    for file in source.family():
+        for assign in file.nodes(cst.Assign):
+            held = [t.target for t in assign.targets if key_of_item(t.target) is not None]
+            if any(isinstance(t, cst.Subscript) and dotted(t.value).split(".")[-1] == name for t in held):
+                yield Spot(file, assign.value)
 
 
 def _parts(source: Source, node: cst.CSTNode) -> list[cst.CSTNode]:
@@ -86,7 +98,7 @@ def _parts(source: Source, node: cst.CSTNode) -> list[cst.CSTNode]:
     if isinstance(node, cst.Name | cst.Attribute):
         return [node]
     if isinstance(node, cst.Subscript):
-        return [node] if key_of_item(node) is not None else [node.value]
+        return [node] if key_of_item(node) is not None else [node.value, node]
     if isinstance(node, cst.Call):
         if dotted(node.func).split(".")[-1] in BOUNDING:
             return [p for a in node.args for p in _parts(source, a.value)]

@@ -102,10 +102,10 @@ def _widen(sites: Sites, layers: Layers, op: Op, width: int) -> None:
             for number in numbers:
                 layers.set(number, old, width)
             return
-    layers.set(layers.outputs(op), old, width)
+    layers.set(layers.outputs(op), old, width, at_least=True)
     for reader in layers.next(op):
         if reader.name not in RESHAPING:
-            layers.set(layers.inputs(reader), old, width)
+            layers.set(layers.inputs(reader), old, width, at_least=True)
 
 
 def _place(op: Op) -> str:
