@@ -374,13 +374,20 @@ BY_HAND = [
      ["w -= 0.03 * w.grad / (1e-8 + w.grad.norm())"]),
     (HELD + "        rate = LR if step < 20 else 0.1 * LR\n        for w in weights:\n            w -= rate * w.grad\n",
      ["w -= 0.1 * rate * w.grad"]),
+    (HELD + "        n = step + 1\n        rate = LR * 0.9 ** n\n        for w, m in zip(weights, moments):\n            m.lerp_(w.grad, 0.1)\n"
+     "            ahead = m / (1 - 0.9 ** n)\n            w.data.sub_(rate * ahead / (w.grad.norm() + 1e-8))\n",
+     ["w.data.sub_(0.1 * rate * ahead / (w.grad.norm() + 1e-8))"]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("taken", "expected"), BY_HAND)
 def test_a_tenth_of_a_rate_by_hand(tmp_path, taken, expected):
     text = broken(FUNCTIONS, BACK, taken)
-    text = broken(text, "opt = torch.optim.Adam(weights, lr=2e-3)\n", "LR = 0.3\n")
+    text = broken(
+        text,
+        "opt = torch.optim.Adam(weights, lr=2e-3)\n",
+        "LR = 0.3\nmoments = [torch.zeros_like(w) for w in weights]\n",
+    )
     assert came(tmp_path, text, "learning_rate", factor=0.1) == expected
 
 

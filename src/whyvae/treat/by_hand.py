@@ -13,6 +13,8 @@ from whyvae.treat.program import loops
 from whyvae.treat.sites import Spot
 from whyvae.treat.source import Source, dotted
 
+PLAIN = {"math", "np", "min", "max", "float", "int", "round", "len"}  # what makes numbers of numbers
+DEEPEST = 8  # names and operations behind one another: `lr`, `lr0 * fade ** n`, `fade ** n`, `n`, `step + 1`, `step`
 INTO = {"sub_": -1, "add_": 1, "addcdiv_": 1, "addcmul_": 1}  # methods that change what they are called on
 
 
@@ -100,14 +102,14 @@ def _is_number(spot: Spot, depth: int = 0) -> bool:
     node, source = spot.node, spot.source
     if number(node) is not None:
         return True
-    if depth > 4:
+    if depth > DEEPEST:
         return False
     if isinstance(node, cst.IfExp):
         return all(_is_number(Spot(source, n), depth + 1) for n in (node.body, node.orelse))
-    if isinstance(node, cst.BinaryOperation):
-        return any(_is_number(Spot(source, n), depth + 1) for n in (node.left, node.right)) and not any(
-            True for _ in source.nodes(cst.Attribute, node)
-        )
+    if isinstance(node, cst.BinaryOperation):  # `lr0 * fade ** epoch`, but not the `m / (1 - b1 ** n)` of Adam
+        return all(_is_number(Spot(source, n), depth + 1) for n in (node.left, node.right))
+    if isinstance(node, cst.Call):
+        return dotted(node.func).split(".")[0] in PLAIN
     if not isinstance(node, cst.Name | cst.Attribute | cst.Subscript):
         return False
     values = list(bindings(spot))
