@@ -105,8 +105,8 @@ def _rows(op: Op, spot: Spot) -> str | None:
 def _written_at(prior: Spot, at: Spot, decoding: Decoding) -> str | None:
     """The prior's expression as it can be written where the latents are drawn: of attributes of the model and of global names."""
     whole = _of_the_model(prior, DEEPEST)
-    if whole is None:
-        return None
+    if whole is None or (whole.source is not at.source and _names(whole) != {"self"}):
+        return None  # another file may not know these names
     text, owner = whole.closed, _class_of(whole)
     if owner is None or not re.search(r"\bself\b", text):
         return text
@@ -134,8 +134,8 @@ def _first_name(node: cst.CSTNode) -> cst.Name | None:
 def _of_the_model(prior: Spot, depth: int) -> Spot | None:
     """A name that has its value in the same function is followed to the expression it was given."""
     function = prior.source.enclosing(prior.node, cst.FunctionDef)
-    free = _names(prior)
-    if function is None or not any(_local(prior.source, function, name) for name in free - {"self"}):
+    free = _names(prior) - imported(prior.source) - {"self"}
+    if function is None or not any(_local(prior.source, function, name) for name in free):
         return prior
     if not isinstance(prior.node, cst.Name) or depth == 0:
         return None
@@ -154,7 +154,7 @@ def _names(spot: Spot) -> set[str]:
         keyword = isinstance(above, cst.Arg) and above.keyword is name
         if not attribute and not keyword:
             kept.add(name.value)
-    return kept - imported(source)
+    return kept
 
 
 def _local(source: Source, function: cst.FunctionDef, name: str) -> bool:
