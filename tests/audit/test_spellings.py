@@ -1288,6 +1288,44 @@ def test_the_weight_of_a_kl_to_any_density_is_read(prior, weight, closed_entropy
     assert found.objective().weight_known
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("weight", [1.0, 4.0])
+def test_so_is_it_from_several_samples_of_each_example(weight, repeated):
+    """Along an axis of their own (`rsample((3,))`), or as rows that are repeated."""
+    torch.manual_seed(0)
+    m = MixturePrior()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        if repeated:
+            mu, lv, x = mu.repeat(3, 1), lv.repeat(3, 1), x.repeat(3, 1)
+        q = td.Normal(mu, (lv / 2).exp())
+        z = q.rsample() if repeated else q.rsample((3,))
+        each = td.Normal(m.means, (m.logvars / 2).exp()).log_prob(z[..., None, :]).sum(-1)
+        log_p = torch.logsumexp(each + m.weights.log_softmax(0), -1).sum() / 3
+        return sse(m.decoder(z), x.expand(*z.shape[:-1], -1)) / 3 + weight * (q.log_prob(z).sum() / 3 - log_p)
+
+    found = audit(step, pixels())
+
+    assert found.regulariser.form == "prior density"
+    assert found.s == pytest.approx(weight / 2, rel=1e-6)
+    assert found.objective().not_auditable == ""
+
+
+@pytest.mark.parametrize("entropy", [0.5, 0.0])
+def test_several_samples_of_another_weight_than_the_prior_are_no_kl(entropy):
+    torch.manual_seed(0)
+    m = MixturePrior()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        z = td.Normal(mu, (lv / 2).exp()).rsample((3,))
+        log_p = torch.logsumexp(td.Normal(m.means, 1.0).log_prob(z[..., None, :]).sum(-1), -1).sum() / 3
+        return sse(m.decoder(z), x.expand(3, -1, -1)) / 3 - log_p + 0.5 * mu.square().sum() - entropy * lv.sum()
+
+    assert audit(step, pixels()).regulariser.form == "unknown"
+
+
 @pytest.mark.parametrize(("mean", "sd"), [(0.0, 0.5**0.5), (1.0, 2.0)])
 def test_a_gaussian_told_by_samples_is_read_as_that_gaussian(mean, sd):
     """`-(z ** 2).sum()` for log p(z), say: a half forgotten is another prior."""

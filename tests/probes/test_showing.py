@@ -147,6 +147,41 @@ def test_bytes_that_are_kept_are_pictures(squashed):
     assert shown(squashed).contrast == pytest.approx(0.231, abs=0.01)
 
 
+def test_bytes_that_are_kept_count_beside_what_is_no_sample():
+    def show(samples):
+        np.save(io.BytesIO(), np.arange(64.0))
+        return (torch.sigmoid(samples) * 255).byte().numpy()
+
+    assert shown(show).contrast == pytest.approx(0.231, abs=0.01)
+
+
+@pytest.mark.parametrize(("scale", "cut"), [(lambda x: x, 0.0), (doubled, 0.4)])
+def test_many_samples_are_known_by_the_first(scale, cut):
+    def show(samples):  # 4800 of them, more than is copied
+        many = samples.repeat(300, 1, 1, 1)
+        np.savez(io.BytesIO(), many.mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+
+    assert shown(show, last=torch.tanh if cut else torch.sigmoid, scale=scale).cut >= cut
+
+
+def test_what_is_imported_where_samples_are_shown_is_spied_on(tmp_path, monkeypatch):
+    (tmp_path / "imageio.py").write_text("def imwrite(name, picture):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "imageio", raising=False)
+    finders = list(sys.meta_path)
+
+    def show(samples):
+        import imageio  # type: ignore[import-not-found]
+
+        assert type(imageio.__loader__).__module__.startswith(("importlib", "_frozen"))
+        assert imageio.__spec__.loader is imageio.__loader__
+        imageio.imwrite("sheet.png", samples[0, 0].mul(255).clamp(0, 255).byte().numpy())
+
+    assert shown(show, last=torch.tanh, scale=doubled).cut > 0.4
+    assert sys.meta_path == finders
+    monkeypatch.delitem(sys.modules, "imageio")
+
+
 @pytest.mark.parametrize("show", [
     lambda s: save(s[0, 0].numpy().astype(np.uint8)), lambda s: save(s[0, 0].byte().numpy()), lambda s: save(s[0, 0].numpy()),
 ])  # fmt: skip

@@ -263,13 +263,14 @@ def _density(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
     its two equations, d loss / d mu = v and d loss / d sigma = eps v - w / sigma. Without v they leave one equation
     each, all with the same w.
     """
-    owner = _number_of_head(step)
+    number, z = _numbers(step)
+    owner = _owner(step, number)
     if owner is None or bool((direct[owner < 0] != 0).any()):
         return None
     used, at = owner >= 0, owner[owner >= 0]
     way = gradient(step.sample.sum(), step.heads)[used]  # of z by the heads, number by number
     entropy, left = gradient(-positive(step.sigma).log().sum(), step.heads)[used], direct[used]
-    none = torch.zeros(step.sample.numel(), dtype=torch.float64)
+    none = torch.zeros(z.numel(), dtype=torch.float64)
     size = none.index_add(0, at, way**2).clamp_min(1e-300)
 
     def along(g: Tensor) -> Tensor:
@@ -280,8 +281,7 @@ def _density(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
     residual = float((rest - weight * wanted).norm() / rest.norm().clamp_min(1e-300))
     if weight <= 0 or residual > EXACT:
         return None
-    pull = along(left - weight * entropy).reshape(step.sample.shape) / weight
-    gaussian = _gaussian(step.sample.detach(), pull)
+    gaussian = _gaussian(z, along(left - weight * entropy).reshape(z.shape) / weight)
     common = {"weight": weight, "residual": residual, "monte_carlo": True, "scale": scale}
     if gaussian is None:
         return Regulariser("prior density", coefficients=(0.0, 0.0, weight, 0.0), **common)  # type: ignore[arg-type]
@@ -382,9 +382,22 @@ def _unit_of_head(step: Cut) -> Tensor | None:
     return _owner(step, torch.arange(mu[0].numel(), dtype=torch.float64).reshape(mu[0].shape).expand(mu.shape))
 
 
-def _number_of_head(step: Cut) -> Tensor | None:
-    """For each element of the heads, the number of z (index in the batch) it belongs to, or -1; None if they mix."""
-    return _owner(step, torch.arange(step.mu.numel(), dtype=torch.float64).reshape(step.mu.shape))
+def _numbers(step: Cut) -> tuple[Tensor, Tensor]:
+    """(For each element of mu its number of z, counted from 0; the values of z by that number.) Samples of one posterior that
+    have the same noise (see audit/cut.py) are one.
+    """
+    mu, z = step.mu.detach(), step.sample.detach()
+    every = torch.arange(mu.numel(), dtype=torch.float64).reshape(mu.shape)
+    if mu.dim() < 2:
+        return every, z
+    units = mu.shape[-1]
+    rows = torch.cat([t.expand_as(mu).reshape(-1, units) for t in (mu, step.sigma.detach(), z)], 1)
+    _, group = torch.unique(rows, dim=0, return_inverse=True)
+    count = int(group.max()) + 1
+    if count == len(rows):
+        return every, z
+    number = group[:, None] * units + torch.arange(units)
+    return number.double().reshape(mu.shape), z.new_zeros(count, units).index_copy(0, group, z.reshape(-1, units))
 
 
 def _owner(step: Cut, number: Tensor) -> Tensor | None:

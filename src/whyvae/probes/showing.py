@@ -55,8 +55,7 @@ class Showing(Probe):
     @classmethod
     def measure(cls, subject: Any) -> Self:
         sound_calls(subject)
-        shown = [s for s in subject.shown if s.tape is not None] or _held(subject)
-        found = [p for p in (_picture(subject, s) for s in shown) if p is not None]
+        found = _pictures(subject, subject.shown) or _pictures(subject, _held(subject))
         if not found:
             raise CannotMeasure(
                 "does not apply: nothing was seen that saves or shows new samples and could lose numbers"
@@ -64,8 +63,13 @@ class Showing(Probe):
         return cls(tuple(found))
 
 
+def _pictures(subject: Any, shown: list[Shown]) -> list[Picture]:
+    """Those whose way from the decoder is known."""
+    return [p for s in shown if s.tape is not None and (p := _picture(subject, s)) is not None]
+
+
 def _held(subject: Any) -> list[Shown]:
-    """Bytes that the script keeps, where it was not seen to show or save anything: what else should they be?"""
+    """Bytes that the script keeps, where nothing it shows or saves is known to be samples: what else should they be?"""
     call = subject.decoded[-1] if subject.decoded else None
     if call is None:
         return []

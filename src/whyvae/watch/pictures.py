@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import FrameType, ModuleType
 from typing import Any
 
 from whyvae.watch.step import Left, Shown
@@ -22,9 +24,10 @@ FUNCTIONS = (
 
 
 class Pictures:
-    """`look` wraps those of FUNCTIONS whose modules are loaded; `undo` puts them back. `slot_of` finds a tensor on the
-    tape of what the script is doing, if that has decoded anything. Of each line of the source, and each line from which a
-    helper was called, the last picture is kept.
+    """`look` wraps those of FUNCTIONS whose modules are loaded, from then on also those that come later (`import` in the
+    function that shows the samples); `undo` puts them back. `slot_of` finds a tensor on the tape of what the script is
+    doing, if that has decoded anything. Of each line of the source, and each line from which a helper was called, the last
+    picture is kept.
     """
 
     def __init__(self, slot_of: Callable[[Any], tuple[Tape, int] | None], left: Callable[[], tuple[Left, ...]]) -> None:
@@ -32,12 +35,15 @@ class Pictures:
         self._slot_of, self._left = slot_of, left
         self._modules = 0  # how many were loaded when we last looked
         self._patched: dict[str, Callable[[], None]] = {}
+        self._arrivals = _Arrivals(self._arrived)
         self._inside = 0
 
     def look(self) -> None:
         """Nothing new can be spied on where nothing was imported since: the usual case, at every step."""
         if len(sys.modules) == self._modules:
             return
+        if self._arrivals not in sys.meta_path:
+            sys.meta_path.insert(0, self._arrivals)
         self._modules = len(sys.modules)
         for module, path in FUNCTIONS:
             key = f"{module}.{path}"
@@ -45,9 +51,15 @@ class Pictures:
                 self._patch(sys.modules[module], key, path)
 
     def undo(self) -> None:
+        if self._arrivals in sys.meta_path:
+            sys.meta_path.remove(self._arrivals)
         for undo in self._patched.values():
             undo()
         self._patched.clear()
+
+    def _arrived(self) -> None:
+        self._modules = 0
+        self.look()
 
     def _patch(self, owner: Any, key: str, path: str) -> None:
         *parents, last = path.split(".")
@@ -97,12 +109,51 @@ class Pictures:
             del self._shown[next(iter(self._shown))]
 
 
+class _Arrivals(MetaPathFinder):
+    """Calls `arrived` whenever one of the modules of FUNCTIONS has been loaded."""
+
+    def __init__(self, arrived: Callable[[], None]) -> None:
+        self._arrived, self._names = arrived, {module for module, _ in FUNCTIONS}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._names:
+            return None
+        others = [f for f in sys.meta_path if f is not self]
+        spec = next((s for f in others if (s := f.find_spec(fullname, path, target)) is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Then(spec.loader, self._arrived)
+        return spec
+
+
+class _Then(Loader):
+    """Loads as `loader` does, in whose place it is until then, and calls `then`."""
+
+    def __init__(self, loader: Loader, then: Callable[[], None]) -> None:
+        self._loader, self._then = loader, then
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._then()
+
+
 def _copy(picture: Any) -> Any:
+    """Of a large one its first rows, as of what leaves torch."""
     size = 1
     for side in picture.shape:
         size *= side
     if size > MOST_NUMBERS:
-        return None
+        rows = MOST_NUMBERS // (size // picture.shape[0])
+        if rows == 0:
+            return None
+        picture = picture[:rows]
     return picture.detach().clone() if hasattr(picture, "detach") else picture.copy()
 
 
