@@ -163,6 +163,25 @@ def test_a_recurrent_layer_gets_batch_first(tmp_path):
     ]
 
 
+def test_so_do_those_like_it(tmp_path):
+    """The decoder's too, but not one that is given steps first."""
+    text = broken(
+        TRAINER, "nn.Sequential(nn.Linear(20, cfg.hidden), nn.ReLU())\n        self.mu",
+        "nn.GRU(4, cfg.hidden)\n        self.unroll, self.right = nn.GRU(cfg.latents, cfg.latents), nn.GRU(cfg.latents, cfg.latents)\n"
+        "        self.mu",
+    )  # fmt: skip
+    text = broken(text, "h = self.encoder(x)", "h = self.encoder(x.view(-1, 5, 4))[0][:, -1]")
+    text = broken(
+        text, "return self.decoder(z), mu, logvar",
+        "steps = z[:, None].expand(-1, 5, -1)\n        z = self.unroll(steps)[0].mean(1) + self.right(steps.transpose(0, 1))[0].mean(0)\n"
+        "        return self.decoder(z), mu, logvar",
+    )  # fmt: skip
+    assert mended(tmp_path, text, "rows_apart", way="axis")[1] == [
+        "self.encoder = nn.GRU(4, cfg.hidden, batch_first=True)",
+        "self.unroll, self.right = nn.GRU(cfg.latents, cfg.latents, batch_first=True), nn.GRU(cfg.latents, cfg.latents)",
+    ]
+
+
 def test_layers_in_a_plain_list_are_registered(tmp_path):
     text = broken(TRAINER, "self.encoder = nn.Sequential(nn.Linear(20, cfg.hidden), nn.ReLU())",
                   "self.encoder = [nn.Linear(20, cfg.hidden), nn.ReLU()]")  # fmt: skip

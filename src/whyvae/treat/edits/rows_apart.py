@@ -48,7 +48,27 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _along(sites: Sites, op: Op) -> bool:
-    return _batch_first(sites, op) or _other_axis(sites, op) or _repeated_apart(sites, op) or _transposed(sites, op)
+    if _batch_first(sites, op):
+        _others_like(sites, op)
+        return True
+    return _other_axis(sites, op) or _repeated_apart(sites, op) or _transposed(sites, op)
+
+
+def _others_like(sites: Sites, op: Op) -> None:
+    """The decoder's `nn.GRU` beside the encoder's, where it too is given [batch, steps, ...]."""
+    first, batch = _maker(sites, op), sites.subject.batch
+    made = {id(first.node)} if first is not None else set()
+    for other in sites.subject.tape.ops:
+        given = sites.subject.tape.slots[other.reads[0]].shape if other.name == op.name and other.reads else ()
+        maker = _maker(sites, other) if len(given) > 1 and given[0] == batch != given[1] else None
+        if maker is not None and id(maker.node) not in made:
+            made.add(id(maker.node))
+            _batch_first(sites, other)
+
+
+def _maker(sites: Sites, op: Op) -> Spot | None:
+    spot = called(sites, op)
+    return built(spot) if spot is not None else None
 
 
 def _repeated_apart(sites: Sites, op: Op) -> bool:
@@ -101,8 +121,7 @@ def _moves(before: tuple[int, ...], after: tuple[int, ...], batch: int) -> bool:
 
 def _batch_first(sites: Sites, op: Op) -> bool:
     """`nn.GRU(8, 32)` -> `nn.GRU(8, 32, batch_first=True)`, where the data has its examples first."""
-    spot = called(sites, op)
-    maker = built(spot) if spot is not None else None
+    maker = _maker(sites, op)
     if maker is None or not isinstance(maker.node, cst.Call) or not maker.node.args:
         return False
     names = {a.keyword.value: a for a in maker.node.args if a.keyword is not None}
