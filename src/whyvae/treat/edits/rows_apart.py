@@ -59,7 +59,9 @@ def _others_like(sites: Sites, op: Op) -> None:
     first, batch = _maker(sites, op), sites.subject.batch
     made = {id(first.node)} if first is not None else set()
     for other in sites.subject.tape.ops:
-        given = sites.subject.tape.slots[other.reads[0]].shape if other.name == op.name and other.reads else ()
+        given: tuple[int, ...] = ()
+        if other.name == op.name and other.reads:
+            given = sites.subject.tape.slots[other.reads[0]].shape
         maker = _maker(sites, other) if len(given) > 1 and given[0] == batch != given[1] else None
         if maker is not None and id(maker.node) not in made:
             made.add(id(maker.node))
