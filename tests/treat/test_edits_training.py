@@ -238,6 +238,8 @@ def test_bytes(tmp_path):
      "save_image((images - 0.5 + 0.4242) * 0.3081, 'a.png')"),
     ("cv2.imwrite('a.png', images[0])", (0.0, 1.0), (0.0, 255.0), "cv2.imwrite('a.png', images[0] * 255)"),
     ("shown = torch.clamp(images * 2 - 1, 0, 1)", (-1.0, 1.0), (0.0, 1.0), "shown = torch.clamp((images * 2 - 1 + 1) * 0.5, 0, 1)"),
+    ("pixels = images.mul(255.0).round().clamp(0, 255).to(torch.uint8)", (-245.0, 235.0), (0.0, 255.0),
+     "pixels = ((images.mul(255.0).round() + 255) * 0.5).clamp(0, 255).to(torch.uint8)"),
     ("shown = images.clamp(0, 1)", (-1.0, 1.0), (0.0, 1.0), "shown = ((images + 1) * 0.5).clamp(0, 1)"),
 ])  # fmt: skip
 def test_the_range_of_the_data_becomes_the_one_that_is_kept(tmp_path, line, given, kept, expected):

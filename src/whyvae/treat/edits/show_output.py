@@ -68,6 +68,10 @@ def _range(sites: Sites, settings: dict[str, Any]) -> dict[str, str]:
     if not given[1] > given[0] or kept[0] != 0:
         raise NoEdit("the picture is of one colour, or its range does not begin at 0", SNIPPETS["range"])
     for file, call, method in _casts(source, line):
+        clipped = next((c for name in CLIPS for c in calls(file, name, method.value) if _own(c)), None)
+        if clipped is not None and isinstance(clipped.func, cst.Attribute):  # what is cut off there is lost behind it
+            file.replace(clipped.func.value, _mapped(file, clipped.func.value, given, kept[1]))
+            return sites.result()
         mapped, rest = _mapped(file, method.value, given, kept[1]), ", ".join(file.code(a) for a in call.args)
         file.replace(call, f"({mapped}).round().clip(0, 255).{method.attr.value}({rest})")
         return sites.result()
@@ -104,10 +108,15 @@ def _shown(source: Source, line: int) -> Iterator[cst.BaseExpression]:
                 yield given[position]
     for name in CLIPS:
         for call in _on(source, line, name):
-            if isinstance(call.func, cst.Attribute) and dotted(call.func.value) not in {"torch", "np", "numpy"}:
+            if isinstance(call.func, cst.Attribute) and _own(call):
                 yield call.func.value
             elif call.args:
                 yield call.args[0].value
+
+
+def _own(call: cst.Call) -> bool:
+    """Is a method of the picture's called, no function of a module's?"""
+    return isinstance(call.func, cst.Attribute) and dotted(call.func.value) not in {"torch", "np", "numpy"}
 
 
 def _on(source: Source, line: int, name: str) -> list[cst.Call]:
