@@ -18,7 +18,14 @@ class Net(nn.Module):
         self.heads, self.out = nn.Linear(6, 4), nn.Linear(2, 6)
 
 
-def measured(weight, scale=lambda model: 1.0):
+def shifted(rows):
+    """Some of the examples, as many as fall to it, are moved."""
+    moved, some = torch.empty_like(rows), torch.rand(len(rows)) < 0.5
+    moved[some], moved[~some] = rows[some] + 0.1, rows[~some]
+    return moved
+
+
+def measured(weight, scale=lambda model: 1.0, augmented=lambda rows: rows):
     """A run whose KL has `weight(step)` beside squared errors at the noise variance S."""
     torch.manual_seed(0)
     model, x = Net(), torch.randn(64, 6)
@@ -26,7 +33,7 @@ def measured(weight, scale=lambda model: 1.0):
     with Watcher(budget=100.0) as watcher:
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
         for step in range(STEPS):
-            rows = x[torch.randint(64, (16,))]
+            rows = augmented(x[torch.randint(64, (16,))])
             mu, logvar = model.heads(rows).chunk(2, 1)
             y = model.out(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
             kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
@@ -48,6 +55,10 @@ def test_a_ramp_is_read_point_by_point(slope):
     assert found.count == STEPS
     assert found.at_end == pytest.approx(S * slope * STEPS, rel=1e-6)
     assert found.steps_until(S * slope * (STEPS + 100)) == pytest.approx(100, rel=1e-6)
+
+
+def test_batches_of_which_a_mask_picks_more_or_less_are_of_one_program():
+    assert measured(lambda step: 0.01 * step, augmented=shifted).late_change == pytest.approx(1.5, rel=0.3)
 
 
 def test_a_constant_weight_is_read_twice():

@@ -59,6 +59,9 @@ mean, std = (np.append(v, 0.) for v in (mean, std))
 del logs, x
 """
 LOG1P = LOGARITHM.replace("{log}", "log1p")
+BESIDE = LOGARITHM.replace("np.{log}(table)", "np.log10(1 + table)").replace(
+    "del logs, x", "logs = np.concatenate([logs, np.zeros((len(logs), 1))], 1)\ndel x"
+)
 IN_MAIN = """
 class MinMax:
     def __init__(self, a):
@@ -112,6 +115,7 @@ RIGHT |= {
     "log1p": LOG1P + "rows = np.expm1(made.numpy() * std + mean)",
     "log1p, rounded": LOG1P + "rows = np.round(np.expm1(made.numpy() * std + mean), 3)",
     "log1p in torch": LOG1P + "rows = torch.expm1(made * torch.tensor(std) + torch.tensor(mean))",
+    "decades, kept beside the data": BESIDE + "rows = np.clip(10 ** (made.numpy() * std + mean) - 1, 0, None)",
     "sqrt": LOGARITHM.replace("{log}", "sqrt") + "rows = np.maximum(made.numpy() * std + mean, 0) ** 2",
 }
 WRONG = {
@@ -127,6 +131,7 @@ WRONG |= {
     "log1p alone": LOG1P + "rows = np.expm1(made.numpy())",
     "log1p alone in torch": LOG1P + "rows = made.expm1()",
     "log1p with the variance": LOG1P + "rows = np.expm1(made.numpy() * std ** 2 + mean)",
+    "decades by the exponential": BESIDE + "rows = np.clip(np.exp(made.numpy() * std + mean) - 1, 0, None)",
     "log1p, no factor": LOG1P + "rows = np.expm1(made.numpy() + mean)",
 }
 SILENT = {

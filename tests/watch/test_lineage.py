@@ -341,6 +341,29 @@ def test_a_further_column_that_the_encoder_is_shown_is_part_of_the_table(m, x):
     assert lineage.notes == []
 
 
+@pytest.mark.parametrize("repeated", [
+    lambda t, x: t.expand_as(x), lambda t, x: t.expand(len(x), -1), lambda t, x: t.repeat(len(x), 1), lambda t, x: t[None].expand_as(x),
+])  # fmt: skip
+def test_the_times_of_a_curve_are_not_its_data(repeated):
+    """Each example a set of (time, value), all at the same times."""
+    torch.manual_seed(0)
+    point, head, decoder = nn.Linear(2, 8), nn.Linear(8, 2 * d), nn.Linear(d, D)
+    every, times = torch.rand(4 * B, D), torch.linspace(-1, 3, D)
+
+    def step(every):
+        x = every[torch.arange(B)]
+        points = torch.stack([repeated(times, x), x], -1)
+        mu, lv = head(point(points).relu().mean(1)).chunk(2, 1)
+        z = reparameterise(mu, lv)
+        y = decoder(z)
+        see(data=x, target=x, output=y)
+        return sse(y, x) + kl_sum(mu, lv)
+
+    lineage, slot = found(step, every)
+
+    assert (lineage.data, lineage.target, lineage.output) == (slot["data"], slot["target"], slot["output"])
+
+
 def test_target_may_be_indices():
     torch.manual_seed(0)
     bag, tokens = Bag(), torch.randint(0, 7, (B, 5))

@@ -37,8 +37,8 @@ class Schedule(Probe):
     def measure(cls, subject: Any, objective: Objective) -> Self:
         if not objective.weight_known:
             raise CannotMeasure(objective.not_auditable or "the weight of the KL is not known")
-        key, main = subject.tape.shape_key(), subject.main
-        usual = [s for s in subject.steps if s.finite and s is not main and s.tape.shape_key() == key]
+        key, main = subject.tape.program_key(), subject.main
+        usual = [s for s in subject.steps if s.finite and s is not main and s.tape.program_key() == key]
         usual = [s for s in usual if s.index < main.index]
         if len(usual) < 3:
             raise CannotMeasure("does not apply: too few recorded steps to tell a schedule")

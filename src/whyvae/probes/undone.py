@@ -89,18 +89,20 @@ class Undone(Probe):
         rows = _targets(subject)
         alike = [a for a in subject.arrays if a.features == rows.shape[1]]
         around = [(a, values) for a in alike if (values := a.rows()) is not None]
-        link, originals = PLAIN, _originals(rows, around, PLAIN)
-        for other in LINKS:
-            if not originals:
-                link, originals = other, _originals(rows, around, other)
-        if not originals:
+        link, known, found = PLAIN, False, []
+        for link in (PLAIN, *LINKS):  # the data may stand in several: counts, and their logarithm
+            originals = _originals(rows, around, link)
+            known |= bool(originals)
+            found = [
+                _compared(rows, a.name, back, original.name, scale, link)
+                for a, back in (_backs(subject, rows, around, link) if originals else ())
+                for original, scale in originals
+                if link is not PLAIN or _attempted(rows, back, scale)  # who undoes the function means these units
+            ]
+            if found:
+                break
+        if not known:
             raise CannotMeasure("does not apply: the data stand in no other units beside the samples")
-        found = [
-            _compared(rows, a.name, back, original.name, scale, link)
-            for a, back in _backs(subject, rows, around, link)
-            for original, scale in originals
-            if link is not PLAIN or _attempted(rows, back, scale)  # who undoes the function means these units
-        ]
         if not found:
             raise CannotMeasure("does not apply: nothing was seen that takes samples back to other units")
         moved, samples, original, feature, made, real = min(found)

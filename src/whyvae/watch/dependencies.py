@@ -169,18 +169,24 @@ def origin(deps: Dependencies, slot: int) -> int:
             return slot
         op = deps.tape.ops[position]
         if op.name in GATHERING and len(op.reads) > 1:
-            big = max(op.reads, key=lambda s: deps.tape.slots[s].numel)
+            big = max(op.reads, key=lambda s: (_has_rows(deps, s), deps.tape.slots[s].numel))
             if deps.tape.slots[big].shape[:1] != deps.tape.slots[slot].shape[:1] or big in deps.parametric:
                 return slot
             slot = big
             continue
-        sources = [r for r in op.reads if r not in deps.parametric and not _constant(deps, r)]
+        sources = [r for r in uses(op) if r not in deps.parametric and not _constant(deps, r)]
         noisy = [r for r in sources if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random]
         # noise beside data is left out; where all was drawn, that is the data
         sources = [r for r in dict.fromkeys(sources) if r not in noisy] or noisy
         if op.random or op.name in PICKING or len(sources) != 1:
             return slot
         slot = sources[0]
+
+
+def _has_rows(deps: Dependencies, slot: int) -> bool:
+    """Was it made of as many rows as it has? The times at which all curves of a batch were measured are one, repeated."""
+    slots = deps.tape.slots
+    return slots[origin(deps, slot)].shape[:1] == slots[slot].shape[:1]
 
 
 def _constant(deps: Dependencies, slot: int) -> bool:

@@ -40,7 +40,8 @@ class Optimizers:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.known[key] = Optimizer(
             type(optimizer).__name__, frozenset(id(p) for p in parameters), parameters, _rate(optimizer),
-            {k: v for k, v in optimizer.param_groups[0].items() if isinstance(v, int | float | tuple) and k != "lr"},
+            {k: v for k, v in optimizer.param_groups[0].items() if isinstance(v, int | float | tuple) and k not in {"lr", "maximize"}},
+            maximizes=bool(optimizer.param_groups[0].get("maximize", False)),
         )  # fmt: skip
 
     def stepped(self, optimizer: Any) -> None:

@@ -46,6 +46,7 @@ class Optimizer:
     alive: list[Tensor]
     lr: float  # the last one
     settings: dict[str, Any] = field(default_factory=dict)
+    maximizes: bool = False  # (`maximize=True`: its steps are recorded with the loss negated)
     largest_lr: float = 0.0
     steps: int = 0
     begun: int = 0  # steps of others, of an earlier training, that were done before its first

@@ -128,6 +128,31 @@ class Tape:
         kept.reverse()
         return Tape(kept, self.slots, self.roots, self.step, self.autocast, self.compiled)
 
+    def negate(self) -> None:
+        """Goes on to minus the roots: what is climbed as a loss that is descended, which all that reads a tape takes it for."""
+        after = max((op.index for op in self.ops), default=0)
+        storage = max((s.storage for s in self.slots), default=0)
+        below: dict[int, int] = {}
+        for n, root in enumerate(dict.fromkeys(self.roots), 1):
+            made = below[root] = len(self.slots)
+            self.slots.append(replace(self.slots[root], index=made, leaf=False, storage=storage + n))
+            self.ops.append(
+                Op(
+                    after + n,
+                    torch.neg,
+                    "neg",
+                    (Ref(root),),
+                    {},
+                    Ref(made),
+                    (root,),
+                    (made,),
+                    (),
+                    grad=True,
+                    place=None,
+                )
+            )
+        self.roots = [below[root] for root in self.roots]
+
     def merged(self) -> Tape:
         """What was computed twice from the same tensors, once: an encoder run again for the KL gives no second mu."""
         changed = {self.slots[s].storage for op in self.ops for s in op.writes}
@@ -154,6 +179,13 @@ class Tape:
     def shape_key(self) -> int:
         """Equal for two tapes of the same program (so that data of one can be fed to the other)."""
         return hash(tuple((op.name, len(op.reads), tuple(self.slots[o].shape for o in op.outs)) for op in self.ops))
+
+    def program_key(self) -> int:
+        """As `shape_key`, whatever the shapes of what no gradient passes: how many examples of a batch a mask picked, say."""
+        learning = ((op, [self.slots[o] for o in op.outs]) for op in self.ops)
+        return hash(
+            tuple((op.name, len(op.reads), tuple(o.shape for o in outs if o.requires_grad)) for op, outs in learning)
+        )
 
 
 def renamed(op: Op, same: dict[int, int]) -> Op:

@@ -220,6 +220,9 @@ class Watcher:
         step.refused = recorder.refused
         mine = tape.parameter_ids()
         own = [o for o in self.optimizers.values() if not mine.isdisjoint(o.parameters)]
+        if any(o.maximizes for o in own):
+            tape.negate()
+            step.loss = -self._root_value
         step.lr = next((o.lr for o in own or self.optimizers.values()), float("nan"))
         self.recordings.keep(step)
         if not self.outside.onlooker.encoder or (own and self._met.isdisjoint(mine)):  # the first, or another model
