@@ -93,13 +93,13 @@ def main_step(steps: list[Step]) -> tuple[Step, Lineage]:
     or where the noise stopped in the first half of the run (a model left in evaluation mode). Where nearly every step has a
     program of its own (sequences packed by their lengths), the last of them.
     """
-    order = Counter(step.tape.shape_key() for step in steps)
+    order = Counter(step.tape.program_key() for step in steps)
     if len(steps) >= ENOUGH_STEPS and max(order.values()) <= REPEATED:
-        order = Counter({step.tape.shape_key(): i for i, step in enumerate(steps)})
+        order = Counter({step.tape.program_key(): i for i, step in enumerate(steps)})
     reason: Exception = lineages.NoVAE("")
     silent: tuple[Step, Lineage] | None = None
     for key, _ in order.most_common(4):
-        same = [s for s in steps if s.tape.shape_key() == key]
+        same = [s for s in steps if s.tape.program_key() == key]
         step = next((s for s in reversed(same) if s.finite), same[-1])
         try:
             found = step, lineages.find(step.tape)
