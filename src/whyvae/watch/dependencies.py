@@ -174,19 +174,31 @@ def origin(deps: Dependencies, slot: int) -> int:
                 return slot
             slot = big
             continue
-        sources = [r for r in uses(op) if r not in deps.parametric and not _constant(deps, r)]
-        noisy = [r for r in sources if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random]
-        # noise beside data is left out; where all was drawn, that is the data
-        sources = [r for r in dict.fromkeys(sources) if r not in noisy] or noisy
-        if op.random or op.name in PICKING or len(sources) != 1:
+        source = _source(deps, op)
+        if source < 0:
             return slot
-        slot = sources[0]
+        slot = source
+
+
+def _source(deps: Dependencies, op: Op) -> int:
+    """The one tensor that a function works on; -1 where it draws, picks, or works on several."""
+    sources = [r for r in uses(op) if r not in deps.parametric and not _constant(deps, r)]
+    noisy = [r for r in sources if deps.producer.get(r) is not None and deps.tape.ops[deps.producer[r]].random]
+    # noise beside data is left out; where all was drawn, that is the data
+    sources = [r for r in dict.fromkeys(sources) if r not in noisy] or noisy
+    return -1 if op.random or op.name in PICKING or len(sources) != 1 else sources[0]
 
 
 def _has_rows(deps: Dependencies, slot: int) -> bool:
     """Was it made of as many rows as it has? The times at which all curves of a batch were measured are one, repeated."""
-    slots = deps.tape.slots
-    return slots[origin(deps, slot)].shape[:1] == slots[slot].shape[:1]
+    first = slot
+    while (position := deps.producer.get(first)) is not None:
+        op = deps.tape.ops[position]
+        source = -1 if op.name in GATHERING else _source(deps, op)
+        if source < 0:
+            break
+        first = source
+    return deps.tape.slots[first].shape[:1] == deps.tape.slots[slot].shape[:1]
 
 
 def _constant(deps: Dependencies, slot: int) -> bool:

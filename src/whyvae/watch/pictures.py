@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
@@ -59,7 +60,8 @@ class Pictures:
 
     def _arrived(self) -> None:
         self._modules = 0
-        self.look()
+        with suppress(Exception):  # whatever went wrong here, the user's import did not
+            self.look()
 
     def _patch(self, owner: Any, key: str, path: str) -> None:
         *parents, last = path.split(".")
@@ -120,9 +122,9 @@ class _Arrivals(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname not in self._names:
             return None
-        others = [f for f in sys.meta_path if f is not self]
-        spec = next((s for f in others if (s := f.find_spec(fullname, path, target)) is not None), None)
-        if spec is not None and spec.loader is not None:
+        others = [f.find_spec for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
+        spec = next((s for find in others if (s := find(fullname, path, target)) is not None), None)
+        if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
             spec.loader = _Then(spec.loader, self._arrived)
         return spec
 
