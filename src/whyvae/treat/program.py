@@ -10,7 +10,7 @@ from whyvae.treat.bindings import bindings
 from whyvae.treat.optimisers import is_maker
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, elements
-from whyvae.treat.source import Source, dotted
+from whyvae.treat.source import Source, dotted, name_called
 from whyvae.watch.tape import Op, Place
 
 DEEPEST = 12
@@ -20,8 +20,7 @@ DEEPEST = 12
 def calls(source: Source, method: str, within: cst.CSTNode | None = None) -> Iterator[cst.Call]:
     """Calls of a method, or of a function of that name."""
     for node in source.nodes(cst.Call, within):
-        name = node.func.attr.value if isinstance(node.func, cst.Attribute) else dotted(node.func)
-        if name == method:
+        if name_called(node) == method:
             yield node
 
 

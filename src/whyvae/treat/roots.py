@@ -10,7 +10,7 @@ from whyvae.treat.bindings import bindings
 from whyvae.treat.program import loops, returned
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot, arguments, elements
-from whyvae.treat.source import Source, dotted
+from whyvae.treat.source import Source, dotted, name_called
 from whyvae.watch.tape import Op
 
 FIRST = {"DataLoader", "TensorDataset", "Subset", "iter", "next", "tqdm", "split", "list", "cycle", "random_split",
@@ -183,7 +183,7 @@ def _converted(call: cst.Call) -> cst.CSTNode | None:
 
 def passed_on(call: cst.Call) -> cst.CSTNode | None:
     """What a call hands on unchanged, but for its order."""
-    name = call.func.attr.value if isinstance(call.func, cst.Attribute) else dotted(call.func)
+    name = name_called(call)
     root = dotted(call.func).split(".")[0]
     if isinstance(call.func, cst.Attribute) and name in METHODS and root not in {"torch", "F", "np"}:
         return call.func.value

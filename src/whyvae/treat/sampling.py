@@ -34,6 +34,18 @@ def decodings(sites: Sites, place: Place | None = None) -> list[Decoding]:
     return sorted(every, key=lambda d: place is None or d.call.source.line(d.call.node) != place.line)
 
 
+def known_decodings(sites: Sites, snippet: str) -> list[Decoding]:
+    """`decodings`, at least one.
+
+    Raises:
+        NoEdit: there is none; with `snippet`.
+    """
+    found = decodings(sites)
+    if not found:
+        raise NoEdit("no place was found where new examples are made", snippet)
+    return found
+
+
 def first_op(decoded: Decoded) -> Op | None:
     """The function that the latents entered."""
     return next((op for op in decoded.tape.ops if op.index == decoded.op), None)

@@ -327,6 +327,11 @@ def dotted(node: cst.CSTNode) -> str:
     return ""
 
 
+def name_called(call: cst.Call) -> str:
+    """`log_prob` of `self.prior().log_prob(z)`; `f` of `f(x)`."""
+    return str(call.func.attr.value) if isinstance(call.func, cst.Attribute) else dotted(call.func)
+
+
 def read(path: str) -> str:
     """The text of a file with its own line ends."""
     with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123

@@ -8,7 +8,7 @@ import libcst as cst
 
 from whyvae.treat.program import calls, receiver
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sampling import Decoding, decodings, module_of
+from whyvae.treat.sampling import Decoding, known_decodings, module_of
 from whyvae.treat.sites import Sites
 from whyvae.treat.source import dotted
 
@@ -20,9 +20,7 @@ SNIPPET = "model.eval()  # before new examples are made; model.train() before tr
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
-    found = decodings(sites)
-    if not found:
-        raise NoEdit("no place was found where new examples are made", SNIPPET)
+    found = known_decodings(sites, SNIPPET)
     changed = _dropout(sites, found)
     for decoding in found:
         changed |= _mode(sites, decoding)

@@ -13,9 +13,9 @@ from whyvae.treat.bindings import bindings
 from whyvae.treat.operands import imported
 from whyvae.treat.program import built
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sampling import Decoding, decodings, drawn
+from whyvae.treat.sampling import Decoding, drawn, known_decodings
 from whyvae.treat.sites import Sites, Spot
-from whyvae.treat.source import Source, dotted
+from whyvae.treat.source import Source, dotted, name_called
 from whyvae.watch.tape import Op
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ SNIPPET = "z = prior.sample((16,))  # the distribution that the KL compares the 
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
-    found = decodings(sites)
-    if not found:
-        raise NoEdit("no place was found where new examples are made", SNIPPET)
+    found = known_decodings(sites, SNIPPET)
     prior = next(_priors(sites), None)
     if prior is None:
         raise NoEdit("the prior is not held as a distribution of torch's", SNIPPET, found[0].call.where)
@@ -58,7 +56,7 @@ def _priors(sites: Sites) -> Iterator[Spot]:
     for key, spot in calls.items():
         assert isinstance(spot.node, cst.Call)  # noqa: S101 - see _compares
         given = reads[key] - makes[key]
-        if isinstance(spot.node.func, cst.Attribute) and _called(spot.node) == "log_prob":
+        if isinstance(spot.node.func, cst.Attribute) and name_called(spot.node) == "log_prob":
             if lineage.z in given and given & encoded <= {lineage.z}:
                 yield Spot(spot.source, spot.node.func.value)
         elif given & encoded and len(spot.node.args) == 2:
@@ -66,12 +64,7 @@ def _priors(sites: Sites) -> Iterator[Spot]:
 
 
 def _compares(node: cst.CSTNode) -> bool:
-    return isinstance(node, cst.Call) and _called(node) in {"log_prob", "kl_divergence"}
-
-
-def _called(node: cst.Call) -> str:
-    """`log_prob` of `self.prior().log_prob(z)`."""
-    return node.func.attr.value if isinstance(node.func, cst.Attribute) else dotted(node.func)
+    return isinstance(node, cst.Call) and name_called(node) in {"log_prob", "kl_divergence"}
 
 
 def _mended(sites: Sites, prior: Spot, decoding: Decoding) -> bool:

@@ -10,7 +10,7 @@ from whyvae.treat.edits.noise import standard
 from whyvae.treat.operands import number
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sampling import Decoding, decodings, drawn, way
+from whyvae.treat.sampling import Decoding, drawn, known_decodings, way
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
 from whyvae.treat.terms import plain
@@ -27,9 +27,7 @@ SNIPPET = "z = torch.randn(16, latents)  # one row for each new example\nimages 
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
-    found = decodings(sites)
-    if not found:
-        raise NoEdit("no place was found where new examples are made", SNIPPET)
+    found = known_decodings(sites, SNIPPET)
     mended = [_mended(sites, d) for d in found]
     if not any(mended) and not _numpy(sites, found[0]):
         raise NoEdit("how the latents are drawn was not understood", SNIPPET, found[0].call.where)

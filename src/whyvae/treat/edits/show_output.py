@@ -13,7 +13,7 @@ from whyvae.treat.bindings import bindings
 from whyvae.treat.operands import number
 from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sampling import decodings
+from whyvae.treat.sampling import known_decodings
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import PRODUCT, Source, dotted, tightness
 
@@ -49,9 +49,7 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     what = str(settings["what"])
     if what == "range":
         return _range(sites, settings)
-    found = decodings(sites)
-    if not found:
-        raise NoEdit("no place was found where new examples are made", SNIPPETS[what])
+    found = known_decodings(sites, SNIPPETS[what])
     spot = found[0].call
     if what == "activation":
         spot.source.replace(spot.node, f"{spot.closed}.sigmoid()")
