@@ -1366,6 +1366,30 @@ def test_along_the_path_alone(mean, sd, entropy, form):
         assert (found.prior_mean, found.prior_sd) == (pytest.approx(mean, abs=1e-6), pytest.approx(sd, rel=1e-6))
 
 
+@pytest.mark.parametrize(("weight", "entropy", "told"), [
+    (1.0, 1.0, True), (2.5, 1.0, True), (1.0, 0.0, False), (1.0, -1.0, False),
+])  # fmt: skip
+@pytest.mark.parametrize("prior", [MixturePrior, VampPrior])
+def test_a_density_prior_along_the_path(prior, weight, entropy, told):
+    """Roeder, Wu & Duvenaud 2017 with Tomczak & Welling 2018; without log q, or with its sign turned, it is no KL."""
+    torch.manual_seed(0)
+    m = prior()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        std = (lv / 2).exp()
+        z = mu + std * torch.randn_like(mu)
+        log_q = td.Normal(mu.detach(), std.detach()).log_prob(z).sum()
+        log_p = torch.logsumexp(td.Normal(m.components()[0], 1.0).log_prob(z[:, None]).sum(-1), 1).sum()
+        return sse(m.decoder(z), x) + weight * (entropy * log_q - log_p)
+
+    found = audit(step, pixels()).regulariser
+
+    assert (found.form == "prior density") == told
+    if told:
+        assert found.weight == pytest.approx(weight, rel=1e-6)
+
+
 def test_a_density_prior_with_two_weights_is_no_kl():
     torch.manual_seed(0)
     m = MixturePrior()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from whyvae.audit.cut import cut, gradient, head_values, injected
+from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
@@ -45,8 +45,11 @@ def conditional_weight(lineage: Lineage, replay: Replay, loss: int | None = None
 def _gradients(
     lineage: Lineage, replay: Replay, heads: list[Tensor], loss: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    return by_posterior(cut(lineage, replay, heads=heads, loss=loss))
+
+
+def by_posterior(step: Cut) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """(mu, sigma, d loss / d mu, d loss / d sigma) of the part beside the output, flattened; None if they cannot be told."""
-    step = cut(lineage, replay, heads=heads, loss=loss)
     sigma = step.sigma.abs().clamp_min(1e-300)
     direct = gradient(step.loss, step.heads)
     to_mu, to_sigma = gradient(step.mu.sum(), step.heads), gradient(sigma.sum(), step.heads)

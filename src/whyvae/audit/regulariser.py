@@ -17,6 +17,7 @@ from whyvae.audit.covariance import along_density, log_volume, whitened
 from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
 from whyvae.audit.flow import flows_to_normal, prior_flows_to_normal
 from whyvae.audit.mistaken import AVERAGED, mistaken
+from whyvae.audit.path import path_weight
 from whyvae.audit.solve import least_squares, positive
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
@@ -102,6 +103,8 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
         return replace(best, form="prior density", mistake="", monte_carlo=True, flow_prior=True)
     if best.form == "unknown" and (own := conditional_weight(lineage, replay, loss)) is not None:
         return Regulariser("prior density", own[0], (0.0, 0.0, own[0], 0.0), own[1], conditional=True)
+    if best.form == "unknown" and (along := path_weight(lineage, replay, loss)) is not None:
+        return Regulariser("prior density", along[0], (0.0, 0.0, along[0], 0.0), along[1], monte_carlo=True)
     unnamed = best.form == "wrong" and best.residual > 0 and not best.monte_carlo and best.mistake not in AVERAGED
     unexplained = best.form == "unknown" or unnamed
     if unexplained and coupled(lineage, replay, values, loss):
