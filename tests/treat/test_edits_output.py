@@ -141,6 +141,30 @@ def test_each_feature_is_scaled_by_its_own_spread(tmp_path):
     assert came == ["table = (table - table.mean(0)) / (table.std(0) + 1e-6)"]
 
 
+@pytest.mark.parametrize(("made", "after"), [
+    ("table = (table - table.mean()) / table.std()", "table = (table - table.mean(0)) / table.std(0)"),
+    ("mid, far = torch.mean(table), torch.std(table, correction=0)\ntable = (table - mid) / far",
+     "mid, far = torch.mean(table, dim=0), torch.std(table, dim=0, correction=0)\ntable = (table - mid) / far"),
+    ("mid, far = table.mean(0), table.std(keepdim=True)\ntable = (table - mid) / far\nprint(table.std())",
+     "mid, far = table.mean(0), table.std(0, keepdim=True)\ntable = (table - mid) / far\nprint(table.std())"),
+    ("def scaled(t):\n    return (t - t.mean()) / t.std()\n\n\ntable = scaled(table)",
+     "def scaled(t):\n    return (t - t.mean(0)) / t.std(0)\n\n\ntable = scaled(table)"),
+])  # fmt: skip
+def test_one_spread_of_a_whole_table_becomes_one_a_column(tmp_path, made, after):
+    last = "table = torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)\n"
+    text = broken(FUNCTIONS, last, f"{last}{made}\n")
+    assert edited(tmp_path, text, "scale_data", how="standardise") == text.replace(made, after)
+
+
+@pytest.mark.parametrize("made", [
+    "far = float(table.std())", "far = table.std(1)", "other = table * 2\nfar, near = table.std(), other.std()",
+])  # fmt: skip
+def test_a_spread_that_is_no_scale_of_one_table_is_left(tmp_path, made):
+    last = "table = torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)\n"
+    text = broken(FUNCTIONS, last, f"{last}{made}\n")
+    assert made in edited(tmp_path, text, "scale_data", how="standardise")
+
+
 MADE = """\
 class Table:
     def make(self, n):

@@ -30,10 +30,10 @@ def path_weight(lineage: Lineage, replay: Replay, loss: int | None = None) -> tu
     there = None if moved is None else cut(lineage, replay, heads=moved, loss=loss)
     if there is None or not torch.allclose(there.sample, here.sample, rtol=SAME, atol=SAME):
         return None
-    pulls = [_pull(step) for step in (here, there)]
-    if pulls[0] is None or pulls[1] is None:
+    one, two = _pull(here), _pull(there)
+    if one is None or two is None:
         return None
-    (u, eps, sigma), (v, _, other_sigma) = pulls
+    (u, eps, sigma), (v, _, other_sigma) = one, two
     left, way = v - u, eps * (1 / sigma - 1 / other_sigma)
     weight = float((left * way).sum() / way.square().sum().clamp_min(1e-300))
     residual = float((left - weight * way).norm() / left.norm().clamp_min(1e-300))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.columns import by_column
 from whyvae.treat.edits.calibrated import calibrate
 from whyvae.treat.edits.kl_weight import reweigh
 from whyvae.treat.items import item
@@ -34,6 +35,8 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         for term in terms.kl:
             reweigh(sites, terms, term, float(settings["kl_factor"]))
     how = settings.get("how", "range")
+    if how == "standardise" and by_column(sites.script()):
+        return sites.result()
     snippet = "x = (x - x.mean(0)) / (x.std(0) + 1e-6)  # x: all the data, before training\n"
     if how == "range":
         low, high = float(settings["low"]), float(settings["high"])
