@@ -33,6 +33,27 @@ def test_the_weight_is_folded_or_written_where_the_term_is_added(tmp_path, patie
     assert len(gone) == 1
 
 
+@pytest.mark.parametrize("read", ["self.hparams.weight", 'self.hparams["weight"]'])
+@pytest.mark.parametrize(("default", "given"), [("80.0", ""), ("1.0", ", weight=80.0")])
+def test_a_hyperparameter_of_a_lightning_module_is_changed_where_it_is_given(tmp_path, read, default, given):
+    """`save_hyperparameters()` keeps what `__init__` is given in `self.hparams`."""
+    text = broken(TRAINER, "cfg: Config, data):", f"cfg: Config, data, weight={default}):")
+    text = broken(text, "from dataclasses import dataclass", f"from dataclasses import dataclass\n\n{KEPT}")
+    text = broken(
+        text, "        self.cfg, self.data", "        self.hparams = Kept(weight=weight)\n        self.cfg, self.data"
+    )
+    text = broken(text, "self.cfg.beta * kld", f"{read} * kld")
+    text = broken(text, "> 0.5).float())", f"> 0.5).float(){given})")
+    gone, came = difference(text, edited(tmp_path, text, "kl_weight", factor=1 / 80))
+    assert (len(gone), [line.replace("weight=1.0", "weight=80.0") for line in came]) == (1, gone)
+
+
+KEPT = """\
+class Kept(dict):
+    __getattr__ = dict.__getitem__
+"""
+
+
 def test_a_name_that_is_used_for_more_than_the_weight_keeps_its_value(tmp_path):
     text = broken(FUNCTIONS, "KL_WEIGHT = 1.0", "KL_WEIGHT = 80.0")
     text = broken(text, "lr=2e-3", "lr=2e-5 * KL_WEIGHT")

@@ -52,6 +52,10 @@ def _own(spot: Spot) -> Iterator[Spot]:
     if isinstance(node, cst.Name):
         yield from _of_name(source, node)
         return
+    kept = list(_hyperparameter(source, node))
+    if kept:
+        yield from kept
+        return
     found: Iterator[cst.CSTNode] = iter(())
     if isinstance(node, cst.Attribute) and simple(node):
         found = iter(list(_of_self(source, node)) or list(_of_setting(source, node.attr.value, dotted(node))))
@@ -177,6 +181,23 @@ def _of_self(source: Source, node: cst.Attribute) -> Iterator[cst.CSTNode]:
         for assign in source.nodes(cst.Assign, owner):
             for target in assign.targets:
                 yield from _unpacked(target.target, assign.value, full)
+
+
+def _hyperparameter(source: Source, node: cst.CSTNode) -> Iterator[Spot]:
+    """`self.hparams.key` or `self.hparams["key"]`: what the class of a LightningModule is made with."""
+    if isinstance(node, cst.Attribute):
+        root, key = node.value, node.attr.value
+    elif isinstance(node, cst.Subscript):
+        root, key = node.value, key_of_item(node) or ""
+    else:
+        return
+    owner = source.enclosing(node, cst.ClassDef)
+    if owner is None or dotted(root) != "self.hparams":
+        return
+    for function in source.nodes(cst.FunctionDef, owner):
+        parameter = _parameter(function, key) if function.name.value == "__init__" else None
+        if parameter is not None:
+            yield from _given(source, function, parameter)
 
 
 def _key(node: cst.CSTNode) -> str:
