@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from whyvae.audit.batch import at_batch_size
+from whyvae.audit.regulariser import audit_regulariser
 from whyvae.probes.implied import power_between_sizes
 from whyvae.probes.objective import Objective
 from whyvae.testing import factors, kl
@@ -64,6 +66,29 @@ def test_steps_of_two_sizes_give_the_power_of_the_batch_size(loss, power):
 def test_one_size_is_rewritten(loss, power):
     objective = Objective.measure(trained(loss, [64] * 4))
     assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
+
+
+def between(x):
+    """The KL to a prior whose mean is made as long as the batch."""
+    prior = x.new_zeros(x.shape[0], 3)
+    return lambda mu, logvar: kl(mu - prior.expand(len(x), 3), logvar)
+
+
+def test_what_is_made_as_long_as_the_batch_is_made_shorter():
+    torch.manual_seed(0)
+    data = factors()
+    encoder, decoder = nn.Linear(12, 6), nn.Linear(3, 12)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+    with Watcher() as watcher:
+        for _ in range(3):
+            x = data[torch.randperm(len(data))[:64]]
+            mu, logvar = encoder(x).chunk(2, 1)
+            output = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+            optimizer.zero_grad()
+            ((output - x).square().sum() + between(x)(mu, logvar)).backward()
+            optimizer.step()
+    ((lineage, replay),) = at_batch_size(Subject.of(watcher), 0.5)
+    assert audit_regulariser(lineage, replay).weight == pytest.approx(1.0)
 
 
 def test_a_variance_is_no_share_of_a_batch():

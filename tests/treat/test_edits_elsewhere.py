@@ -108,3 +108,64 @@ def test_data_that_a_framework_hands_to_the_step_are_scaled_where_they_are_made(
     edited = all_remedies()["scale_data"].edit(case, {"how": "range", "low": 0, "high": 255})
     (new,) = edited.values()
     assert "TensorDataset(255 * torch.rand(128, 20) / 255, torch.arange(128))" in new
+
+
+STEPPING = """\
+class Inference:
+    def __init__(self, model, guide, optimizer):
+        self.model, self.guide, self.optimizer = model, guide, optimizer
+
+    def step(self, x):
+        mu, logvar = self.guide(x).chunk(2, 1)
+        z = mu + (mu * 0 + 1).normal_() * (logvar / 2).exp()
+        rec = ((self.model(z) - x) ** 2).sum()
+        kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+        loss = rec + 30 * kl
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+
+def divergence(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+"""
+STEPPED = """\
+import torch
+from torch import nn
+from someinference import Inference, divergence
+
+torch.manual_seed(0)
+x, encoder, decoder = torch.rand(32, 20), nn.Linear(20, 8), nn.Linear(4, 20)
+optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+inference = Inference(decoder, encoder, optimizer)
+total = 0
+for step in range(3):
+    TRAINING
+"""
+BY_LIBRARY = "total += inference.step(x)"
+BY_SCRIPT = """\
+mu, logvar = encoder(x).chunk(2, 1)
+    loss = ((decoder(mu + torch.randn_like(mu) * (logvar / 2).exp()) - x) ** 2).sum() + divergence(mu, logvar)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()"""
+
+
+@pytest.mark.parametrize("training", [BY_LIBRARY, BY_SCRIPT], ids=["library", "script"])
+def test_a_call_that_makes_more_than_the_term_is_not_the_term(tmp_path, monkeypatch, training):
+    """What Pyro's `svi.step(x)` gives back is no part of the loss any more."""
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    library = tmp_path / "site-packages" / "someinference"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text(STEPPING)
+    script = tmp_path / "script.py"
+    script.write_text(STEPPED.replace("TRAINING", training))
+    subject = run_script(str(script), []).subject
+    case = Case(script, [], subject, Bench(subject), SimpleNamespace(findings=()))
+    if training == BY_LIBRARY:
+        with pytest.raises(NoEdit, match="not yours"):
+            all_remedies()["kl_weight"].edit(case, {"factor": 0.1})
+    else:
+        (new,) = all_remedies()["kl_weight"].edit(case, {"factor": 0.1}).values()
+        assert "0.1 * divergence(mu, logvar)" in new

@@ -32,7 +32,8 @@ for step in range(60):
     x = X[step % 3 * 64 : step % 3 * 64 + 64]
     mu, logvar = encoder(x).chunk(2, dim=1)
     std = {std}
-    out = decoder(mu + torch.randn_like(std) * std)
+    z = mu + torch.randn_like(std) * std
+    out = decoder(z)
     recon = {recon}
     kl = {kl}
     loss = {loss}
@@ -81,6 +82,18 @@ def test_a_rescaled_kl_trains_as_the_edited_script_does(tmp_path):
     case = case_of(run(tmp_path / "a.py", **ill), tmp_path / "a.py")
     subject, proposal = treated(tmp_path / "a.py", KLWeight, "OBJ01", case, **ill)
     edited = run(tmp_path / "b.py", rate="1e-5", loss=f"recon + {100 * proposal.settings['factor']} * kl")
+    for ours, theirs in zip(parameters(subject), parameters(edited), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("std", [PARTS["std"], "F.softplus(logvar)"])
+def test_so_does_one_at_the_sample(tmp_path, std):
+    """Log q - log p of the very z that is decoded: taken out with its noise, to the last digits."""
+    kl = "(0.5 * z ** 2 - 0.5 * ((z - mu) / std) ** 2 - std.log()).sum()"
+    ill = {"loss": "recon + 100 * kl", "rate": "1e-5", "kl": kl, "std": std}
+    case = case_of(run(tmp_path / "a.py", **ill), tmp_path / "a.py")
+    subject, proposal = treated(tmp_path / "a.py", KLWeight, "OBJ01", case, **ill)
+    edited = run(tmp_path / "b.py", **{**ill, "loss": f"recon + {100 * proposal.settings['factor']} * kl"})
     for ours, theirs in zip(parameters(subject), parameters(edited), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 

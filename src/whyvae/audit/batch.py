@@ -27,6 +27,10 @@ _SHAPED = {
     "ones",
     "full",
     "empty",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
     "unflatten",
     "tile",
     SIDE_BY_SIDE,
@@ -46,20 +50,9 @@ _SCALED = {
 }
 
 
-def at_batch_size(subject: Any, share: float) -> tuple[Lineage, Replay]:
-    """The main step's lineage and replay with the first `share` of its examples.
-
-    Raises:
-        ValueError: the batch is too small, or its size cannot be told from others.
-    """
-    first, *others = at_batch_size_as_read(subject, share)
-    if others:
-        raise ValueError(f"the number {subject.tape.slots[subject.lineage.z].shape[0]} may be the batch or a width")
-    return first
-
-
-def at_batch_size_as_read(subject: Any, share: float) -> list[tuple[Lineage, Replay]]:
-    """As `at_batch_size`, for each way to read the numbers written into the step.
+def at_batch_size(subject: Any, share: float) -> list[tuple[Lineage, Replay]]:
+    """The main step's lineage and replay with the first `share` of its examples, for each way to read the numbers written
+    into the step.
 
     Sizes (`view(64, -1)`, `/ 64`, `/ len(x)`) are rewritten where they can only mean the batch; where an output of 64 numbers
     stands in a batch of 64, once as the batch and once as that width.

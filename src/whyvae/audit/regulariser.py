@@ -54,6 +54,7 @@ class Regulariser:
     prior_sd: float = 1.0
     gated: float = 0.0  # share of latent units without a KL gradient here (free bits)
     monte_carlo: bool = False
+    by_path: bool = False  # of a Monte-Carlo KL: q is held fixed in log q
     scale: float = 0.0  # of the head injection it was read at
     flow: bool = False  # the sample goes through a normalising flow before it is decoded
     flow_prior: bool = False  # the prior is a normalising flow
@@ -104,7 +105,8 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     if best.form == "unknown" and (own := conditional_weight(lineage, replay, loss)) is not None:
         return Regulariser("prior density", own[0], (0.0, 0.0, own[0], 0.0), own[1], conditional=True)
     if best.form == "unknown" and (along := path_weight(lineage, replay, loss)) is not None:
-        return Regulariser("prior density", along[0], (0.0, 0.0, along[0], 0.0), along[1], monte_carlo=True)
+        c = (0.0, 0.0, along[0], 0.0)
+        return Regulariser("prior density", along[0], c, along[1], monte_carlo=True, by_path=True)
     unnamed = best.form == "wrong" and best.residual > 0 and not best.monte_carlo and best.mistake not in AVERAGED
     unexplained = best.form == "unknown" or unnamed
     if unexplained and coupled(lineage, replay, values, loss):
@@ -255,7 +257,7 @@ def _by_path(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
     standard = abs(c1 - weight) <= EXACT * weight and abs(c4) <= EXACT * weight
     return Regulariser(
         "exact" if standard else "learned prior", weight, (c1, c1, weight, c4), residual, prior_mean=-c4 / c1,
-        prior_sd=(weight / c1) ** 0.5, scale=scale, monte_carlo=True,
+        prior_sd=(weight / c1) ** 0.5, scale=scale, monte_carlo=True, by_path=True,
     )  # fmt: skip
 
 

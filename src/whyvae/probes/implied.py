@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from whyvae.audit.batch import at_batch_size_as_read
+from whyvae.audit.batch import at_batch_size
 from whyvae.audit.cut import gradient
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
@@ -64,7 +64,7 @@ def at_half_batch(subject: Any, s: float, likelihood: Likelihood | None) -> floa
     if not math.isnan(seen):
         return float(s * 0.5**seen)
     try:
-        found = [_shrunk(*reading, likelihood) for reading in at_batch_size_as_read(subject, 0.5)]
+        found = [_shrunk(*reading, likelihood) for reading in at_batch_size(subject, 0.5)]
     except (NoVAE, ReplayFailed, ValueError, NotImplementedError):  # the last: sparse tensors are not cut in two
         return math.nan
     return found[0] if all(math.isclose(found[0], other, rel_tol=ALIKE) for other in found[1:]) else math.nan

@@ -1,7 +1,8 @@
 """Another weight and another formula of the KL, whatever the user's loss is: the difference is added to it.
 
 What a loss does to the posterior directly is, where its formula was read exactly, sum(c1 mu^2/2 + c2 sigma^2/2 -
-c3 log sigma + c4 mu). Adding the wanted KL and subtracting this leaves all else in the loss as it was.
+c3 log sigma + c4 mu). Adding the wanted KL and subtracting this leaves all else in the loss as it was; where the loss has
+log q - log p at the sample, that is what is added and subtracted.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from whyvae.audit.regulariser import audit_regulariser
 from whyvae.probes.objective import Objective, audited_likelihood
 from whyvae.treat.injector import Injector
 from whyvae.treat.points import Point, PosteriorPoints, meeting_points, posterior_points, sigma_of
-from whyvae.watch.lineage import NoVAE
-from whyvae.watch.replay import ReplayFailed
+from whyvae.watch.lineage import Lineage, NoVAE
+from whyvae.watch.replay import Replay, ReplayFailed
 
 JSON = dict[str, Any]
 Weight = Callable[[Injector], float | Tensor | None]
@@ -41,20 +42,25 @@ def posterior_settings(case: Any, objective: Objective) -> JSON | None:
     coefficients = (0.0,) * 4 if found.form == "none" else found.coefficients
     return {
         "posterior": points.to_dict(), "coefficients": list(coefficients), "batch": objective.batch,
-        "kl_power": powers[0], "scale_power": powers[1],
+        "kl_power": powers[0], "scale_power": powers[1], "at_sample": found.monte_carlo and not found.by_path,
     }  # fmt: skip
 
 
 def _powers(subject: Any, objective: Objective) -> tuple[float, float] | None:
     """How the weights of the KL and of the likelihood go with the batch size: 0 for a sum, -1 for a mean. A last,
-    smaller batch must be treated as it is weighed. None where that cannot be tried.
+    smaller batch must be treated as it is weighed. None where that cannot be tried, or where a number in the loss may be
+    the batch or a width and that makes a difference.
     """
     try:
-        lineage, replay = at_batch_size(subject, 0.5)
-        likelihood = audit_likelihood(lineage, replay)
-        weight = audit_regulariser(lineage, replay).coefficients[2]
+        found = {_powers_of(subject, objective, *read) for read in at_batch_size(subject, 0.5)}
     except (NoVAE, ReplayFailed, ValueError):
         return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _powers_of(subject: Any, objective: Objective, lineage: Lineage, replay: Replay) -> tuple[float, float]:
+    likelihood = audit_likelihood(lineage, replay)
+    weight = audit_regulariser(lineage, replay).coefficients[2]
     share = subject.tape.slots[subject.lineage.z].shape[0] / replay.tape.slots[lineage.z].shape[0]
     scale = likelihood.scale if likelihood is not None else math.nan
     whole = objective.regulariser.coefficients[2]
@@ -82,9 +88,11 @@ def add_kl(injector: Injector, settings: JSON, weight: Weight) -> None:
     points = PosteriorPoints.of(settings["posterior"])
     injector.want("mu", points.mu)
     injector.want("spread", points.spread)
+    if settings["at_sample"] and points.z is not None:
+        injector.want("z", points.z)
 
     def changed(loss: Tensor) -> Tensor:
-        mu, spread = injector.met.get("mu"), injector.met.get("spread")
+        mu, spread, z = (injector.met.get(role) for role in ("mu", "spread", "z"))
         w = weight(injector)
         if mu is None or spread is None or w is None or not mu.requires_grad:
             injector.missed += 1
@@ -93,6 +101,9 @@ def add_kl(injector: Injector, settings: JSON, weight: Weight) -> None:
         c1, c2, c3, c4 = (c * size ** settings["kl_power"] for c in settings["coefficients"])
         w = w * size ** settings["scale_power"]
         sigma = sigma_of(spread, points.spread_as)
+        if z is not None:  # what is taken out has the noise of what is in the loss, and takes that along
+            at_sample: Tensor = (w - c3) * (0.5 * z.square() - sigma.log()).sum()
+            return loss + at_sample
         squares = 0.5 * (w - c2) * (sigma.square() - 1)
         terms = (0.5 * (w - c1) * mu.square(), squares, -(w - c3) * sigma.log(), -c4 * mu)
         return loss + torch.stack([t.sum() for t in terms]).sum()

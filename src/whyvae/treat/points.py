@@ -66,18 +66,23 @@ _OURS_ALONE = {"normal_affine", "apply", SIDE_BY_SIDE}  # names that no call has
 
 @dataclass(frozen=True, slots=True)
 class PosteriorPoints:
-    """`spread_as`: what stands at `spread`: "sigma", "variance", "log variance" or "log sigma"."""
+    """`spread_as`: what stands at `spread`: "sigma", "variance", "log variance" or "log sigma". `z`: None where it is
+    made at no line of its own.
+    """
 
     mu: Point
     spread: Point
     spread_as: str
+    z: Point | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"mu": self.mu.to_dict(), "spread": self.spread.to_dict(), "spread_as": self.spread_as}
+        z = None if self.z is None else self.z.to_dict()
+        return {"mu": self.mu.to_dict(), "spread": self.spread.to_dict(), "spread_as": self.spread_as, "z": z}
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> Self:
-        return cls(Point.of(entry["mu"]), Point.of(entry["spread"]), entry["spread_as"])
+        z = None if entry["z"] is None else Point.of(entry["z"])
+        return cls(Point.of(entry["mu"]), Point.of(entry["spread"]), entry["spread_as"], z)
 
 
 def sigma_of(value: Tensor, spread_as: str) -> Tensor:
@@ -114,7 +119,9 @@ def posterior_points(subject: Any) -> PosteriorPoints | None:
         return None
     found = _first(subject, candidates, values, {"mu": lambda v: v}, mu)
     spread = _first(subject, candidates, values, _AS_SIGMA, sigma)
-    return PosteriorPoints(found[0], spread[0], spread[1]) if found and spread else None
+    if not found or not spread:
+        return None
+    return PosteriorPoints(found[0], spread[0], spread[1], point(subject, lineage.z))
 
 
 def _first(

@@ -126,9 +126,13 @@ class Sites:
         return next((s for value, s in self.operands(op) if isinstance(value, Ref) and value.slot == slot), None)
 
     def made_at(self, slot: int) -> Spot | None:
-        """The expression whose value the tensor is."""
+        """The expression whose value the tensor is; None where a call goes on with it (`svi.step(x)`) and gives something else."""
         position = self.subject.deps.producer.get(slot)
-        return None if position is None else self.of(self.subject.tape.ops[position])
+        if position is None:
+            return None
+        made, readers = self.subject.tape.ops[position], self.subject.deps.readers.get(slot, [])
+        used_up = any(self.subject.tape.ops[r].frames == made.frames for r in readers)
+        return None if used_up else self.of(made)
 
     # ------------------------------------------------------------------ names
     @cached_property

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whyvae.treat.effect import Effect
-from whyvae.treat.tried import SHOWING, Trial, Tried, serious
+from whyvae.treat.tried import BY_HAND, SHOWING, Trial, Tried, serious
 
 JSON = dict[str, Any]
 LIKENESS = "likeness of samples to the data (1: as real examples, 0: as their mean repeated)"
@@ -38,7 +38,7 @@ def cured_record(trial: Trial, patch: str | None, folder: str, *, applied: bool)
         "verified": trial.verified,
         "verdict_after": (trial.record_after or {}).get("verdict"), "left": serious(trial.record_after),
         "patch": patch, "diff": Path(patch).read_text(encoding="utf-8") if patch else "", "folder": folder, "applied": applied, "stopped": trial.stopped,
-        "advice": [{k: p[k] for k in ("snippet", "where", "why_no_edit")} | p["treatment"] for p in trial.advice],
+        "advice": [{k: p[k] for k in BY_HAND} | p["treatment"] for p in trial.advice],
     }  # fmt: skip
     record["cost"]["treating_s"] = round(trial.seconds, 3)
     return record
@@ -54,7 +54,7 @@ def _trial(tried: Tried, before: JSON) -> JSON:
         "metric": LIKENESS, "before": _mean(before.get("prior")), "control": _mean(before.get("prior")), "after": None,
         "ci95": None, "seeds": tried.seeds, "verified": tried.verified, "cured": tried.cured, "share": tried.share,
         "failed": tried.failed, "form": "sampler" if tried.sampler else "patch" if tried.sources else "injection",
-        "snippet": tried.snippet, "where": tried.where,
+        **{key: tried.by_hand.get(key, "") for key in BY_HAND},
     }  # fmt: skip
     if tried.treatment.codes[0] in SHOWING and not tried.sampler:
         return entry | {"metric": FINDING, "before": 1, "control": 1, "after": 0 if tried.cured else 1}
@@ -90,8 +90,12 @@ def render(record: JSON, *, quiet: bool = False) -> RenderableType:
         parts.append(Text(cure["stopped"], "yellow"))
     if cure["patch"]:
         parts += [_diff(cure["diff"]), Text(f"the patch: {cure['patch']}", "dim"), _how_to_apply(cure)]
-    for advice in cure["advice"] if not cure["rounds"] else []:
-        parts.append(_advice(advice))
+    by_hand = [
+        {"remedy": r["name"], "says": r["how"]} | r["trial"] for r in cure["rounds"] if r["trial"]["why_no_edit"]
+    ]
+    if by_hand:
+        parts.append(Text("not in a patch, to be done by hand:", "yellow"))
+    parts += [_advice(advice) for advice in (by_hand if cure["rounds"] else cure["advice"])]
     parts.append(
         Text(f"training {record['cost']['training_s']:.0f} s, trials {record['cost']['treating_s']:.0f} s", "dim")
     )

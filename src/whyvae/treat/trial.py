@@ -20,7 +20,7 @@ from whyvae.treat.engine import Engine, Task
 from whyvae.treat.length import WHOLE, Budget, Length, affordable
 from whyvae.treat.remedy import Treatment
 from whyvae.treat.source import read
-from whyvae.treat.tried import SHOWING, Trial, Tried, best, outcome_of, serious
+from whyvae.treat.tried import BY_HAND, SHOWING, Trial, Tried, best, outcome_of, serious
 
 JSON = dict[str, Any]
 ROUNDS = 3
@@ -97,7 +97,7 @@ class Treating:
         plan, sampler = plans[0], plans[0]["treatment"]["settings"]["sampler"]
         change = effect(found.fitted, found.prior)
         return [
-            Tried(Treatment.of(plan["treatment"]), number, {}, result, change, change, sampler, snippet=plan["snippet"])
+            Tried(Treatment.of(plan["treatment"]), number, {}, result, change, change, sampler, by_hand=_by_hand(plan))
         ]
 
     @staticmethod
@@ -215,6 +215,10 @@ def _ours(length: Length, *, injected: bool) -> Iterator[str]:
         yield from CUT_SHORT
 
 
+def _by_hand(plan: JSON) -> JSON:
+    return {key: plan[key] for key in BY_HAND}
+
+
 def _names(length: Length) -> tuple[str, str]:
     """Of control and placebo of that length."""
     behind = "" if length == WHOLE else f"-{length.steps}"
@@ -226,7 +230,7 @@ def _judged(number: int, plan: JSON, task: Task, result: JSON, beside: Untreated
     sources = task.spec.sources if plan["sources"] else {}
     tried = Tried(
         treatment, number, sources, result, share=length.share, folder=task.spec.folder,
-        snippet=plan["snippet"], where=plan["where"],
+        by_hand=_by_hand(plan),
     )  # fmt: skip
     tried = replace(tried, cured="record" in result and treatment.codes[0] not in tried.codes_left)
     after, before, placebo = tried.outcome, outcome_of(beside.control), outcome_of(beside.placebo)

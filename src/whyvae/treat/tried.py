@@ -11,6 +11,7 @@ from whyvae.treat.remedy import Treatment
 
 JSON = dict[str, Any]
 SHOWING = ("GEN02", "GEN03", "GEN04")  # how samples are drawn and shown: the model itself is not at fault
+BY_HAND = ("snippet", "where", "why_no_edit")  # of a plan: what a person is told where there is no edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,7 @@ class Tried:
     share: float = 1.0  # of the control's steps
     seeds: int = 1
     folder: str = ""
-    snippet: str = ""
-    where: str = ""
+    by_hand: JSON = field(default_factory=dict)
 
     @property
     def failed(self) -> str:
