@@ -21,7 +21,10 @@ def records(n=600):
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.enc, self.dec = nn.Sequential(nn.Linear(5, 24), nn.ReLU(), nn.Linear(24, 4)), nn.Sequential(nn.Linear(2, 24), nn.ReLU(), nn.Linear(24, 5))
+        self.enc = nn.Sequential(nn.Linear(5, 24), nn.ReLU(), nn.Linear(24, 4))
+        self.decoder = nn.Sequential(nn.Linear(2, 24), nn.ReLU(), nn.Linear(24, 5))
+    def dec(self, z):
+        return self.decoder(z)
     def forward(self, x):
         mu, lv = self.enc(x).chunk(2, 1)
         return self.dec(mu + torch.randn_like(mu) * (lv / 2).exp()), mu, lv
@@ -62,6 +65,27 @@ LOG1P = LOGARITHM.replace("{log}", "log1p")
 BESIDE = LOGARITHM.replace("np.{log}(table)", "np.log10(1 + table)").replace(
     "del logs, x", "logs = np.concatenate([logs, np.zeros((len(logs), 1))], 1)\ndel x"
 )
+HEADS = """
+class TwoHeads(Net):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.numbers, self.flags = nn.Linear(2, 24), nn.Linear(24, 5), nn.Linear(24, 5)
+    def dec(self, z):
+        h = self.hidden(z).relu()
+        return self.numbers(h), self.flags(h)
+
+def trained(x, steps=40):
+    torch.manual_seed(0)
+    net = TwoHeads()
+    opt = torch.optim.Adam(net.parameters(), 3e-3)
+    for step in range(steps):
+        b = x[torch.randperm(len(x))[:96]]
+        (y, flags), mu, lv = net(b)
+        says = nn.functional.binary_cross_entropy_with_logits(flags, (b > 0).float(), reduction="none")
+        loss = (5 * (y - b) ** 2 + says).sum(1).mean() + .5 * (mu ** 2 + lv.exp() - lv - 1).sum(1).mean()
+        opt.zero_grad(); loss.backward(); opt.step()
+    return net
+""" + STANDARD.replace("made = net", "made, flags = net")
 IN_MAIN = """
 class MinMax:
     def __init__(self, a):
@@ -112,6 +136,7 @@ with torch.no_grad():
 """,
 }
 RIGHT |= {
+    "one head of two": HEADS + "rows = made.numpy() * std + mean",
     "log1p": LOG1P + "rows = np.expm1(made.numpy() * std + mean)",
     "log1p, rounded": LOG1P + "rows = np.round(np.expm1(made.numpy() * std + mean), 3)",
     "log1p in torch": LOG1P + "rows = torch.expm1(made * torch.tensor(std) + torch.tensor(mean))",
@@ -128,6 +153,7 @@ WRONG = {
     "within functions": IN_MAIN.replace("{factor}", "self.hi"),
 }
 WRONG |= {
+    "one head of two": HEADS + "rows = made.numpy() * std ** 2 + mean",
     "log1p alone": LOG1P + "rows = np.expm1(made.numpy())",
     "log1p alone in torch": LOG1P + "rows = made.expm1()",
     "log1p with the variance": LOG1P + "rows = np.expm1(made.numpy() * std ** 2 + mean)",

@@ -155,8 +155,8 @@ def _tensor(array: Any) -> Tensor | None:
 def _output(subject: Any, call: Decoded) -> tuple[int, tuple[str, ...]]:
     """The slot that is, on the tape of the call, what is compared with the data in training; what lacks until there."""
     deps, tape = Dependencies(call.tape), call.tape
-    path = decoding(call)
-    slot = path[-1].outs[0] if path and path[-1].outs else -1
+    last = _last_layer(subject, deps, decoding(call))
+    slot = last.outs[0] if last is not None and last.outs else -1
     wanted = _tail(subject)
     while wanted:
         readers = [tape.ops[p] for p in deps.readers.get(slot, []) if tape.ops[p].outs]
@@ -165,6 +165,31 @@ def _output(subject: Any, call: Decoded) -> tuple[int, tuple[str, ...]]:
             break
         slot, wanted = step.outs[0], wanted[1:]
     return slot, tuple(name for name in wanted if name in _SQUASHING)
+
+
+def _last_layer(subject: Any, deps: Dependencies, path: list[Op]) -> Op | None:
+    """Of the `path` of a call, the parametrised function that is in training the last one above the output: of several heads
+    side by side it need not be the last on the path.
+    """
+    behind, above = (
+        subject.deps.descendants([subject.lineage.z]), subject.deps.ancestors([subject.lineage.output])
+    )  # fmt: skip
+    trained = [op for op in subject.tape.ops if not behind.isdisjoint(op.reads) and _weights(subject.deps, op)]
+    heads = [op for op in trained if not above.isdisjoint(op.outs)]
+    if not heads:
+        return path[-1] if path else None
+    wanted = _weights(subject.deps, heads[-1])
+    alike = [op for op in trained if _weights(subject.deps, op) == wanted]
+    own = [op for op in path if _weights(deps, op) == wanted]
+    if len(own) == len(alike):
+        return own[alike.index(heads[-1])]
+    return own[0] if len(own) == 1 else path[-1] if path else None
+
+
+def _weights(deps: Dependencies, op: Op) -> tuple[str, tuple[tuple[int, ...], ...]] | None:
+    """The name of a parametrised function and the shapes of its parameters; None of any other."""
+    shapes = tuple(deps.tape.slots[r].shape for r in op.reads if r in deps.parametric)
+    return (op.name, shapes) if shapes else None
 
 
 def _tail(subject: Any) -> list[str]:
