@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, Self
 
@@ -29,7 +29,11 @@ SAME = 1e-3  # of a standard deviation: float32 numbers that were scaled and are
 NEAR = 0.01  # of a number: the same one, estimated on a part of the data, or by n - 1 in place of n
 ROUNDED = 0.05  # of a standard deviation: numbers that were rounded are still made of these
 ROUNDS = 6
+PARTS = 4  # of a loss, that are looked at
 ERRORS = 4  # standard ones, by which the mean of noise may be off
+
+
+Found = tuple[float, str, str, int, tuple[float, float], tuple[float, float]]  # the first fields of Undone
 
 
 class Link(NamedTuple):
@@ -86,28 +90,55 @@ class Undone(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
-        rows = _targets(subject)
-        alike = [a for a in subject.arrays if a.features == rows.shape[1]]
-        around = [(a, values) for a in alike if (values := a.rows()) is not None]
-        link, known, found = PLAIN, False, []
-        for link in (PLAIN, *LINKS):  # the data may stand in several: counts, and their logarithm
-            originals = _originals(rows, around, link)
-            known |= bool(originals)
-            found = [
-                _compared(rows, a.name, back, original.name, scale, link)
-                for a, back in (_backs(subject, rows, around, link) if originals else ())
-                for original, scale in originals
-                if link is not PLAIN or _attempted(rows, back, scale)  # who undoes the function means these units
-            ]
-            if found:
-                break
-        if not known:
-            raise CannotMeasure("does not apply: the data stand in no other units beside the samples")
+        found, reasons = [], []
+        for part in _parts(subject):
+            try:
+                found.append(_of_part(part))
+            except CannotMeasure as reason:
+                reasons.append(reason)
         if not found:
-            raise CannotMeasure("does not apply: nothing was seen that takes samples back to other units")
-        moved, samples, original, feature, made, real = min(found)
+            raise reasons[0]
+        (moved, samples, original, feature, made, real), link = max(found)
         place = subject.decoded[-1].place
-        return cls(moved, samples, original, feature, made, real, Where(*place) if place else None, link.name)
+        return cls(moved, samples, original, feature, made, real, Where(*place) if place else None, link)
+
+
+def _parts(subject: Any) -> Iterator[Any]:
+    """The subject, and the same for each further output that its loss compares with data (numbers beside classes)."""
+    yield subject
+    lineage, deps, likelihood = subject.lineage, subject.deps, audited_likelihood(subject)
+    known = {lineage.output if likelihood is None else likelihood.meeting.output}
+    for meeting in lineage.meetings:
+        same = known & (deps.ancestors([meeting.output]) | deps.descendants([meeting.output]))
+        if not same and meeting.target is not None and not meeting.features and len(known) < PARTS:
+            known.add(meeting.output)
+            yield replace(subject, lineage=replace(lineage, meetings=(meeting,)))
+
+
+def _of_part(subject: Any) -> tuple[Found, str]:
+    """The comparison in which samples come nearest to the data, and the name of the function in whose numbers it is made.
+
+    Raises:
+        CannotMeasure: there is nothing to compare.
+    """
+    rows = _targets(subject)
+    alike = [a for a in subject.arrays if a.features == rows.shape[1]]
+    around = [(a, values) for a in alike if (values := a.rows()) is not None]
+    known = False
+    for link in (PLAIN, *LINKS):  # the data may stand in several: counts, and their logarithm
+        originals = _originals(rows, around, link)
+        known |= bool(originals)
+        found = [
+            _compared(rows, a.name, back, original.name, scale, link)
+            for a, back in (_backs(subject, rows, around, link) if originals else ())
+            for original, scale in originals
+            if link is not PLAIN or _attempted(rows, back, scale)  # who undoes the function means these units
+        ]
+        if found:
+            return min(found), link.name
+    if not known:
+        raise CannotMeasure("does not apply: the data stand in no other units beside the samples")
+    raise CannotMeasure("does not apply: nothing was seen that takes samples back to other units")
 
 
 def _originals(rows: Tensor, around: list[tuple[Array, Tensor]], link: Link) -> list[tuple[Array, Scale]]:
@@ -300,9 +331,7 @@ def _distance(mean: Tensor, sd: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tens
     return min(off, key=lambda o: float(o.mean()))
 
 
-def _compared(
-    rows: Tensor, samples: str, back: Scale, original: str, scale: Scale, link: Link
-) -> tuple[float, str, str, int, tuple[float, float], tuple[float, float]]:
+def _compared(rows: Tensor, samples: str, back: Scale, original: str, scale: Scale, link: Link) -> Found:
     known = torch.isfinite(back.factor) & torch.isfinite(scale.factor)
     a, b, _, c, d, _ = (v[known] for v in (*back, *scale))
     mean, sd = rows.mean(0)[known], rows.std(0)[known]
