@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from graphlib import TopologicalSorter
 from typing import Any, Protocol
 
 from whyvae.confidence import calibrated
 from whyvae.probe import Bench, CannotMeasure, debugging
 from whyvae.probes.facts import answered, described
+from whyvae.probes.parts import further_parts
 from whyvae.record import Examination, Found, NotRun, Outcome, Passed
 from whyvae.rule import EARLIER, Rule, all_rules
 from whyvae.verdict import Finding, Healthy, Skipped, Verdict
 
 Rules = Mapping[str, type[Rule]]
+Parts = Callable[[], list[Bench]]
 SEVERITIES = ("error", "warning", "info")
 # Reasons to skip that leave no doubt behind.
 SETTLED = ("explained by", "does not apply")
@@ -47,7 +50,7 @@ def examine(
     begin = time.perf_counter()
     chosen = choose(all_rules() if rules is None else rules, select, ignore)
     bench = bench or Bench(subject)
-    verdicts = _judge(bench, chosen)
+    verdicts = _judge(bench, chosen, cache(lambda: _benches(subject)))
     findings = _ranked(_linked(_found(chosen, verdicts)))
     skipped = tuple(
         NotRun(code, chosen[code].name(), v.reason) for code, v in verdicts.items() if isinstance(v, Skipped)
@@ -80,11 +83,12 @@ def choose(rules: Rules, select: Iterable[str] | None, ignore: Iterable[str] | N
     return {code: rule for code, rule in rules.items() if code.startswith(wanted) and not code.startswith(unwanted)}
 
 
-def _judge(bench: Bench, rules: Rules) -> dict[str, Verdict]:
+def _judge(bench: Bench, rules: Rules, parts: Parts) -> dict[str, Verdict]:
     verdicts: dict[str, Verdict] = {}
     for code in _order(rules):
         blockers = [c for c in _required(rules, code) if _serious(verdicts.get(c), rules[code])]
-        verdicts[code] = Skipped(f"explained by {', '.join(blockers)}") if blockers else _verdict(bench, rules[code])
+        by = f"explained by {', '.join(blockers)}"
+        verdicts[code] = Skipped(by) if blockers else _verdict_of_parts(bench, rules[code], parts)
     return verdicts
 
 
@@ -114,6 +118,22 @@ def _order(rules: Rules) -> Iterator[str]:
         _, code = heapq.heappop(ready)
         yield code
         sorter.done(code)
+
+
+def _benches(subject: Subject) -> list[Bench]:
+    """One for each further likelihood of the loss."""
+    try:
+        return [Bench(part) for part in further_parts(subject)] if hasattr(subject, "lineage") else []
+    except CannotMeasure:
+        return []
+
+
+def _verdict_of_parts(bench: Bench, rule: type[Rule], parts: Parts) -> Verdict:
+    verdict = _verdict(bench, rule)
+    if not rule.each_part or isinstance(verdict, Finding):
+        return verdict
+    others = (_verdict(part, rule) for part in parts())
+    return next((other for other in others if isinstance(other, Finding)), verdict)
 
 
 def _verdict(bench: Bench, rule: type[Rule]) -> Verdict:

@@ -32,7 +32,8 @@ class Rule:
 
     `requires`: where one of these codes is found, this rule is not run; EARLIER stands for every cause, of severity
     `warning` or above, of an earlier stage that does not explain this rule. `explains`: symptoms this cause accounts
-    for, when both are found. `beside`: causes that stand beside this one on its own specimen, each with the reason.
+    for, when both are found. `each_part`: where a loss has several likelihoods, each with an output of its own, they are
+    judged one by one. `beside`: causes that stand beside this one on its own specimen, each with the reason.
     """
 
     code: ClassVar[str]
@@ -40,6 +41,7 @@ class Rule:
     stage: ClassVar[int]
     requires: ClassVar[tuple[str, ...]] = ()
     explains: ClassVar[tuple[str, ...]] = ()
+    each_part: ClassVar[bool] = False
     beside: ClassVar[Mapping[str, str]] = {}
     decisive: ClassVar[bool | None] = None  # None: as its family
     check: ClassVar[Callable[..., Verdict]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Self
 
@@ -16,6 +16,7 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import target_rows
 from whyvae.probes.lossy import Way
 from whyvae.probes.objective import audited_likelihood
+from whyvae.probes.parts import further_parts
 from whyvae.probes.recipes import Recipe
 from whyvae.probes.showing import entered, way_to
 from whyvae.verdict import Where
@@ -29,7 +30,6 @@ SAME = 1e-3  # of a standard deviation: float32 numbers that were scaled and are
 NEAR = 0.01  # of a number: the same one, estimated on a part of the data, or by n - 1 in place of n
 ROUNDED = 0.05  # of a standard deviation: numbers that were rounded are still made of these
 ROUNDS = 6
-PARTS = 4  # of a loss, that are looked at
 ERRORS = 4  # standard ones, by which the mean of noise may be off
 
 
@@ -91,7 +91,7 @@ class Undone(Probe):
     @classmethod
     def measure(cls, subject: Any) -> Self:
         found, reasons = [], []
-        for part in _parts(subject):
+        for part in (subject, *further_parts(subject)):
             try:
                 found.append(_of_part(part))
             except CannotMeasure as reason:
@@ -101,18 +101,6 @@ class Undone(Probe):
         (moved, samples, original, feature, made, real), link = max(found)
         place = subject.decoded[-1].place
         return cls(moved, samples, original, feature, made, real, Where(*place) if place else None, link)
-
-
-def _parts(subject: Any) -> Iterator[Any]:
-    """The subject, and the same for each further output that its loss compares with data (numbers beside classes)."""
-    yield subject
-    lineage, deps, likelihood = subject.lineage, subject.deps, audited_likelihood(subject)
-    known = {lineage.output if likelihood is None else likelihood.meeting.output}
-    for meeting in lineage.meetings:
-        same = known & (deps.ancestors([meeting.output]) | deps.descendants([meeting.output]))
-        if not same and meeting.target is not None and not meeting.features and len(known) < PARTS:
-            known.add(meeting.output)
-            yield replace(subject, lineage=replace(lineage, meetings=(meeting,)))
 
 
 def _of_part(subject: Any) -> tuple[Found, str]:

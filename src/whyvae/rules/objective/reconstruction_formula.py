@@ -85,6 +85,7 @@ class ReconstructionFormula(Rule):
 
     code = "OBJ08"
     stage = EXACT
+    each_part = True
     requires = ("DAT01", "OUT02", "WIR04")
     explains = ("POS01", "TRN01", "TRN05")
 
@@ -100,7 +101,8 @@ class ReconstructionFormula(Rule):
             return _swapped(exchange.at or objective.likelihood_at)
         if objective.family == "none":
             return Skipped("the output was not found in the loss")
-        if objective.pull != objective.pull:
+        unknown = objective.pull != objective.pull
+        if unknown and objective.sign > 0:
             return Skipped("does not apply: the targets are classes, or output and target have different sizes")
         if sight.blind:
             return _blind(sight, objective.likelihood_at)
@@ -111,7 +113,7 @@ class ReconstructionFormula(Rule):
         evidence = (
             Evidence(
                 "agreement of the loss's pull with the way from output to target (cosine)",
-                objective.pull,
+                -1.0 if unknown else objective.pull,  # of a cross-entropy that was turned round
                 TOWARDS,
             ),
         )

@@ -54,6 +54,7 @@ class DoubleActivation(Rule):
 
     code = "OUT03"
     stage = EXACT
+    each_part = True
     requires = ("DAT01",)
     explains = ("POS01", "TRN05")
 

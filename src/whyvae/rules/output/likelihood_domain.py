@@ -30,6 +30,7 @@ class LikelihoodDomain(Rule):
 
     code = "OUT02"
     stage = EXACT
+    each_part = True
     requires = ("DAT01",)
     explains = ("TRN01", "POS01")
 

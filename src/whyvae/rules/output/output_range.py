@@ -28,6 +28,7 @@ class OutputRange(Rule):
 
     code = "OUT01"
     stage = EXACT
+    each_part = True
     requires = ("DAT01", "OUT02", "OUT03", "WIR04")
     explains = ("POS01",)
 

@@ -1,0 +1,110 @@
+"""A loss of several likelihoods: each of them is judged, in whatever order they stand."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from whyvae.examine import examine
+from whyvae.probes.parts import further_parts
+from whyvae.testing import kl
+from whyvae.watch.subject import Subject
+from whyvae.watch.watcher import Watcher
+
+NUMBERS, FLAGS, CLASSES, K = 4, 3, 3, 3
+JUDGED = ("OUT01", "OUT02", "OUT03", "OBJ08")
+
+
+def table(n=1500, seed=0):
+    torch.manual_seed(seed)
+    cause = torch.randn(n, 2)
+    numbers = cause @ torch.randn(2, NUMBERS) + 0.3 * torch.randn(n, NUMBERS)
+    flags = torch.bernoulli(torch.sigmoid(3 * cause @ torch.randn(2, FLAGS)))
+    classes = (cause @ torch.randn(2, CLASSES) + 0.3 * torch.randn(n, CLASSES)).argmax(1)
+    return (numbers - numbers.mean(0)) / numbers.std(0), flags, classes
+
+
+def squares(y, x):
+    return ((y - x) ** 2).sum(1) / (2 * 0.3**2)
+
+
+def yes_or_no(y, x):
+    return F.binary_cross_entropy_with_logits(y, x, reduction="none").sum(1)
+
+
+def which(y, x):
+    return F.cross_entropy(y, x, reduction="none")
+
+
+class Decoder(nn.Module):
+    """Three heads, or one that is cut in three."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.cut, self.hidden = cut, nn.Sequential(nn.Linear(K, 24), nn.ReLU())
+        sizes = [NUMBERS, FLAGS, CLASSES]
+        self.heads = nn.ModuleList([nn.Linear(24, sum(sizes))] if cut else [nn.Linear(24, n) for n in sizes])
+
+    def forward(self, z):
+        h = self.hidden(z)
+        return self.heads[0](h).split([NUMBERS, FLAGS, CLASSES], 1) if self.cut else [head(h) for head in self.heads]
+
+
+def trained(terms, order=(0, 1, 2), *, cut=False, whole=False, data=None):
+    """`terms`: of the output and the data, for numbers, flags, classes; `whole`: the parts are cut from one batch."""
+    numbers, flags, classes = data or table()
+    rows = torch.cat([numbers, flags, F.one_hot(classes, CLASSES).float()], 1)
+    encoder, decoder = nn.Sequential(nn.Linear(rows.shape[1], 24), nn.ReLU(), nn.Linear(24, 2 * K)), Decoder(cut)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 3e-3)
+    with Watcher() as watcher:
+        for _ in range(30):
+            i = torch.randint(len(rows), (64,))
+            x = rows[i]
+            parts = (x[:, :NUMBERS], x[:, NUMBERS:-CLASSES], x[:, -CLASSES:].argmax(1))
+            wanted = parts if whole else (numbers[i], flags[i], classes[i])
+            mu, logvar = encoder(x).chunk(2, 1)
+            made = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+            loss = sum(terms[k](made[k], wanted[k]).mean() for k in order) + kl(mu, logvar) / 64
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return Subject.of(watcher)
+
+
+RIGHT = (squares, yes_or_no, which)
+ORDERS = [(0, 1, 2), (2, 1, 0), (1, 2, 0)]
+WRONG = {
+    "OUT01": (lambda y, x: squares(y.sigmoid(), x), yes_or_no, which),
+    "OUT03": (squares, lambda y, x: yes_or_no(y.sigmoid(), x), which),
+    "OUT03 of classes": (squares, yes_or_no, lambda y, x: which(y.softmax(1), x)),
+    "OBJ08 of classes": (squares, yes_or_no, lambda y, x: -which(y, x)),
+    "OBJ08": (lambda y, x: -squares(y, x), yes_or_no, which),
+}
+
+
+def found(subject):
+    return [f.code for f in examine(subject, JUDGED).findings]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_is_right_is_right_in_every_part(order, cut, whole):
+    subject = trained(RIGHT, order, cut=cut, whole=whole)
+    assert found(subject) == []
+    assert len(list(further_parts(subject))) >= 1
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize(("wrong", "order"), list(itertools.product(WRONG, ORDERS)))
+def test_a_fault_of_one_part_is_found_wherever_it_stands(wrong, order, cut):
+    assert found(trained(WRONG[wrong], order, cut=cut)) == [wrong[:5]]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_numbers_beyond_a_cross_entropy_are_found_beside_flags(order):
+    numbers, flags, classes = table()
+    terms = (yes_or_no, yes_or_no, which)  # of standardised numbers
+    assert "OUT02" in found(trained(terms, order, data=(numbers, flags, classes)))
