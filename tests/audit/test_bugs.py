@@ -148,6 +148,23 @@ def monte_carlo_kl_reversed(m, x):
     return sse(m.decoder(z), x) + (td.Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)).sum()
 
 
+@bug(mistake("log-variance term is missing"))
+def log_sigma_missing_from_log_q(m, x):
+    """Log q of the noise, not of z: without the Jacobian."""
+    mu, lv = m.enc(x)
+    eps = torch.randn_like(mu)
+    z = mu + (lv / 2).exp() * eps
+    return sse(m.decoder(z), x) + 0.5 * (z**2 - eps**2).sum()
+
+
+@bug(mistake("log-variance term has the wrong sign"))
+def log_sigma_added_to_log_q(m, x):
+    mu, lv = m.enc(x)
+    eps = torch.randn_like(mu)
+    z = mu + (lv / 2).exp() * eps
+    return sse(m.decoder(z), x) + 0.5 * (z**2 - eps**2 + lv).sum()
+
+
 @bug(mistake("log-variance"))
 def noise_times_log_variance(m, x):
     mu, lv = m.enc(x)

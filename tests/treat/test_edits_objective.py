@@ -157,3 +157,20 @@ def test_a_square_of_a_sum_becomes_a_sum_of_squares(tmp_path, wrong, right):
 def test_parts_of_a_kl_that_were_summed_apart(tmp_path, wrong, right):
     text = broken(TRAINER, "(-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())).sum(dim=1).mean()", wrong)
     assert difference(text, edited(tmp_path, text, "kl_formula"))[1] == [f"kld = {right}"]
+
+
+@pytest.mark.parametrize(("wrong", "right"), [
+    ("(0.5 * z.pow(2) - 0.5 * eps.pow(2)).sum(1).mean()", "(0.5 * (mu**2 + logvar.exp() - logvar - 1)).sum(1).mean()"),
+    ("((-0.5 * eps**2 - 0.92).sum(1) - (-0.5 * z**2 - 0.92).sum(1)).mean()",
+     "(0.5 * (mu**2 + logvar.exp() - logvar - 1).sum(-1)).mean()"),
+    ("(z**2 - eps**2).sum() / 2 / len(x)", "(mu**2 + logvar.exp() - logvar - 1).sum() / 2 / len(x)"),
+])  # fmt: skip
+def test_a_log_q_without_its_log_sigma(tmp_path, wrong, right):
+    """A KL at the sample, of the noise and not of z."""
+    text = broken(TRAINER, "recon, mu, logvar = self.model(x)", "recon, mu, logvar, z = self.model(x)")
+    text = broken(text, "return self.decoder(z), mu, logvar", "return self.decoder(z), mu, logvar, z")
+    text = broken(
+        text, "(-0.5 * (1 + logvar - mu.pow(2) - logvar.exp())).sum(dim=1).mean()",
+        wrong.replace("eps", "((z - mu) / torch.exp(0.5 * logvar))"),
+    )  # fmt: skip
+    assert difference(text, edited(tmp_path, text, "kl_formula"))[1] == [f"kld = {right}"]

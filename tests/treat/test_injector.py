@@ -126,6 +126,17 @@ def test_a_wrong_kl_is_replaced_by_the_right_one(tmp_path, kl):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_a_wrong_one_at_the_sample_is_replaced_by_the_right_one_there(tmp_path):
+    wrong = "(0.5 * z ** 2 - 0.5 * ((z - mu) / std) ** 2).sum()"
+    case = case_of(run(tmp_path / "a.py", kl=wrong), tmp_path / "a.py")
+    subject, proposal = treated(tmp_path / "a.py", KLFormula, "OBJ05", case, kl=wrong)
+    edited = run(
+        tmp_path / "b.py", kl=f"({wrong} - std.log().sum())", loss=f"recon + {proposal.settings['weight']} * kl"
+    )
+    for ours, theirs in zip(parameters(subject), parameters(edited), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_a_calibrated_kl_weighs_as_much_as_the_residual(tmp_path):
     case = case_of(run(tmp_path / "a.py"), tmp_path / "a.py")
     settings = next(iter(Calibrated.proposals(case, "OBJ03"))).settings

@@ -159,6 +159,9 @@ def _fit(step: Cut, scale: float) -> Regulariser:
     density = _density(step, direct, scale) if step.factor is None else _density_of_full(step, direct, scale)
     if density is not None:
         return density
+    at_sample = _wrong_at_sample(step, direct, scale)
+    if at_sample is not None:
+        return at_sample
     mistake, _, share = mistaken(step.mu, step.sigma, step.heads, direct, step.factor)
     if mistake and share < EXACT:
         return Regulariser("wrong", c3, mistake=mistake, **{**common, "residual": residual})  # type: ignore[arg-type]
@@ -189,6 +192,8 @@ def _named(step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[s
 
 
 _SIGN = "its sign is wrong: training pushes the posterior away from the prior"
+_NO_LOG = "the log-variance term is missing: nothing keeps sigma from shrinking to 0"
+_LOG_SIGN = "the log-variance term has the wrong sign"
 
 
 def _mistake(c1: float, c2: float, c3: float, c4: float, same: object) -> str:
@@ -200,13 +205,13 @@ def _mistake(c1: float, c2: float, c3: float, c4: float, same: object) -> str:
     if same(c1, 0) and not same(c3, 0):
         return "the mu^2 term is missing"
     if same(c3, 0) and not same(c2, 0):
-        return "the log-variance term is missing: nothing keeps sigma from shrinking to 0"
+        return _NO_LOG
     if same(c2, 0) and not same(c3, 0):
         return "the variance term is missing: nothing keeps sigma from growing"
     if same(c2, 0) and same(c3, 0):
         return "only mu is penalised: sigma is free"
     if c3 < 0 < c2:
-        return "the log-variance term has the wrong sign"
+        return _LOG_SIGN
     if c2 < 0 < c3:
         return "the variance term has the wrong sign"
     if c1 < 0:
@@ -233,11 +238,26 @@ def _entropy(step: Cut) -> Tensor:
 
 def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
     """Weight of log q(z|x) - log p(z) at the sample, differentiated through z; None if it is not that."""
+    weight, other, residual = _at_sample(step, direct)
+    return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) else None
+
+
+def _at_sample(step: Cut, direct: Tensor) -> tuple[float, float, float]:
+    """(Weight of z^2 / 2, weight of -log sigma, what they leave of `direct`), z the sample."""
     prior = gradient((step.sample**2).sum() / 2, step.heads)
     entropy = gradient(_entropy(step), step.heads)
     coefficients, residual = least_squares(torch.stack([prior, entropy], 1), direct)
-    weight, other = float(coefficients[0]), float(coefficients[1])
-    return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) else None
+    return float(coefficients[0]), float(coefficients[1]), residual
+
+
+def _wrong_at_sample(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:
+    """A log q(z|x) - log p(z) whose log sigma is missing, or has the wrong sign; None if it is not that."""
+    weight, entropy, residual = _at_sample(step, direct)
+    if residual > EXACT or weight <= 0 or entropy > EXACT * weight:
+        return None
+    entropy, mistake = (0.0, _NO_LOG) if entropy > -EXACT * weight else (entropy, _LOG_SIGN)
+    c = (weight, weight, entropy, 0.0)
+    return Regulariser("wrong", weight, c, residual, mistake, scale=scale, monte_carlo=True)
 
 
 def _by_path(step: Cut, direct: Tensor, scale: float) -> Regulariser | None:

@@ -102,7 +102,7 @@ def add_kl(injector: Injector, settings: JSON, weight: Weight) -> None:
         w = w * size ** settings["scale_power"]
         sigma = sigma_of(spread, points.spread_as)
         if z is not None:  # what is taken out has the noise of what is in the loss, and takes that along
-            at_sample: Tensor = (w - c3) * (0.5 * z.square() - sigma.log()).sum()
+            at_sample: Tensor = (0.5 * (w - c1) * z.square() - (w - c3) * sigma.log()).sum()
             return loss + at_sample
         squares = 0.5 * (w - c2) * (sigma.square() - 1)
         terms = (0.5 * (w - c1) * mu.square(), squares, -(w - c3) * sigma.log(), -c4 * mu)

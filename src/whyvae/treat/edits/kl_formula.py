@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 import torch
+from torch import Tensor
 
 from whyvae.audit.covariance import REVERSED
 from whyvae.audit.cut import gradient, head_values, injected, posterior
@@ -218,13 +219,12 @@ def _form(terms: Terms, core: int) -> tuple[int, float]:
         (slope,) = torch.autograd.grad(torch.stack([v.sum() for v in loss.values()]).sum(), held)
         heads = [v.requires_grad_() for v in injected(head_values(lineage, replay), 1.0)]
         feed = dict(zip(lineage.heads, heads, strict=True))
-        value = replay.run([core], feed=feed, attached=True)[core]
+        drawn = replay.run([core, lineage.z], feed=feed, attached=True)
+        value, z = drawn[core], drawn[lineage.z]
         mu, sigma = posterior(lineage, replay, heads)
     except (ReplayFailed, RuntimeError) as failed:
         raise NoEdit("the KL could not be computed again") from failed
-    parts = ((mu**2).sum() / 2, (sigma**2).sum() / 2, -sigma.abs().log().sum(), mu.sum())
-    basis = torch.stack([gradient(p, heads) for p in parts], 1)
-    fitted, rest = least_squares(basis, gradient(value.sum(), heads))
+    fitted, rest = _coefficients(gradient(value.sum(), heads), heads, mu, sigma, z)
     if float(slope.abs().max()) == 0:
         raise NoEdit("the KL has the weight 0: its formula is another matter")
     sign = 1 if float(slope.mean()) > 0 else -1
@@ -236,7 +236,21 @@ def _form(terms: Terms, core: int) -> tuple[int, float]:
     return sign, _typical(fitted)
 
 
-def _typical(fitted: torch.Tensor) -> float:
+def _coefficients(wanted: Tensor, heads: list[Tensor], mu: Tensor, sigma: Tensor, z: Tensor) -> tuple[Tensor, float]:
+    """(Weights of mu^2/2, sigma^2/2, -log sigma and mu in the gradient `wanted` at the heads, what they leave of it); of a
+    log q - log p at the sample that of z^2/2 stands for the first two.
+    """
+    log_sigma = -sigma.abs().log().sum()
+    parts = ((mu**2).sum() / 2, (sigma**2).sum() / 2, log_sigma, mu.sum())
+    at_sample = ((z**2).sum() / 2, log_sigma)
+    four, two = (torch.stack([gradient(part, heads) for part in basis], 1) for basis in (parts, at_sample))
+    fitted, rest = least_squares(two, wanted)
+    if rest < EXACT:
+        return torch.stack([fitted[0], *fitted, torch.zeros_like(fitted[0])]), rest
+    return least_squares(four, wanted)
+
+
+def _typical(fitted: Tensor) -> float:
     """The usual size of the coefficients that are there: 2 where `1 + logvar - ...` is written, 1 with its 0.5 inside."""
     sizes = fitted.abs()
     return float(sizes[sizes > 0.2 * sizes.max()].median())
