@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from whyvae.probe import Bench
+from whyvae.probe import Bench, CannotMeasure
 from whyvae.probes.bypass import Bypass
 from whyvae.probes.facts import answered
 from whyvae.testing import Patient, kl
@@ -169,3 +169,41 @@ def test_what_new_samples_are_decoded_with(name):
     patient = Patient(decode=lambda m, z, h: m.decoder[-1](m.decoder[:-1](z) + h), generate=sampled, steps=20)
     found = Bench(patient.train()).get(Bypass)
     assert (found.leak, found.own, found.alone) == (True, True, alone)
+
+
+class Steered(nn.Module):
+    """One layer of a flow, steered by features of the data (Kingma et al. 2016)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.heads, self.features, self.layer = nn.Linear(D, 8), nn.Linear(D, 3), nn.Linear(2 + 3, 4)
+        self.out, self.aside = nn.Linear(4, D), nn.Linear(3, D)
+        self.double()
+
+    def flow(self, z, x):
+        kept, moved = z.chunk(2, 1)
+        log_s, shift = self.layer(torch.cat([kept, self.features(x)], 1)).chunk(2, 1)
+        log_s = torch.tanh(log_s)
+        return torch.cat([moved * log_s.exp() + shift, kept], 1), log_s.sum(1)
+
+
+@pytest.mark.parametrize(("aside", "counted", "leaks"), [(0, 1, False), (1, 1, True), (0, 0, True)])
+def test_data_that_steer_a_flow_belong_to_the_encoder(aside, counted, leaks):
+    """Not: what they add behind the flow; nor a layer of the decoder's that is as wide as z, and no flow."""
+
+    def loss(m, x):
+        mu, logvar = m.heads(x).chunk(2, 1)
+        z, log_det = m.flow(mu + torch.randn_like(mu) * (0.5 * logvar).exp(), x)
+        y = m.out(z) + aside * m.aside(m.features(x))
+        rate = 0.5 * (z**2).sum(1) - 0.5 * logvar.sum(1) - counted * log_det
+        return ((y - x).square().sum(1) / 2 + rate).mean()
+
+    x = rows()
+    bench = Bench(watch_model(Steered(), [x[:B], x[B:]], loss))
+    try:
+        found = bench.get(Bypass).leak
+    except CannotMeasure:
+        found = True
+    assert found == leaks
+    assert leaks or SHOWN in answered(bench.get)

@@ -26,25 +26,30 @@ def flows_to_normal(lineage: Lineage, replay: Replay, weight: float, loss: int |
 
     f is what carries z to the last tensor of its shape that everything decoded is made from.
     """
+    return flowed(lineage, replay, weight, loss) >= 0
+
+
+def flowed(lineage: Lineage, replay: Replay, weight: float, loss: int | None = None) -> int:
+    """The slot of that f(z); -1: there is none."""
     return _explained(lineage, replay, weight, loss, _carried(lineage))
 
 
 def prior_flows_to_normal(lineage: Lineage, replay: Replay, weight: float, loss: int | None = None) -> bool:
     """The same of a prior: p(z) = N(f(z); 0, I) |det df/dz|, where the decoder is given z itself (Chen et al. 2017)."""
-    return _explained(lineage, replay, weight, loss, _pulled_back(lineage)[:MOST_PLACES])
+    return _explained(lineage, replay, weight, loss, _pulled_back(lineage)[:MOST_PLACES]) >= 0
 
 
-def _explained(lineage: Lineage, replay: Replay, weight: float, loss: int | None, places: list[int]) -> bool:
+def _explained(lineage: Lineage, replay: Replay, weight: float, loss: int | None, places: list[int]) -> int:
     if not places or lineage.latents > MOST:
-        return False
+        return -1
     step = cut(lineage, replay, loss=loss, also=places)
     beside = _beside_output(step)
     size = float(beside.norm())
-    return size > 0 and any(
-        float((beside - weight * pull).norm()) <= EXACT * size
-        for value in step.others
-        if (pull := _pull(value, step.z)) is not None
-    )
+    for place, value in zip(places, step.others, strict=True):
+        pull = _pull(value, step.z) if size > 0 else None
+        if pull is not None and float((beside - weight * pull).norm()) <= EXACT * size:
+            return place
+    return -1
 
 
 def _carried(lineage: Lineage) -> list[int]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from whyvae.audit.cut import noise_like
+from whyvae.audit.flow import flowed
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import Spectrum, by_example
 from whyvae.probes.objective import Objective, audited_likelihood
@@ -64,7 +65,7 @@ class Bypass(Probe):
             )
         if subject.broken:
             raise CannotMeasure("explained by TRN01: the trained parameters are no numbers to measure at")
-        latents = tuple(dict.fromkeys((lineage.z, *lineage.candidates)))
+        latents = tuple(dict.fromkeys((lineage.z, *lineage.candidates, *_flowed(subject, objective))))
         arms = _Arms(subject, latents)
         try:
             if not arms.leaks():
@@ -77,6 +78,14 @@ class Bypass(Probe):
         at = next((Where(*op.place) for op, _ in joined if op.place is not None), None)
         features = _features(subject, latents, arms.shown, {s for _, met in joined for s in met})
         return cls(True, own, side, latent, gain, _heavy(subject, objective), at, _alone(subject), features)
+
+
+def _flowed(subject: Any, objective: Objective) -> Iterator[int]:
+    """What a normalising flow makes of z: the data that steer it (Kingma et al. 2016) belong to the encoder."""
+    regulariser = objective.regulariser
+    place = flowed(subject.lineage, subject.replay, regulariser.weight) if regulariser.flow else -1
+    if place >= 0:
+        yield place
 
 
 class _Arms:
