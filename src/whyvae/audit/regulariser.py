@@ -175,8 +175,7 @@ def _named(step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[s
     def same(a: float, b: float) -> bool:
         return abs(a - b) <= EXACT * top
 
-    constant_sigma = not step.sigma.requires_grad or _constant(step)
-    if constant_sigma and c1 > 0 and same(c4, 0):
+    if _fixed_sigma(step) and c1 > 0 and same(c4, 0):
         return Regulariser("exact", c1, **common)  # type: ignore[arg-type]
     if c1 > 0 and same(c1, c2) and same(c2, c3) and same(c4, 0):
         return Regulariser("exact", c3, **common)  # type: ignore[arg-type]
@@ -219,8 +218,9 @@ def _mistake(c1: float, c2: float, c3: float, c4: float, same: object) -> str:
     return f"its terms have different weights (mu^2 {c1:.3g}, sigma^2 {c2:.3g}, -log sigma {c3:.3g}): the optimum is not N(0, I)"
 
 
-def _constant(step: Cut) -> bool:
-    return bool(gradient(step.sigma.sum(), step.heads).abs().max() == 0)
+def _fixed_sigma(step: Cut) -> bool:
+    """Is sigma the same whatever the heads are?"""
+    return not step.sigma.requires_grad or bool(gradient(step.sigma.sum(), step.heads).abs().max() == 0)
 
 
 def _basis(step: Cut) -> Tensor:
@@ -239,6 +239,8 @@ def _entropy(step: Cut) -> Tensor:
 def _monte_carlo(step: Cut, direct: Tensor) -> float | None:
     """Weight of log q(z|x) - log p(z) at the sample, differentiated through z; None if it is not that."""
     weight, other, residual = _at_sample(step, direct)
+    if _fixed_sigma(step) and weight > 0:
+        other = weight  # log sigma is a constant, and has no gradient
     return weight if residual < EXACT and abs(weight - other) <= EXACT * abs(weight) else None
 
 
