@@ -185,6 +185,44 @@ def test_draws_of_a_learned_prior(tmp_path, kl, draw, line):
     assert came(tmp_path, text, "learned_draws", steps=None) == [line]
 
 
+OWN_PRIOR = """\
+class Pseudo(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(5, 20))
+
+    def posteriors(self, encode):
+        loc, scale = encode(self.rows).chunk(2, -1)
+        return torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(torch.ones(5)), Independent(Normal(loc, scale.exp()), 1))
+
+    def log_prob(self, z, encode):
+        return self.posteriors(encode).log_prob(z)
+
+    def sample(SAMPLE):
+        return self.posteriors(encode).sample((n,))
+
+
+class Base(nn.Module):
+"""
+
+
+@pytest.mark.parametrize(("sample", "draw", "line"), [
+    ("self, n, encode", "torch.randn(9, 4)", "images = model.decoder(model.prior.sample(9, model.encoder))"),
+    ("self, n, encode", "model.draw(9)", "return self.prior.sample(n, self.encoder)"),
+    ("self, encode, n", "torch.randn(9, 4)", None), ("self, n, encode, x", "torch.randn(9, 4)", None),
+])  # fmt: skip
+def test_draws_of_a_prior_that_says_itself_how_it_is_drawn_from(tmp_path, sample, draw, line):
+    text = broken(LEARNED, "class Base(nn.Module):\n", OWN_PRIOR.replace("SAMPLE", sample))
+    text = broken(text, "Mixture()\n", "Pseudo()\n").replace("DRAW", draw)
+    text = text.replace("        KL", "        kl = q.log_prob(z) - self.prior.log_prob(z, self.encoder)")
+    if line is None:
+        with pytest.raises(NoEdit):
+            edited(tmp_path, text, "learned_draws", steps=None)
+    else:
+        assert came(tmp_path, text, "learned_draws", steps=None) == [line]
+
+
 def test_a_prior_that_depends_on_the_data_is_not_drawn_from(tmp_path):
     kl = "kl = q.log_prob(z) - Independent(Normal(loc, 2.0), 1).log_prob(z)"
     with pytest.raises(NoEdit):

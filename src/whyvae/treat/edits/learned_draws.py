@@ -14,7 +14,7 @@ from whyvae.treat.operands import imported
 from whyvae.treat.program import built
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import Decoding, drawn, known_decodings
-from whyvae.treat.sites import Sites, Spot
+from whyvae.treat.sites import Sites, Spot, arguments
 from whyvae.treat.source import Source, dotted, name_called
 from whyvae.watch.tape import Op
 
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
 DEEPEST = 4  # names of names
+COUNTS = {
+    "n",
+    "num",
+    "count",
+    "size",
+    "n_samples",
+    "num_samples",
+    "batch",
+    "batch_size",
+    "N",
+    "k",
+    "m",
+    "b",
+    "B",
+}  # how many
 SNIPPET = "z = prior.sample((16,))  # the distribution that the KL compares the posterior with\nimages = decoder(z)\n"
 
 
@@ -74,33 +89,56 @@ def _mended(sites: Sites, prior: Spot, decoding: Decoding) -> bool:
         rows = _rows(op, spot) if spot is not None else None
         if spot is None or rows is None:
             continue
-        text = _written_at(prior, spot, decoding)
+        draw = _draw(prior, rows)
+        text = None if draw is None else _written_at(prior, draw, spot, decoding)
         if text is not None:
-            spot.source.replace(spot.node, f"{text}.sample({rows})")
+            spot.source.replace(spot.node, text)
             done = True
     return done
 
 
-def _rows(op: Op, spot: Spot) -> str | None:
-    """`(n,)` of `torch.randn(n, 8)`, `torch.randn((n, 8))` and `Normal(0, 1).sample((n, 8))`."""
+def _draw(prior: Spot, rows: list[str]) -> str | None:
+    """`.sample((n,))`; of a class of the user's that says how it draws, `.sample(n, self.encode)`, what else it needs being
+    what its `log_prob` is given. None where that does not tell.
+    """
+    made = built(prior)
+    name = name_called(made.node) if made is not None and isinstance(made.node, cst.Call) else ""
+    own = [c for file in prior.source.family() for c in file.nodes(cst.ClassDef) if c.name.value == name]
+    if not own:
+        return f".sample(({', '.join(rows)}{',' if len(rows) == 1 else ''}))"
+    methods = {f.name.value: f for f in own[0].body.body if isinstance(f, cst.FunctionDef)}
+    call = prior.source.parent(prior.node)
+    call = None if call is None else prior.source.parent(call)
+    if not {"sample", "log_prob"} <= set(methods) or not isinstance(call, cst.Call) or len(rows) != 1:
+        return None
+    given = arguments(methods["log_prob"], call)
+    first, *others = [
+        p.name.value for p in methods["sample"].params.params if p.name.value != "self" and not p.default
+    ] or [""]
+    if first not in COUNTS or any(o not in given or _names(Spot(prior.source, given[o])) != {"self"} for o in others):
+        return None
+    return f".sample({', '.join([rows[0], *(prior.source.code(given[o]) for o in others)])})"
+
+
+def _rows(op: Op, spot: Spot) -> list[str] | None:
+    """`n` of `torch.randn(n, 8)`, `torch.randn((n, 8))` and `Normal(0, 1).sample((n, 8))`."""
     node = spot.node
     if op.name not in {"randn", "randn_like", "normal"} or not isinstance(node, cst.Call):
         return None
     given = [a.value for a in node.args if a.keyword is None and not a.star]
     if op.name == "randn_like" and len(given) == 1:
-        return f"{spot.source.code(given[0])}.shape[:-1]"
+        return [f"*{spot.source.code(given[0])}.shape[:-1]"]
     if len(given) == 1 and isinstance(given[0], cst.Tuple | cst.List):
         given = [e.value for e in given[0].elements]
-    texts = [spot.source.code(g) for g in given[:-1]]
-    return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})" if texts else None
+    return [spot.source.code(g) for g in given[:-1]] or None
 
 
-def _written_at(prior: Spot, at: Spot, decoding: Decoding) -> str | None:
-    """The prior's expression as it can be written where the latents are drawn: of attributes of the model and of global names."""
+def _written_at(prior: Spot, draw: str, at: Spot, decoding: Decoding) -> str | None:
+    """The draw as it can be written where the latents are drawn: of attributes of the model and of global names."""
     whole = _of_the_model(prior, DEEPEST)
     if whole is None or (whole.source is not at.source and _names(whole) != {"self"}):
         return None  # another file may not know these names
-    text, owner = whole.closed, _class_of(whole)
+    text, owner = whole.closed + draw, _class_of(whole)
     if owner is None or not re.search(r"\bself\b", text):
         return text
     if _class_of(at) is not None and _same_object(whole.source, owner, _class_of(at)):
