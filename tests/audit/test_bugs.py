@@ -490,6 +490,28 @@ def every_output_against_every_target_at_the_best_variance(m, x):
     return D / 2 * ((y.unsqueeze(1) - x) ** 2).mean().log() + kl_sum(mu, lv) / B
 
 
+@pytest.mark.parametrize("loss", [
+    lambda p, x: -p.log_prob(x.transpose(0, 1)).sum(0).mean(),
+    lambda p, x: 2 * D * (-p.log_prob(x.transpose(0, 1)).mean()).exp().log(),
+])  # fmt: skip
+def test_the_points_of_a_set_are_its_own(loss):
+    """Each is asked of all components of its example's mixture; the logarithm of a mean over all weighs them alike."""
+    torch.manual_seed(0)
+    m = VAE()
+
+    def step(x):
+        y, mu, lv = m(x)
+        weight, loc, scale = y[:, :10].view(B, 2, 5).split([1, 2, 2], -1)
+        apart = td.Independent(td.Normal(loc, scale.exp()), 1)
+        p = td.MixtureSameFamily(td.Categorical(logits=weight.squeeze(-1)), apart)
+        return loss(p, x.view(B, D // 2, 2)) + kl_sum(mu, lv) / B
+
+    found = audit(step, torch.rand(B, D)).likelihood
+
+    assert found.target.shape == (D // 2, B, 1, 2)
+    assert found.broadcast is None
+
+
 class Scalar(VAE):
     """Encodes a vector, decodes one number of it."""
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from whyvae.audit import information
-from whyvae.audit.cut import Cut, cut
+from whyvae.audit.cut import Cut, cut, gradient, head_values
 from whyvae.audit.elements import by_feature, laplace_per_element, mask
 from whyvae.audit.families import Psi, as_met, candidates, class_indices
 from whyvae.audit.links import CLASSES, from_data_space, in_data_space, interpolated, one_hot
 from whyvae.audit.solve import least_squares
-from whyvae.watch.dependencies import Dependencies, origin
+from whyvae.watch.dependencies import LOSSES, Dependencies, origin
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.meetings import Meeting
 from whyvae.watch.replay import Replay
@@ -169,7 +169,7 @@ def audit_likelihood(lineage: Lineage, replay: Replay) -> Likelihood | None:
         best = next((found for found in others if found is not None), best)
     if best is not None:
         lineage.meetings = (best.meeting, *(m for m in lineage.meetings if m != best.meeting))
-        best = replace(best, broadcast=_broadcast(best.output, best.target))
+        best = replace(best, broadcast=_broadcast(lineage, replay, best))
     return best
 
 
@@ -232,15 +232,44 @@ def _of(psi: Psi, found: Likelihood) -> Likelihood:
     )  # fmt: skip
 
 
-def _broadcast(output: Tensor, target: Tensor | None) -> tuple[int, ...] | None:
-    """The shape both are blown up to, when that is larger than the output: each output meets several targets."""
+def _broadcast(lineage: Lineage, replay: Replay, found: Likelihood) -> tuple[int, ...] | None:
+    """The shape both are blown up to, when that is larger than the output: each output meets several targets. Not the
+    several numbers of its own example that a density is asked for (the points of a set, in each component of a mixture).
+    """
+    output, target = found.output, found.target
     if target is None or output.shape == target.shape or class_indices(output, target):
         return None
     try:
         shape = torch.broadcast_shapes(output.shape, target.shape)
     except RuntimeError:
         return None
-    return tuple(shape) if shape.numel() > output.numel() else None
+    if shape.numel() <= output.numel():
+        return None
+    by_loss = any(op.index == found.meeting.op and op.name in LOSSES for op in lineage.tape.ops)
+    return tuple(shape) if by_loss or _examples_met(lineage, replay, found) else None
+
+
+def _examples_met(lineage: Lineage, replay: Replay, found: Likelihood) -> bool:
+    """Does another target of the first example change the pull on the outputs of others, a common factor apart (that of the
+    logarithm of a mean)?
+    """
+    assert found.target is not None  # noqa: S101 - checked by the caller
+    assert found.meeting.target is not None  # noqa: S101
+    batch, heads = lineage.tape.slots[lineage.z].shape[0], head_values(lineage, replay)
+    rows, own = (next((i for i, n in enumerate(t.shape) if n == batch), -1) for t in (found.target, found.output))
+    if rows < 0 or own < 0:
+        return True
+    other = found.target.clone()
+    other.select(rows, 0).add_(1)
+    pulls: list[Tensor] = []
+    feeds: tuple[dict[int, Tensor], ...] = ({}, {found.meeting.target: other})
+    for feed in feeds:
+        step = cut(lineage, replay, heads=heads, feed=feed)
+        if step.output is None:
+            return True
+        pull = gradient(step.loss, [step.output]).reshape(found.output.shape).movedim(own, 0)[1:]
+        pulls.append(pull / pull.norm().clamp_min(1e-300))
+    return float((pulls[0] - pulls[1]).norm()) > ALIKE
 
 
 def _by_curvature(step: Cut, g: Tensor, found: Likelihood, psis: list[Psi]) -> Likelihood:
