@@ -8,6 +8,7 @@ from torch import nn
 
 from whyvae.audit.batch import at_batch_size
 from whyvae.audit.regulariser import audit_regulariser
+from whyvae.examine import examine
 from whyvae.probes.implied import power_between_sizes
 from whyvae.probes.objective import Objective
 from whyvae.testing import factors, kl
@@ -240,3 +241,29 @@ def test_where_the_scale_is_an_estimate_the_pull_of_half_a_batch_is_exact(form, 
     objective = Objective.measure(Subject.of(watcher))
     assert objective.family == "error"
     assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
+
+
+@pytest.mark.parametrize(("reduced", "power"), [
+    (lambda log_p, rate, n: -log_p.mean() + rate / n, 0), (lambda log_p, rate, n: -log_p.mean() + rate, 1),
+    (lambda log_p, rate, n: -log_p.sum() + rate / n, -1),
+])  # fmt: skip
+def test_a_likelihood_of_no_name_is_told_by_its_pull(reduced, power):
+    """A mixture of densities with a scale and a weight that are decoded too: its scale is not known, that it changes is."""
+    torch.manual_seed(0)
+    data = factors()
+    encoder, decoder = nn.Linear(12, 6), nn.Sequential(nn.Linear(3, 32), nn.Tanh(), nn.Linear(32, 3 * 2 * 12))
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()])
+    with Watcher() as watcher:
+        for _ in range(4):
+            x = data[torch.randperm(len(data))[:64]]
+            mu, logvar = encoder(x).chunk(2, 1)
+            weight, loc, spread = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp()).view(-1, 3, 2, 12).unbind(1)
+            each = -0.5 * ((x[:, None] - loc) / spread.exp()) ** 2 - spread + weight.log_softmax(1)
+            optimizer.zero_grad()
+            reduced(each.logsumexp(1).sum(1), kl(mu, logvar), len(x)).backward()
+            optimizer.step()
+    subject = Subject.of(watcher)
+    objective = Objective.measure(subject)
+    assert objective.family == "unknown"
+    assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
+    assert [f.code for f in examine(subject, ("OBJ06",)).findings] == ["OBJ06"] * (power != 0)

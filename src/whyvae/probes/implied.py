@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from whyvae.audit.batch import at_batch_size
-from whyvae.audit.cut import gradient
+from whyvae.audit.cut import gradient, noise_like
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
 from whyvae.watch.lineage import Lineage, NoVAE, find
@@ -17,6 +18,7 @@ from whyvae.watch.replay import Replay, ReplayFailed
 
 APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s
 ESTIMATED = ("density", "error")  # families whose scale is read off a batch's residuals, or off spread and bend
+UNKNOWN = "unknown"  # whose scale is none; but by which factor it changes is told by the pull
 PROPORTIONAL = 1e-6  # of the pull: float64 replays agree to 1e-13, and terms of other examples move it by far more
 ALIKE = 1e-6  # of s, read in two ways: as for pulls
 STEADY = 1e-4  # of log s between two steps of one size; rounding moves it by 1e-6
@@ -60,19 +62,21 @@ def at_half_batch(subject: Any, s: float, likelihood: Likelihood | None) -> floa
     NaN where another term is found there, as in a table whose columns have a term each: s of one says nothing of another;
     and where a number in the step may be the batch or a width, and s depends on which.
     """
-    seen = power_between_sizes(subject)
+    seen = math.nan if likelihood is None or likelihood.family == UNKNOWN else power_between_sizes(subject)
     if not math.isnan(seen):
         return float(s * 0.5**seen)
     try:
-        found = [_shrunk(*reading, likelihood) for reading in at_batch_size(subject, 0.5)]
+        noise = noise_like(subject.lineage) if subject.lineage.eps >= 0 else None
+        found = [_shrunk(*reading, likelihood, noise) for reading in at_batch_size(subject, 0.5)]
     except (NoVAE, ReplayFailed, ValueError, NotImplementedError):  # the last: sparse tensors are not cut in two
         return math.nan
     return found[0] if all(math.isclose(found[0], other, rel_tol=ALIKE) for other in found[1:]) else math.nan
 
 
-def _shrunk(lineage: Lineage, replay: Replay, likelihood: Likelihood | None) -> float:
-    """S of a step with fewer examples; `likelihood` is that of all of them."""
-    if likelihood is not None and likelihood.family in ESTIMATED and (pulled := _by_pull(lineage, replay, likelihood)):
+def _shrunk(lineage: Lineage, replay: Replay, likelihood: Likelihood | None, noise: Tensor | None) -> float:
+    """S of a step with fewer examples; `likelihood` is that of all of them, under this noise."""
+    by_pull = likelihood is not None and likelihood.family in (*ESTIMATED, UNKNOWN)
+    if likelihood is not None and by_pull and (pulled := _by_pull(lineage, replay, likelihood, noise)):
         regulariser = audit_regulariser(lineage, replay)
         return noise_variance_of(regulariser, pulled) if regulariser.weighed else math.nan
     there = audit_likelihood(lineage, replay)
@@ -80,16 +84,21 @@ def _shrunk(lineage: Lineage, replay: Replay, likelihood: Likelihood | None) -> 
     return _audited(lineage, replay) if same else math.nan
 
 
-def _by_pull(lineage: Lineage, replay: Replay, likelihood: Likelihood) -> Likelihood | None:
-    """The likelihood with the scale it has for half the examples, from their pull on the same outputs: exact, where what the
-    scale itself is was only estimated. None where the pulls are not proportional.
+def _by_pull(lineage: Lineage, replay: Replay, likelihood: Likelihood, noise: Tensor | None) -> Likelihood | None:
+    """The likelihood with the scale it has for half the examples, from their pull on the same outputs (what else is decoded
+    is so from the same noise): exact, where what the scale itself is was only estimated. None where the pulls are not
+    proportional.
     """
     slot, pull = likelihood.meeting.output, likelihood.gradient
     shape = lineage.tape.slots[slot].shape
     if pull is None or shape[1:] != likelihood.output.shape[1:]:
         return None
     leaf = likelihood.output[: shape[0]].detach().clone().requires_grad_()
-    got = replay.run(list(lineage.tape.roots), feed={slot: leaf}, attached=True)
+    alike = noise is not None and noise.shape[1:] == lineage.tape.slots[lineage.eps].shape[1:]
+    drawn = (
+        {lineage.eps: noise[: lineage.tape.slots[lineage.eps].shape[0]].clone()} if noise is not None and alike else {}
+    )
+    got = replay.run(list(lineage.tape.roots), feed={slot: leaf, **drawn}, attached=True)
     here, there = pull[: shape[0]], gradient(torch.stack([r.sum() for r in got.values()]).sum(), [leaf])
     ratio = float((there * here.flatten()).sum() / here.square().sum().clamp_min(1e-300))
     apart = float((there - ratio * here.flatten()).norm() / there.norm().clamp_min(1e-300))

@@ -39,7 +39,8 @@ class BatchDependentBalance(Rule):
 
     @staticmethod
     def check(objective: Objective) -> Verdict:
-        if not objective.weight_known:
+        by_pull = objective.family == "unknown" and objective.regulariser.weighed and not objective.not_auditable
+        if not objective.weight_known and not by_pull:
             return Skipped(objective.not_auditable or "the weight of the KL is not known")
         ratio = objective.noise_variance_half_batch / objective.noise_variance
         if math.isnan(ratio):
