@@ -97,7 +97,34 @@ def test_a_variance_is_no_share_of_a_batch():
     assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(1, rel=1e-6)
 
 
-@pytest.mark.parametrize("loss", [halved, summed_kl])
+def half_of_the_mean(error, divergence, n):
+    twice = divergence + divergence
+    return error / len(n) + twice / (2 * len(n))
+
+
+def half_of_the_mean_beside_a_sum(error, divergence, n):
+    twice = divergence + divergence
+    return error + twice / (2 * n.shape[0])
+
+
+def mean_of_three(error, divergence, n):
+    return error / (n.size(0) * 3) + divergence / (3 * len(n))
+
+
+@pytest.mark.parametrize(
+    ("loss", "power"), [(half_of_the_mean, 0), (half_of_the_mean_beside_a_sum, -1), (mean_of_three, 0)]
+)
+def test_a_multiple_of_the_number_of_examples_is_read(loss, power):
+    objective = Objective.measure(trained(loss, [64] * 4))
+    assert objective.noise_variance_half_batch / objective.noise_variance == pytest.approx(0.5**power, rel=1e-6)
+
+
+def hidden_in_a_whole_number(error, divergence, n):
+    parts = 5
+    return error / len(n) + divergence / (parts * len(n))
+
+
+@pytest.mark.parametrize("loss", [halved, summed_kl, hidden_in_a_whole_number])
 def test_a_size_hidden_in_a_factor_is_not_guessed(loss):
     assert math.isnan(Objective.measure(trained(loss, [64] * 4)).noise_variance_half_batch)
 

@@ -120,6 +120,10 @@ def _divides_by_share(op: Op, value: Any) -> bool:
     return "div" in op.name and isinstance(value, float) and abs(value) < 1
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _flat(args: Any) -> list[Any]:
     if isinstance(args, (list, tuple)):
         return [b for a in args for b in _flat(a)]
@@ -155,7 +159,7 @@ def replace_args(op: Op, batch: int, small: int, others: set[int]) -> Op:
         kwargs = {k: _first_size(v, batch, small) if k in {"size", "shape"} else v for k, v in op.kwargs.items()}
         return replace(op, args=args, kwargs=kwargs)
     if op.name in _SCALED and not _weighs(op, batch):
-        widths = others - {batch} if _divides_by_examples(op) else others
+        widths = (others - {batch} if _divides_by_examples(op) else others) | _multiples(op)
         return replace(
             op, args=tuple(a if _divides_by_share(op, a) else _scaled(a, batch, small, widths) for a in op.args)
         )
@@ -177,14 +181,28 @@ def _divides_by_examples(op: Op) -> bool:
     return bool(named) and not any(_SIZES.search(d) for d in divisors if d not in named)
 
 
+def _multiples(op: Op) -> set[int]:
+    """`2` of a line with `2 * len(x)`: by how many times the number of examples it multiplies or divides."""
+    tree = None if op.place is None else _parsed(linecache.getline(op.place.file, op.place.line).strip())
+    products = (
+        [] if tree is None else [n for n in ast.walk(tree) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mult)]
+    )
+    pairs = [(a, b) for n in products for a, b in ((n.left, n.right), (n.right, n.left))]
+    return {
+        a.value for a, b in pairs
+        if isinstance(a, ast.Constant) and type(a.value) is int and a.value > 1 and _EXAMPLES.fullmatch(ast.unparse(b))
+    }  # fmt: skip
+
+
 _SIZES = re.compile(r"len\(|shape|size\(|numel|batch|\b(n|b|bs|B|N)\b", re.IGNORECASE)
 
 
 def _doubtful(tape: Tape, batch: int, others: set[int]) -> int | None:
     """The line of a factor that is no batch size, while the line speaks of a size: `/ (2 * 0.02 * len(x))`."""
     for op in tape.ops:
-        numbers = [a for a in op.args if isinstance(a, float)] if op.name in _SCALED and op.place else []
-        if any(_scaled(a, batch, batch // 2, others) == a and a not in {0.5, -0.5, 2.0} for a in numbers):
+        numbers = [a for a in op.args if _is_number(a)] if op.name in _SCALED and op.place else []
+        widths = others | _multiples(op)
+        if any(_scaled(a, batch, batch // 2, widths) == a and a not in {0.5, -0.5, 2.0} for a in numbers):
             assert op.place is not None  # noqa: S101
             if _hides_a_size(linecache.getline(op.place.file, op.place.line).strip()):
                 return op.place.line
@@ -209,7 +227,7 @@ def _weighs(op: Op, batch: int) -> bool:
     Raises:
         ValueError: the number's name does not tell.
     """
-    numbers = [a for a in op.args if isinstance(a, int | float) and not isinstance(a, bool)]
+    numbers = [a for a in op.args if _is_number(a)]
     if "mul" not in op.name or not numbers or op.place is None or not _like_a_size(numbers[0], batch):
         return False
     named = _factors(linecache.getline(op.place.file, op.place.line).strip())
