@@ -122,10 +122,7 @@ def _order(rules: Rules) -> Iterator[str]:
 
 def _benches(subject: Subject) -> list[Bench]:
     """One for each further likelihood of the loss."""
-    try:
-        return [Bench(part) for part in further_parts(subject)] if hasattr(subject, "lineage") else []
-    except CannotMeasure:
-        return []
+    return [Bench(part) for part in further_parts(subject)] if hasattr(subject, "lineage") else []
 
 
 def _verdict_of_parts(bench: Bench, rule: type[Rule], parts: Parts) -> Verdict:

@@ -200,12 +200,12 @@ _SIZES = re.compile(r"len\(|shape|size\(|numel|batch|\b(n|b|bs|B|N)\b", re.IGNOR
 def _doubtful(tape: Tape, batch: int, others: set[int]) -> int | None:
     """The line of a factor that is no batch size, while the line speaks of a size: `/ (2 * 0.02 * len(x))`."""
     for op in tape.ops:
-        numbers = [a for a in op.args if _is_number(a)] if op.name in _SCALED and op.place else []
-        widths = others | _multiples(op)
-        if any(_scaled(a, batch, batch // 2, widths) == a and a not in {0.5, -0.5, 2.0} for a in numbers):
-            assert op.place is not None  # noqa: S101
-            if _hides_a_size(linecache.getline(op.place.file, op.place.line).strip()):
-                return op.place.line
+        if op.name not in _SCALED or op.place is None:
+            continue
+        numbers, widths = [a for a in op.args if _is_number(a)], others | _multiples(op)
+        unread = any(_scaled(a, batch, batch // 2, widths) == a and a not in {0.5, -0.5, 2.0} for a in numbers)
+        if unread and _hides_a_size(linecache.getline(op.place.file, op.place.line).strip()):
+            return op.place.line
     return None
 
 

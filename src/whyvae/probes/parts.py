@@ -15,12 +15,20 @@ MOST = 8  # meetings of further outputs with data, that are looked at
 UNCLEAR = {"error", "mixed", "density", "unknown", "none", "batch mean"}  # what may be one term of a likelihood in many
 
 
-def further_parts(subject: Any) -> Iterator[Any]:
-    """The subject as if each further output that the loss compares with data were its only one.
+def further_parts(subject: Any) -> list[Any]:
+    """The subject as if each further output that the loss compares with data were its only one; found once per subject.
 
     Not: what another layer's output of the same likelihood is (the steps of a recurrent decoder), and what is compared with
     no data where the first output is.
     """
+    kept: dict[str, Any] = subject.__dict__
+    if "_parts" not in kept:
+        kept["_parts"] = list(_further(subject))
+    found: list[Any] = kept["_parts"]
+    return found
+
+
+def _further(subject: Any) -> Iterator[Any]:
     lineage, deps = subject.lineage, subject.deps
     first = _likelihood(subject)
     if first is None:

@@ -22,21 +22,7 @@ if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
 DEEPEST = 4  # names of names
-COUNTS = {
-    "n",
-    "num",
-    "count",
-    "size",
-    "n_samples",
-    "num_samples",
-    "batch",
-    "batch_size",
-    "N",
-    "k",
-    "m",
-    "b",
-    "B",
-}  # how many
+COUNTS = {"n", "num", "count", "size", "n_samples", "num_samples", "batch", "batch_size", "N", "k", "m", "b", "B"}  # fmt: skip
 SNIPPET = "z = prior.sample((16,))  # the distribution that the KL compares the posterior with\nimages = decoder(z)\n"
 
 
