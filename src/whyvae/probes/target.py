@@ -13,6 +13,7 @@ from whyvae.audit.elements import mask
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import by_example
 from whyvae.probes.objective import audited_likelihood
+from whyvae.probes.tokens import own_tokens
 from whyvae.verdict import Where
 from whyvae.watch.dependencies import PRODUCTS, origin
 
@@ -54,12 +55,17 @@ class TargetMatch(Probe):
         if likelihood.broadcast is not None:
             blown = f"output {list(likelihood.output.shape)} against target {list(likelihood.target.shape)} is blown up to {list(likelihood.broadcast)}"
         given, shown = _pair(subject, likelihood)
+        target = likelihood.meeting.target
         if given is None or shown is None:
-            nan = math.nan
+            nan, own = math.nan, own_tokens(subject, likelihood)
+            if own is not None:
+                same = _same_origin(subject, target)
+                return cls(
+                    True, False, same, own, nan, nan, nan, False, _reordered(subject, target), blown, subject.batch, at
+                )
             return cls(False, False, False, nan, nan, nan, nan, False, False, blown, subject.batch, at)
         exact = bool(torch.allclose(given, shown, rtol=1e-5, atol=1e-7))
         slope, offset, left = _affine(shown, given)
-        target = likelihood.meeting.target
         return cls(
             True, exact, _same_origin(subject, target), _own_row(given, shown), _own_feature(given, shown), slope,
             offset, left < 1e-4, _reordered(subject, target), blown, given.shape[0], at,
