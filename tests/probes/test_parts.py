@@ -10,6 +10,7 @@ from torch import nn
 from whyvae.examine import examine
 from whyvae.probes.parts import further_parts
 from whyvae.testing import kl
+from whyvae.watch.direct import watch_model
 from whyvae.watch.subject import Subject
 from whyvae.watch.watcher import Watcher
 
@@ -101,6 +102,38 @@ def test_what_is_right_is_right_in_every_part(order, cut, whole):
 @pytest.mark.parametrize(("wrong", "order"), list(itertools.product(WRONG, ORDERS)))
 def test_a_fault_of_one_part_is_found_wherever_it_stands(wrong, order, cut):
     assert found(trained(WRONG[wrong], order, cut=cut)) == [wrong[:5]]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_one_part_averaged_beside_others_that_are_summed(order):
+    """Of the squares of one part the mean is taken: its KL counts as if its noise had the variance 2."""
+    judged = (*JUDGED, "OBJ02")
+    averaged = trained((lambda y, x: (y - x).square().mean(1), yes_or_no, which), order)
+    assert [f.code for f in examine(averaged, judged).findings] == ["OBJ02"]
+    assert examine(trained(RIGHT, order), judged).findings == ()
+
+
+class Coarse(nn.Module):
+    """Tells the data whole, and once more at a quarter of their size."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.hidden = nn.Linear(64, 6), nn.Linear(3, 24)
+        self.fine, self.coarse = nn.Linear(24, 64), nn.Linear(24, 16)
+
+    def forward(self, x):
+        mu, logvar = self.encoder(x.flatten(1)).chunk(2, 1)
+        h = self.hidden(mu + torch.randn_like(mu) * (0.5 * logvar).exp()).tanh()
+        fine = squares(self.fine(h), x.flatten(1)).mean()
+        coarse = F.l1_loss(self.coarse(h), F.avg_pool2d(x, 2).flatten(1))
+        return fine + coarse + kl(mu, logvar) / len(x)
+
+
+def test_a_coarser_view_of_what_is_told_whole_is_no_part():
+    pictures = torch.randn(128, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    subject = watch_model(Coarse(), pictures, lambda model, x: model(x))
+    assert subject.tape.slots[subject.lineage.output].numel == pictures.numel()
+    assert further_parts(subject) == []
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,8 +19,8 @@ UNCLEAR = {"error", "mixed", "density", "unknown", "none", "batch mean"}  # what
 def further_parts(subject: Any) -> list[Any]:
     """The subject as if each further output that the loss compares with data were its only one; found once per subject.
 
-    Not: what another layer's output of the same likelihood is (the steps of a recurrent decoder), and what is compared with
-    no data where the first output is.
+    Not: what another layer's output of the same likelihood is (the steps of a recurrent decoder), what is compared with no
+    data where the first output is, and a coarser view of data that the first output already tells whole.
     """
     kept: dict[str, Any] = subject.__dict__
     if "_parts" not in kept:
@@ -34,12 +35,15 @@ def _further(subject: Any) -> Iterator[Any]:
     if first is None:
         return
     from_data = deps.descendants([lineage.data]) if lineage.data >= 0 else set()
+    slots, whole = deps.tape.slots, deps.tape.slots[lineage.data].numel if lineage.data >= 0 else math.inf
     outputs, kinds = [lineage.output], {_kind(deps, first)}
     for meeting in lineage.meetings[: MOST + 1]:
         same = {meeting.output, *deps.ancestors([meeting.output]), *deps.descendants([meeting.output])}
         if meeting.target is None or meeting.features or not same.isdisjoint(outputs):
             continue
         if lineage.target in from_data and meeting.target not in from_data:
+            continue
+        if slots[meeting.target].numel < whole <= slots[lineage.target].numel:
             continue
         part = replace(subject, lineage=replace(lineage, meetings=(meeting,)))
         found = _likelihood(part)

@@ -43,6 +43,7 @@ class ReductionMismatch(Rule):
     """Reconstruction and KL are reduced differently, so the KL weight is off by a dimension."""
 
     code = "OBJ02"
+    each_part = True
     stage = 20
     requires = EARLIER
     explains = ("POS01",)
