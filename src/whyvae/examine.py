@@ -129,8 +129,8 @@ def _verdict_of_parts(bench: Bench, rule: type[Rule], parts: Parts) -> Verdict:
     verdict = _verdict(bench, rule)
     if not rule.each_part or isinstance(verdict, Finding):
         return verdict
-    others = (_verdict(part, rule) for part in parts())
-    return next((other for other in others if isinstance(other, Finding)), verdict)
+    others = ((number, _verdict(part, rule)) for number, part in enumerate(parts(), 1))
+    return next((replace(other, part=number) for number, other in others if isinstance(other, Finding)), verdict)
 
 
 def _verdict(bench: Bench, rule: type[Rule]) -> Verdict:

@@ -78,7 +78,9 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`nats`: what it costs per example, where known. `explained_by` is filled by examine."""
+    """`nats`: what it costs per example, where known. `explained_by` and `part` are filled by examine: of a loss of several
+    likelihoods, the one that was judged (`probes.parts.further_parts`, counted from 1; 0 the first, which stands for all).
+    """
 
     evidence: tuple[Evidence, ...]
     summary: str
@@ -88,6 +90,7 @@ class Finding:
     nats: float | None = None
     remedies: tuple[Remedy, ...] = ()
     explained_by: tuple[str, ...] = ()
+    part: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.confidence <= 1:

@@ -17,6 +17,7 @@ from whyvae.probes.implied import at_first, at_half_batch, noise_variance_of
 from whyvae.verdict import Where
 from whyvae.watch.draws import GAUSSIAN
 from whyvae.watch.lineage import Lineage
+from whyvae.watch.meetings import further_outputs
 from whyvae.watch.replay import Replay, ReplayFailed
 
 UNIT = 1e-3  # how exactly a weight of 1 is one
@@ -271,7 +272,8 @@ def regulariser_place(subject: Any) -> Where | None:
     deps, lineage, tape = subject.deps, subject.lineage, subject.tape
     toward = deps.ancestors(tape.roots, stop={lineage.output}) - {lineage.output}
     from_heads = deps.descendants(lineage.heads)
-    behind = deps.descendants([lineage.output]) if lineage.output >= 0 else set()
+    likelihoods = {lineage.output, *further_outputs(deps, lineage.z, lineage.data, lineage.output)}
+    behind = deps.descendants(likelihoods) if lineage.output >= 0 else set()
     chain = set(lineage.chain)
     best = None
     for op in tape.ops:

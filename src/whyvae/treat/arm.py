@@ -111,7 +111,7 @@ def _examined(spec: Spec, subject: Any, bench: Any) -> JSON:
     from whyvae.treat.remedy import proposals
 
     examination = examine(subject, spec.select, spec.ignore, bench=bench)
-    case = Case(Path(spec.script), list(spec.args), subject, bench, examination, dict(spec.sources))
+    case = Case(Path(spec.script), list(spec.args), subject, bench, examination, dict(spec.sources)).about_first_cause()
     found = [planned(case, treatment) for treatment in proposals(case)]
     return {"record": examination.to_dict(), "proposals": found}
 

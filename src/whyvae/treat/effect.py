@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+import torch
 from scipy.stats import t as student
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from whyvae.probe import Bench, CannotMeasure
 from whyvae.probes.bypass import Bypass
 from whyvae.probes.generation import Rows, rows_of
 from whyvae.probes.latents import LatentUsage
+from whyvae.probes.parts import further_parts
 from whyvae.probes.reconstruction import Reconstruction
 from whyvae.score import Reference
 
@@ -21,6 +24,7 @@ WORST = -1.0  # as far again from the data as the mean repeated is: how bad exac
 # Standard deviation, from seed to seed, of the difference of two trainings' likenesses: that of one control and its placebo
 # may be small by chance. Of 20 scripts (bench/cures.py) half differed by less than 0.015, which is 0.67 of it.
 SEED_TO_SEED = 0.02
+DECISIONS = 29  # a seed
 SURE = 2.571  # t, two-sided 95 %, CHUNKS - 1 degrees of freedom
 
 
@@ -67,13 +71,47 @@ def measured(subject: Any, bench: Bench) -> tuple[Outcome, Rows | None]:
     """What a run has come to; samples that are not finite are as bad as can be."""
     elbo = _elbo(bench)
     try:
-        rows = rows_of(subject, CHUNKS, blind=_shown_the_example(bench))
+        rows = _of_all_parts(subject, blind=_shown_the_example(bench))
     except CannotMeasure as cannot:
         if "not finite" in cannot.reason or "TRN01" in cannot.reason:
             return Outcome((WORST,) * CHUNKS, (WORST,) * CHUNKS, elbo), None
         return Outcome(elbo=elbo, unmeasured=cannot.reason), None
     reference = Reference(rows.real)
     return Outcome(_likenesses(reference, rows.prior), _likenesses(reference, rows.fitted), elbo), rows
+
+
+def _of_all_parts(subject: Any, *, blind: bool) -> Rows:
+    """Samples of a loss of several likelihoods are judged by all of them, side by side, [n, D]: of what is a class or a yes
+    or no in the data a sample has one too, since beside numbers a probability for each passes for too little variance.
+    """
+    first = rows_of(subject, CHUNKS, blind=blind)
+    rows = [first]
+    for part in further_parts(subject):
+        with suppress(CannotMeasure):
+            found = rows_of(part, CHUNKS, blind=blind)
+            rows += [found] if len(found.real) == len(first.real) and len(found.prior) == len(first.prior) else []
+    if len(rows) == 1:
+        return first
+    beside = (torch.cat([getattr(r, f.name).flatten(1) for r in map(_decided, rows)], 1) for f in fields(Rows))
+    return Rows(*beside)
+
+
+def _decided(rows: Rows) -> Rows:
+    """Probabilities drawn from, where the data are zeros and ones: one of the last axis where they sum to one there."""
+    if not bool(((rows.real == 0) | (rows.real == 1)).all()):
+        return rows
+    generator = torch.Generator().manual_seed(DECISIONS)
+    return Rows(rows.real, *(_drawn(p, generator) for p in (rows.prior, rows.fitted)))
+
+
+def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    classes = probabilities.shape[-1]
+    shares = torch.allclose(probabilities.sum(-1), torch.ones((), dtype=probabilities.dtype), atol=1e-4)
+    if not shares:
+        return torch.bernoulli(probabilities.clamp(0, 1), generator=generator)
+    picked = torch.multinomial(probabilities.reshape(-1, classes).clamp_min(0), 1, generator=generator)
+    drawn = torch.nn.functional.one_hot(picked[:, 0], classes)
+    return drawn.reshape(probabilities.shape).to(probabilities)
 
 
 def _shown_the_example(bench: Bench) -> bool:

@@ -56,6 +56,9 @@ class Remedy(ABC):
     source_form: ClassVar[str] = ""
     treats: ClassVar[tuple[str, ...]]
     safety: ClassVar[Safety] = "retrain"
+    of_part: ClassVar[bool] = (
+        False  # of a loss of several likelihoods it can change one and leave the others as they are
+    )
 
     @classmethod
     @abstractmethod
@@ -117,4 +120,5 @@ def proposals(case: Case) -> list[Treatment]:
     cause = case.first_cause
     if cause is None:
         return []
-    return [t for r in by_promise() if cause.code in r.treats for t in r.proposals(case, cause.code)]
+    fitting = (r for r in by_promise() if cause.code in r.treats and (r.of_part or not case.part))
+    return [t for r in fitting for t in r.proposals(case, cause.code)]

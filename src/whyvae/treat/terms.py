@@ -14,6 +14,7 @@ from torch import Tensor
 from whyvae.audit.cut import head_values, injected, posterior
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
+from whyvae.watch.meetings import further_outputs
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op, Ref
 
@@ -61,11 +62,21 @@ class Terms:
 
     @cached_property
     def kl_side(self) -> set[int]:
-        """What is made of the posterior without passing the output."""
-        lineage = self.lineage
+        """What is made of the posterior without passing an output."""
+        lineage, outputs = self.lineage, self._further_outputs
         start = {*lineage.heads, lineage.z, *lineage.chain} - {-1}
-        beside = self.deps.ancestors(self.tape.roots, stop={lineage.output})
-        return set(self.deps.descendants(start) & beside) - self.reconstruction_side
+        beside = self.deps.ancestors(self.tape.roots, stop={lineage.output, *outputs})
+        return set(self.deps.descendants(start) & beside) - self.reconstruction_side - self.further_side
+
+    @cached_property
+    def further_side(self) -> set[int]:
+        """What is made of the outputs of further likelihoods, and of none of this one."""
+        return set(self.deps.descendants(self._further_outputs)) & self.wanted - self.reconstruction_side
+
+    @cached_property
+    def _further_outputs(self) -> set[int]:
+        lineage = self.lineage
+        return further_outputs(self.deps, lineage.z, lineage.data, lineage.output)
 
     @cached_property
     def kl(self) -> list[Term]:
@@ -82,13 +93,14 @@ class Terms:
     @cached_property
     def kl_or_none(self) -> list[Term]:
         """The KL term or its parts; empty where the loss has none."""
-        found = list(self._joined(self.kl_side, self.reconstruction_side))
+        found = list(self._joined(self.kl_side, self.reconstruction_side | self.further_side))
         return found + [Term(root, None) for root in self.tape.roots if root in self.kl_side]
 
     @cached_property
     def reconstruction(self) -> list[Term]:
-        """The reconstruction term where the KL joins it; the root where nothing does."""
-        joins = [t.op for t in self._joined(self.kl_side, self.reconstruction_side) if t.op]
+        """The reconstruction term where the KL or a further likelihood joins it; the root where nothing does."""
+        others = self.kl_side | self.further_side
+        joins = [t.op for t in self._joined(others, self.reconstruction_side) if t.op]
         first = min(joins, key=lambda op: op.index, default=None)
         if first is not None:
             return [Term(r, first) for r in first.reads if r in self.reconstruction_side]

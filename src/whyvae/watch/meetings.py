@@ -75,6 +75,17 @@ def picked_from(deps: Dependencies, slot: int) -> int:
     return batch if alike and batch not in deps.parametric else -1
 
 
+def further_outputs(deps: Dependencies, z: int, data: int, output: int) -> set[int]:
+    """What else is decoded from z and compared with data, where the loss has several likelihoods."""
+    latent, decoded = deps.descendants([z]), set[int]()
+    for op in deps.tape.ops:
+        mixes = deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
+        if not decoded.isdisjoint(op.reads) or (mixes and not latent.isdisjoint(op.reads)):
+            decoded.update((*op.outs, *op.writes))
+    met = {m.output for m in find_meetings(deps, z, data) if m.target is not None}
+    return met & decoded - deps.ancestors([output]) - deps.descendants([output])
+
+
 def _links(deps: Dependencies) -> set[int]:
     """Square matrices by which what was encoded is multiplied from the left: each row is made of those it is linked with."""
     slots = deps.tape.slots

@@ -80,6 +80,7 @@ def found_weight(sites: Sites, terms: Terms, term: Term) -> tuple[Spot, Op, floa
             spot is not None
             and not (number(spot.node) is not None and abs(value) in {0.5, 1.0, 2.0})
             and not is_size(spot)
+            and not (plain(op.name) == "div" and value == sites.subject.batch)  # `B = len(x)`, under any name
         ):
             candidates.append((spot, op, value))
     named = [c for c in candidates if number(c[0].node) is None]

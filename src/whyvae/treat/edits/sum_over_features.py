@@ -23,6 +23,8 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         averages.sum_over_features(term, terms.reconstruction_side)
     for term in others:
         averages.sum_over_features(term, terms.kl_side)
+    if case.part:  # joined to the other likelihoods first, it may be averaged over the batch with them
+        return sites.result()
     averages.over_batch(mine, terms.reconstruction_side, others, terms.kl_side)
     averages.over_batch(others, terms.kl_side, mine, terms.reconstruction_side)
     weigh_one(sites, terms)

@@ -20,6 +20,7 @@ class OutputActivation(Remedy):
     name = "output_activation"
     treats = ("OUT01", "OUT03", "OBJ08")
     safety: ClassVar[Safety] = "architecture"
+    of_part = True
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:

@@ -19,6 +19,7 @@ class ReconstructionFormula(Remedy):
     name = "reconstruction_formula"
     treats = ("OBJ08", "TRN01")
     safety: ClassVar[Safety] = "certain"
+    of_part = True
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:

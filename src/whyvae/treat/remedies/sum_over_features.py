@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from whyvae.probes.objective import Objective
+from whyvae.probes.parts import further_parts
 from whyvae.treat.case import Case
 from whyvae.treat.injector import Injector
 from whyvae.treat.objective import posterior_settings, set_kl_weight
@@ -17,13 +18,16 @@ JSON = dict[str, Any]
 class SumOverFeatures(Remedy):
     name = "sum_over_features"
     treats = ("OBJ02", "OBJ06")
+    of_part = True
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
         objective = case.get(Objective)
         if objective is None or not objective.weight_known:
             return
-        found: JSON = posterior_settings(case, objective) or {}
+        # another weight of the KL would move it against all likelihoods of the loss
+        several = case.part or further_parts(case.subject)
+        found: JSON = {} if several else posterior_settings(case, objective) or {}
         yield cls.treatment(
             code, "both terms are summed over features and latents, and averaged over the batch",
             weight=_as_heavy_as_a_nat(objective), **found,
