@@ -52,10 +52,10 @@ def of_flags(case):
     return next(c for c in map(case.of, range(4)) if c.get(Objective).family == "bernoulli logits")
 
 
-def edits(folder, text, pick=lambda case: case):
+def edits(folder, text, pick=lambda case: case, remedy="sum_over_features", **settings):
     case = pick(case_of(folder, text))
-    module = importlib.import_module("whyvae.treat.edits.sum_over_features")
-    return difference(text, module.edit(case, {})[str(folder / "script.py")])
+    module = importlib.import_module(f"whyvae.treat.edits.{remedy}")
+    return difference(text, module.edit(case, settings)[str(folder / "script.py")])
 
 
 def test_the_likelihood_that_is_averaged_becomes_a_sum(tmp_path):
@@ -79,6 +79,17 @@ def test_what_is_right_is_left(tmp_path):
     for pick in (lambda case: case, of_flags):
         with pytest.raises(NoEdit):
             edits(tmp_path, MIXED, pick)
+
+
+@pytest.mark.parametrize(("remedy", "wrong", "settings", "right"), [
+    ("output_activation", "heads[1](h).sigmoid(), heads[2](h)", {"at": "last"}, "heads[1](h), heads[2](h)"),
+    ("reconstruction_formula", "yes = -F.binary", {"mistake": "sign"}, "loss = squares - yes + which + kl"),
+])  # fmt: skip
+def test_a_fault_of_the_flags_is_mended_at_the_flags(tmp_path, remedy, wrong, settings, right):
+    text = broken(MIXED, "heads[1](h), heads[2](h)" if "heads" in wrong else "yes = F.binary", wrong)
+    ((line,), (came,)) = edits(tmp_path, text, of_flags, remedy, **settings)
+    assert line != came
+    assert right in came
 
 
 def test_of_one_likelihood_nothing_is_proposed_that_changes_all(tmp_path):
