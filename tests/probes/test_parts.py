@@ -113,6 +113,17 @@ def test_one_part_averaged_beside_others_that_are_summed(order):
     assert examine(trained(RIGHT, order), judged).findings == ()
 
 
+def density(scale):
+    return lambda y, x: -torch.distributions.Normal(y, scale).log_prob(x).sum(1)
+
+
+@pytest.mark.parametrize(("first", "second", "codes"), [(0.3, 0.4, []), (0.3, 5.0, ["OUT04"]), (3.0, 0.4, ["OUT04"])])
+def test_a_scale_of_one_density_beside_another(first, second, codes):
+    """Flags stand for more numbers here."""
+    subject = trained((density(first), density(second), which))
+    assert [f.code for f in examine(subject, (*JUDGED, "OUT04")).findings] == codes
+
+
 class Coarse(nn.Module):
     """Tells the data whole, and once more at a quarter of their size."""
 

@@ -12,7 +12,7 @@ import torch
 
 from whyvae.watch.dependencies import origin
 from whyvae.watch.draws import SIDE_BY_SIDE
-from whyvae.watch.lineage import Lineage, find
+from whyvae.watch.lineage import Lineage, find_as
 from whyvae.watch.replay import Replay
 from whyvae.watch.tape import Op, Ref, Slot, Tape
 
@@ -71,7 +71,7 @@ def at_batch_size(subject: Any, share: float) -> list[tuple[Lineage, Replay]]:
     readings = [others, others - {batch}] if batch in others and _written(tape, batch) else [others]
     fed = _fed(subject)
     shrunk = [_shrunk(fed, batch, small, widths) for widths in readings]
-    return [(find(tape), _replay(subject, tape)) for tape in shrunk]
+    return [(find_as(tape, lineage), _replay(subject, tape)) for tape in shrunk]
 
 
 def _fed(subject: Any) -> Tape:

@@ -110,7 +110,7 @@ def _moved(subject: Any, s: float, when: float) -> bool:
         return False
     step = min(kept, key=lambda step: abs(step.index - when * subject.count))
     try:
-        then = noise_variance_at(step)
+        then = noise_variance_at(step, subject.lineage)
     except (NoVAE, ReplayFailed):
         return False
     return then > 0 and s > 0 and abs(math.log(s / then)) > STILL

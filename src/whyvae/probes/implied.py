@@ -13,7 +13,7 @@ from whyvae.audit.batch import at_batch_size
 from whyvae.audit.cut import gradient, noise_like
 from whyvae.audit.likelihood import Likelihood, audit_likelihood
 from whyvae.audit.regulariser import Regulariser, audit_regulariser
-from whyvae.watch.lineage import Lineage, NoVAE, find
+from whyvae.watch.lineage import Lineage, NoVAE, find_as
 from whyvae.watch.replay import Replay, ReplayFailed
 
 APART = 0.2  # log of the ratio of two batch sizes: nearer ones magnify what else moves s
@@ -39,19 +39,19 @@ def at_first(subject: Any, last: float) -> float:
         if step is subject.main:
             return last
         try:
-            return noise_variance_at(step)
+            return noise_variance_at(step, subject.lineage)
         except (NoVAE, ReplayFailed):
             continue
     return last
 
 
-def noise_variance_at(step: Any) -> float:
-    """S at a recorded step, at the parameters of that time where they were kept.
+def noise_variance_at(step: Any, like: Lineage) -> float:
+    """S at a recorded step, at the parameters of that time where they were kept, of the likelihood that `like` is of.
 
     Raises:
         NoVAE, ReplayFailed: the step cannot be audited.
     """
-    lineage = find(step.tape)
+    lineage = find_as(step.tape, like)
     replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
     return noise_variance_of(audit_regulariser(lineage, replay), audit_likelihood(lineage, replay))
 
@@ -119,8 +119,8 @@ def power_between_sizes(subject: Any) -> float:
         if len(around) < 2:
             continue
         try:
-            size, there = _size_and_s(step)
-            (other, here), (_, beside) = (_size_and_s(one) for one in around)
+            size, there = _size_and_s(step, subject.lineage)
+            (other, here), (_, beside) = (_size_and_s(one, subject.lineage) for one in around)
         except (NoVAE, ReplayFailed):
             continue
         if not there > 0 or not here > 0 or not beside > 0:
@@ -131,9 +131,9 @@ def power_between_sizes(subject: Any) -> float:
     return math.nan
 
 
-def _size_and_s(step: Any) -> tuple[int, float]:
+def _size_and_s(step: Any, like: Lineage) -> tuple[int, float]:
     """(examples, s) of a recorded step at the parameters it had."""
-    lineage = find(step.tape)
+    lineage = find_as(step.tape, like)
     replay = Replay(step.tape, step.parameters) if step.parameters else Replay(step.tape)
     return step.tape.slots[lineage.z].shape[0], _audited(lineage, replay)
 

@@ -45,7 +45,7 @@ def _further(subject: Any) -> Iterator[Any]:
             continue
         if slots[meeting.target].numel < whole <= slots[lineage.target].numel:
             continue
-        part = replace(subject, lineage=replace(lineage, meetings=(meeting,)))
+        part = replace(subject, lineage=replace(lineage, meetings=(meeting,), part=True))
         found = _likelihood(part)
         if found is not None and found.family not in UNCLEAR and _kind(deps, found) not in kinds:
             outputs.append(meeting.output)

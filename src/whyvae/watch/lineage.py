@@ -8,7 +8,7 @@ settled by running the tape at several values of `eps`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from whyvae.watch.beside import FURTHER, beside, sides
 from whyvae.watch.dependencies import Dependencies, read_by_a_layer, unmixed
@@ -53,6 +53,7 @@ class Lineage:
     candidates: tuple[int, ...] = ()  # z of every latent draw found
     side_ops: frozenset[int] = frozenset()  # Op.index of functions that predict labels from mu or the log-variance,
     side_inputs: frozenset[int] = frozenset()  # and what they are shown
+    part: bool = False  # `meetings` are those of one likelihood of several, not the first
 
     @property
     def meeting(self) -> Meeting:
@@ -86,6 +87,21 @@ def find(tape: Tape) -> Lineage:
     draw, notes = choose(deps, draws)
     notes = moved(deps, draw) or notes
     return _complete(deps, draw, notes, tuple(d.z for d in draws))
+
+
+def find_as(tape: Tape, like: Lineage) -> Lineage:
+    """The lineage of another step; where `like` is of one likelihood of several, of that one.
+
+    Raises:
+        NoVAE: as `find`, or that likelihood is not met there.
+    """
+    lineage = find(tape)
+    if not like.part:
+        return lineage
+    same = tuple(m for m in lineage.meetings if (m.op, m.output) == (like.meeting.op, like.output))
+    if not same:
+        raise NoVAE("the likelihood that is judged was not found in another step")
+    return replace(lineage, meetings=same, part=True)
 
 
 def find_deterministic(tape: Tape) -> Lineage:

@@ -36,6 +36,7 @@ class DecoderNoise(Rule):
     """The decoder's learned or fixed noise scale is far from the residual."""
 
     code = "OUT04"
+    each_part = True
     stage = 28
     requires = EARLIER
     explains = ("POS01",)

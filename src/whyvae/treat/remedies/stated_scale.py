@@ -18,6 +18,7 @@ class StatedScale(Remedy):
     name = "stated_scale"
     treats = ("OUT04",)
     safety: ClassVar[Safety] = "retrain"
+    of_part = True
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
