@@ -141,6 +141,45 @@ def test_a_conditional_kl_that_lacks_a_part_is_none(drop):
     assert not found.objective().weight_known
 
 
+def distributions(m, x):
+    mu, lv = m.enc(x)
+    there, spread = m.prior(x[:, :4]).chunk(2, 1)
+    return td.Normal(mu, (lv / 2).exp()), td.Normal(there, (spread / 2).exp())
+
+
+def rate_by_hand(m, x, log_sigma):
+    q, p = distributions(m, x)
+    ratio = (q.scale / p.scale) ** 2
+    return 0.5 * (ratio + ((q.mean - p.mean) / p.scale) ** 2 - 1 - log_sigma * ratio.log())
+
+
+WRONG_CONDITIONAL = {
+    "wrong way round": lambda m, x: td.kl_divergence(*reversed(distributions(m, x))),
+    "its sign is wrong": lambda m, x: -td.kl_divergence(*distributions(m, x)),
+    "log-variance term is missing": lambda m, x: rate_by_hand(m, x, 0),
+    "log-variance term has the wrong sign": lambda m, x: rate_by_hand(m, x, -1),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG_CONDITIONAL)
+@pytest.mark.parametrize("weight", [1.0, 0.01])
+def test_a_wrong_kl_to_a_conditional_prior_has_a_name(mistake, weight):
+    torch.manual_seed(0)
+    m = Conditional()
+
+    def step(x):
+        z = distributions(m, x)[0].rsample()
+        return sse(m.decoder(z), x) + weight * WRONG_CONDITIONAL[mistake](m, x).sum()
+
+    found = audit(step, pixels())
+
+    assert found.regulariser.form == "wrong"
+    assert mistake in found.regulariser.mistake
+    assert found.objective().not_auditable == ""
+    assert not found.objective().weight_known
+    assert found.objective().sampling_mistake == ""
+
+
 class TwoLevels(VAE):
     """z above it makes the prior of the z that is decoded (Rezende et al. 2014; Burda et al. 2016)."""
 

@@ -6,7 +6,11 @@ Its gradients at the posterior are, number by number, with a_i = w / s_i^2:
     d / d sigma_i = a_i sigma_i - w / sigma_i
 
 The prior does not depend on the posterior's heads, so a_i and b_i stay as they are when the heads are replaced: three
-sets of heads give six equations a number, for two unknowns of its own and the one w.
+sets of heads give six equations a number, for two unknowns of its own and the one w. Of the KL from the prior to the
+posterior, which is another,
+
+    sigma_i^2 d / d mu_i    = w (mu_i - m_i)
+    sigma_i^3 d / d sigma_i = w (sigma_i^2 - s_i^2 - (mu_i - m_i)^2)
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from whyvae.audit.covariance import REVERSED
 from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
+from whyvae.audit.mistaken import LOG_SIGN, NO_LOG, SIGN
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.replay import Replay
 
@@ -22,8 +28,10 @@ EXACT = 1e-3  # of the gradient, as for the other formulas
 SETS = 3
 
 
-def conditional_weight(lineage: Lineage, replay: Replay, loss: int | None = None) -> tuple[float, float] | None:
-    """(w per nat, residual) of a KL to a Gaussian of each example's own; None where the loss has no such part."""
+def conditional_weight(lineage: Lineage, replay: Replay, loss: int | None = None) -> tuple[float, float, str] | None:
+    """(w per nat, residual, mistake in the formula or "") of a KL to a Gaussian of each example's own; None where the loss
+    has no such part.
+    """
     values = head_values(lineage, replay)
     sets = [_gradients(lineage, replay, injected(values, 1.0, seed), loss) for seed in range(SETS)]
     if any(s is None for s in sets):
@@ -37,9 +45,34 @@ def conditional_weight(lineage: Lineage, replay: Replay, loss: int | None = None
     left, way = _without(wanted, a, b), _without(entropy, a, b)
     weight = float((left * way).sum() / way.square().sum().clamp_min(1e-300))
     residual = float((left - weight * way).norm() / wanted.norm().clamp_min(1e-300))
-    precision = _slopes(wanted - weight * entropy, a, b)
-    told = residual < EXACT and weight > 0 and bool((precision > 0).all())
-    return (weight, residual) if told else None
+    if residual < EXACT:
+        mistake = _mistake(weight, _slopes(wanted - weight * entropy, a, b))
+        return None if mistake is None else (weight, residual, mistake)
+    turned, left_over = _reversed(mu, sigma, by_mu, by_sigma)
+    return (turned, left_over, REVERSED) if turned > 0 and left_over < EXACT else None
+
+
+def _mistake(weight: float, precision: Tensor) -> str | None:
+    """What is wrong with a KL whose log sigma has this weight and whose squares have these; None if it is none."""
+    size = float(precision.abs().max())
+    if bool((precision < 0).all()) and weight < 0:
+        return SIGN
+    if not bool((precision > 0).all()):
+        return None
+    return "" if weight > EXACT * size else LOG_SIGN if weight < -EXACT * size else NO_LOG
+
+
+def _reversed(mu: Tensor, sigma: Tensor, by_mu: Tensor, by_sigma: Tensor) -> tuple[float, float]:
+    """(w, what it leaves, as a share) of KL(prior || posterior), from [sets, numbers] each."""
+    pull, way = sigma**2 * by_mu, mu - mu.mean(0)
+    weight = float((pull * way).sum() / way.square().sum().clamp_min(1e-300))
+    off = pull - pull.mean(0) - weight * way
+    offset = (pull - weight * mu).mean(0)  # -w m
+    spread = sigma**3 * by_sigma
+    rest = spread - weight * (sigma**2 - mu**2) + 2 * offset * mu
+    left = torch.cat([off, rest - rest.mean(0)])
+    positive = bool((rest.mean(0) * weight <= -(offset**2)).all())  # s^2 >= 0
+    return weight if positive else -1.0, float(left.norm() / torch.cat([pull, spread]).norm().clamp_min(1e-300))
 
 
 def _gradients(

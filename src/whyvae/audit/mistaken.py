@@ -8,6 +8,9 @@ from whyvae.audit.covariance import REVERSED, formulas
 from whyvae.audit.cut import gradient
 from whyvae.audit.solve import least_squares, positive
 
+SIGN = "its sign is wrong: training pushes the posterior away from the prior"
+NO_LOG = "the log-variance term is missing: nothing keeps sigma from shrinking to 0"
+LOG_SIGN = "the log-variance term has the wrong sign"
 _ALONE = "so that the posterior of one example may lie anywhere"
 _MEAN = f"mu is averaged over the batch before it is squared, {_ALONE}"
 _HEADS = f"mu and log-variance are averaged over the batch before they enter, {_ALONE}"

@@ -16,7 +16,7 @@ from whyvae.audit.coupled import coupled
 from whyvae.audit.covariance import along_density, log_volume, whitened
 from whyvae.audit.cut import Cut, cut, gradient, head_values, injected
 from whyvae.audit.flow import flows_to_normal, prior_flows_to_normal
-from whyvae.audit.mistaken import AVERAGED, mistaken
+from whyvae.audit.mistaken import AVERAGED, LOG_SIGN, NO_LOG, SIGN, mistaken
 from whyvae.audit.path import path_weight
 from whyvae.audit.solve import least_squares, positive
 from whyvae.watch.lineage import Lineage
@@ -72,7 +72,7 @@ class Regulariser:
     def only_entropy(self) -> bool:
         """Are the heads touched by -log sigma alone?"""
         c1, c2, c3, c4 = self.coefficients
-        return self.form == "wrong" and c3 > 0 and max(abs(c1), abs(c2), abs(c4)) <= EXACT * c3
+        return self.form == "wrong" and not self.conditional and c3 > 0 and max(abs(c1), abs(c2), abs(c4)) <= EXACT * c3
 
     @property
     def weighed(self) -> bool:
@@ -88,7 +88,7 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     values = head_values(lineage, replay)
     best: Regulariser | None = None
     for scale in (1.0, 2.0, 0.3, 0.0, 4.0):
-        if scale > 2 and best is not None and best.form != "none" and best.mistake != _SIGN:
+        if scale > 2 and best is not None and best.form != "none" and best.mistake != SIGN:
             break
         step = cut(lineage, replay, heads=injected(values, scale) if scale else values, loss=loss)
         found = _fit(step, scale)
@@ -103,7 +103,9 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     if density and prior_flows_to_normal(lineage, replay, best.weight, loss):
         return replace(best, form="prior density", mistake="", monte_carlo=True, flow_prior=True)
     if best.form == "unknown" and (own := conditional_weight(lineage, replay, loss)) is not None:
-        return Regulariser("prior density", own[0], (0.0, 0.0, own[0], 0.0), own[1], conditional=True)
+        weight, residual, mistake = own
+        form = "wrong" if mistake else "prior density"
+        return Regulariser(form, weight, (0.0, 0.0, weight, 0.0), residual, mistake, conditional=True)
     if best.form == "unknown" and (along := path_weight(lineage, replay, loss)) is not None:
         c = (0.0, 0.0, along[0], 0.0)
         return Regulariser("prior density", along[0], c, along[1], monte_carlo=True, by_path=True)
@@ -145,7 +147,7 @@ def _fit(step: Cut, scale: float) -> Regulariser:
         return Regulariser("none", 0.0, scale=scale)
     mixed = _monte_carlo(step, direct)
     if mixed is not None and mixed < 0:
-        return Regulariser("wrong", mixed, mistake=_SIGN, monte_carlo=True, residual=0.0, scale=scale,
+        return Regulariser("wrong", mixed, mistake=SIGN, monte_carlo=True, residual=0.0, scale=scale,
                            coefficients=(mixed, mixed, mixed, 0.0))  # fmt: skip
     if mixed is not None:
         return Regulariser("exact", mixed, monte_carlo=True, residual=0.0, scale=scale,
@@ -190,27 +192,22 @@ def _named(step: Cut, c1: float, c2: float, c3: float, c4: float, common: dict[s
     return Regulariser("wrong", c3, mistake=_mistake(c1, c2, c3, c4, same), **common)  # type: ignore[arg-type]
 
 
-_SIGN = "its sign is wrong: training pushes the posterior away from the prior"
-_NO_LOG = "the log-variance term is missing: nothing keeps sigma from shrinking to 0"
-_LOG_SIGN = "the log-variance term has the wrong sign"
-
-
 def _mistake(c1: float, c2: float, c3: float, c4: float, same: object) -> str:
     assert callable(same)  # noqa: S101 - typed loosely to stay a local closure
     if c1 <= 0 and c2 <= 0 and c3 <= 0 and (c1 < 0 or c2 < 0 or c3 < 0):
-        return _SIGN
+        return SIGN
     if same(c1, 0) and not same(c4, 0):
         return "mu enters as mu, not as mu squared"
     if same(c1, 0) and not same(c3, 0):
         return "the mu^2 term is missing"
     if same(c3, 0) and not same(c2, 0):
-        return _NO_LOG
+        return NO_LOG
     if same(c2, 0) and not same(c3, 0):
         return "the variance term is missing: nothing keeps sigma from growing"
     if same(c2, 0) and same(c3, 0):
         return "only mu is penalised: sigma is free"
     if c3 < 0 < c2:
-        return _LOG_SIGN
+        return LOG_SIGN
     if c2 < 0 < c3:
         return "the variance term has the wrong sign"
     if c1 < 0:
@@ -257,7 +254,7 @@ def _wrong_at_sample(step: Cut, direct: Tensor, scale: float) -> Regulariser | N
     weight, entropy, residual = _at_sample(step, direct)
     if residual > EXACT or weight <= 0 or entropy > EXACT * weight:
         return None
-    entropy, mistake = (0.0, _NO_LOG) if entropy > -EXACT * weight else (entropy, _LOG_SIGN)
+    entropy, mistake = (0.0, NO_LOG) if entropy > -EXACT * weight else (entropy, LOG_SIGN)
     c = (weight, weight, entropy, 0.0)
     return Regulariser("wrong", weight, c, residual, mistake, scale=scale, monte_carlo=True)
 

@@ -34,7 +34,7 @@ def posterior_settings(case: Any, objective: Objective) -> JSON | None:
     points = posterior_points(case.subject)
     found = objective.regulariser
     known = found.form in {"exact", "none"} or (found.form == "wrong" and found.residual < EXACT)
-    if points is None or not known or not _steady(objective):
+    if points is None or not known or found.conditional or not _steady(objective):
         return None
     powers = _powers(case.subject, objective)
     if powers is None:

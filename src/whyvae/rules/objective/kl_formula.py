@@ -35,6 +35,15 @@ def _write_out() -> Remedy:
     )
 
 
+def _to_own_prior() -> Remedy:
+    return Remedy(
+        "correct the KL",
+        "kl = kl_divergence(q, p), q the posterior and p the prior of each example: "
+        "log(sigma_p / sigma_q) + (sigma_q^2 + (mu_q - mu_p)^2) / (2 sigma_p^2) - 1/2",
+        "certain",
+    )
+
+
 def _without_square(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return (squared_error(output, x) - 0.5 * (1 + logvar - logvar.exp()).sum()) / x.shape[0]
 
@@ -75,6 +84,7 @@ class KLFormula(Rule):
                 remedies=(_write_out(),),
             )
         c = ", ".join(f"{v:.3g}" for v in reg.coefficients)
+        weights = f"weights of mu^2/2, sigma^2/2, -log sigma and mu are {c}"
         wrong = (
             fits
             if fits.incriminating
@@ -82,7 +92,7 @@ class KLFormula(Rule):
                 "weights of mu^2/2, sigma^2/2, -log sigma, mu",
                 1,
                 WRITTEN,
-                text=f"weights of mu^2/2, sigma^2/2, -log sigma and mu are {c}",
+                text="its gradient is exactly that of this mistake" if reg.conditional else weights,
             )
         )
         what = reg.mistake or "its gradient is not that of any Gaussian KL of the posterior that is sampled"
@@ -92,7 +102,7 @@ class KLFormula(Rule):
             "error",
             0.99,
             objective.regulariser_at,
-            remedies=(_write_out(),),
+            remedies=(_to_own_prior() if reg.conditional else _write_out(),),
         )
 
     @staticmethod

@@ -38,6 +38,7 @@ NEGATIVE = {
 }
 TWICE_FROM = 1.4  # between the 1 of a KL and the 2 of `1 + logvar - ...` without its half
 NEAR = 0.05  # of a coefficient that a formula with one wrong term still has right
+OWN_PRIOR = "kl = kl_divergence(q, p).sum(1)  # q: the posterior, p: the prior of each example\n"
 SNIPPET = "kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)  # per example; logvar = log(sigma**2)\n"
 
 
@@ -46,6 +47,9 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     terms = Terms(sites)
     if _exchanged(sites, terms):
         return sites.result()
+    objective = case.get(Objective)
+    if objective is not None and objective.regulariser.conditional:
+        raise NoEdit("each example has a prior of its own", OWN_PRIOR, terms.spot(terms.kl[0]).where)
     if len(terms.kl) != 1:
         raise NoEdit("the KL is made of several parts that are added apart", SNIPPET, terms.spot(terms.kl[0]).where)
     term = terms.kl[0]
