@@ -11,6 +11,7 @@ from torch import Tensor
 
 from whyvae.audit.elements import mask
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.channels import channel_like
 from whyvae.probes.data import by_example
 from whyvae.probes.objective import audited_likelihood
 from whyvae.probes.tokens import own_tokens
@@ -86,8 +87,12 @@ def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
     target, data = got[likelihood.meeting.target].double(), got[lineage.data].double()
     if likelihood.own_target is not None and not subject.train:
         target = likelihood.own_target
-    if target.numel() != data.numel() or target.numel() % subject.batch:
+    if target.numel() % subject.batch:
         return None, None
+    if target.numel() != data.numel():
+        target = by_example(target, subject.batch)
+        channel = None if left_out is not None or len(data) != subject.batch else channel_like(target, data)
+        return (None, None) if channel is None else (target, channel)
     missing = ~torch.isfinite(data)  # the script fills such gaps in, or leaves them out of the loss: nothing to compare
     if left_out is not None:
         missing |= left_out.reshape(data.shape)
