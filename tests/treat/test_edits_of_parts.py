@@ -92,6 +92,21 @@ def test_a_fault_of_the_flags_is_mended_at_the_flags(tmp_path, remedy, wrong, se
     assert right in came
 
 
+@pytest.mark.parametrize("heads", ["made.chunk(2, 1)", "made, spread(h)"])
+def test_the_logarithm_of_its_own_variance_is_of_the_likelihood(tmp_path, heads):
+    """One layer's output cut in two, or two layers behind one hidden one."""
+    text = broken(MIXED, "y, f, k = heads[0](h), heads[1](h), heads[2](h)", f"made = heads[0](h)\n    y, s = {heads}")
+    text = broken(text, "[nn.Linear(16, 5),", f"[nn.Linear(16, {10 if 'chunk' in heads else 5}),")
+    text = broken(text, "optimizer = ", "spread = nn.Linear(16, 5)\noptimizer = ")
+    text = broken(
+        text, "((y - numbers[i]) ** 2 / 0.18).sum() / count", "(0.5 * (y - numbers[i]) ** 2 / s.exp() + 0.5 * s).mean()"
+    )
+    text = broken(text, "squares + yes + which + kl", "squares + kl")
+    text = "\n".join(line for line in text.splitlines() if "yes =" not in line and "which =" not in line)
+    (came,) = edits(tmp_path, text)[1]
+    assert came.startswith("squares = (0.5 * (y - numbers[i]) ** 2 / s.exp() + 0.5 * s).sum() / len(")
+
+
 def test_of_one_likelihood_nothing_is_proposed_that_changes_all(tmp_path):
     text = broken(MIXED, YES, "yes = F.binary_cross_entropy_with_logits(f, flags[i])")
     case = of_flags(case_of(tmp_path, text))

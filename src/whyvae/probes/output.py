@@ -234,11 +234,8 @@ def _pushed(subject: Any, slot: int) -> tuple[float, float]:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         seldom = torch.rand(shape, generator=generator) < SELDOM
-        for size in (
-            1.0,
-            30.0,
-            1e4,
-        ):  # what is made of two numbers (an angle of its sine and cosine) wants all pairs of them
+        # what is made of two numbers (an angle of its sine and cosine) wants all pairs of them
+        for size in (1.0, 30.0, 1e4):
             entering = size * torch.randn(shape, generator=generator, dtype=torch.float64)
             ends.append(replay.run([output], feed={slot: entering})[output])
         for push in (-1e4, -30.0, -1.0, 0.0, 1.0, 30.0, 1e4):

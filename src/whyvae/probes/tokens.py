@@ -9,6 +9,7 @@ from torch import Tensor
 
 from whyvae.watch.dependencies import origin
 
+MOST = 256  # examples that are compared with each other
 FEW = 8  # examples of a batch below which chance makes many resemble their own
 ALIKE = 2.0  # times what two halves of the inputs differ by: other sequences of the same language differ by less
 
@@ -24,31 +25,37 @@ def own_tokens(subject: Any, likelihood: Any) -> float | None:
     source, target = origin(subject.deps, subject.lineage.data), likelihood.meeting.target
     got = subject.replay.run([source, target])
     wanted = likelihood.numbers(got[target])
-    shown = _zeros_and_ones(got[source], wanted.shape[-1])
-    if shown is None or shown.numel() != wanted.numel():
+    tokens = _tokens(got[source], wanted.shape[-1])
+    if tokens is None or tokens.numel() * wanted.shape[-1] != wanted.numel():
         return None
-    inputs = [layout.sum(1) for layout in _layouts(shown, subject.batch)]
-    targets = [layout.sum(1) for layout in _layouts(wanted, subject.batch)]
-    pairs = [_without_padding(t, x) for t in targets for x in inputs]
+    rows = tokens if len(tokens) == subject.batch else tokens.transpose(0, 1)
+    if len(rows) != subject.batch:
+        return None
+    shown = torch.zeros(subject.batch, wanted.shape[-1], dtype=torch.float64)
+    shown.scatter_add_(1, rows.reshape(subject.batch, -1), torch.ones(rows.shape, dtype=torch.float64).flatten(1))
+    pairs = [_without_padding(counts, shown) for counts in _counts(wanted, subject.batch)]
     return max((_own(t, x) for t, x in pairs if _of_one_language(t, x)), default=None)
 
 
-def _zeros_and_ones(data: Tensor, classes: int) -> Tensor | None:
-    """What the encoder is shown as zeros and ones, [..., T, classes]; None where it is neither indices nor such already."""
-    if data.dim() > 1 and not data.dtype.is_floating_point and int(data.min()) >= 0 and int(data.max()) < classes:
-        return torch.nn.functional.one_hot(data.long(), classes).double()
-    one_hot = data.dim() > 2 and data.shape[-1] == classes and bool(((data == 0) | (data == 1)).all())
-    return data.double() if one_hot else None
+def _tokens(data: Tensor, classes: int) -> Tensor | None:
+    """What the encoder is shown as indices of classes, [batch, T] or [T, batch]; None where it is neither such nor one-hot."""
+    if data.dim() == 2 and not data.dtype.is_floating_point and int(data.min()) >= 0 and int(data.max()) < classes:
+        return data.long()
+    one_hot = data.dim() == 3 and data.shape[-1] == classes and bool(((data == 0) | (data == 1)).all())
+    return data.argmax(-1) if one_hot and bool((data.sum(-1) == 1).all()) else None
 
 
-def _layouts(hot: Tensor, batch: int) -> list[Tensor]:
-    """Examples first, [batch, T, classes]; what was flattened is read both ways, one class an example (a label) not at all."""
+def _counts(hot: Tensor, batch: int) -> list[Tensor]:
+    """How often each class stands in each target, [batch, classes], of zeros and ones with the classes last; what was flattened
+    is read both ways, one class an example (a label) not at all.
+    """
+    classes = hot.shape[-1]
     if hot.dim() > 2:
-        whole = [hot] if hot.shape[0] == batch else [hot.transpose(0, 1)] if hot.shape[1] == batch else []
-        return [layout.reshape(batch, -1, hot.shape[-1]) for layout in whole]
+        first = hot if len(hot) == batch else hot.transpose(0, 1)
+        return [first.reshape(batch, -1, classes).sum(1)] if len(first) == batch else []
     if len(hot) % batch or len(hot) == batch:
         return []
-    return [hot.reshape(batch, -1, hot.shape[-1]), hot.reshape(-1, batch, hot.shape[-1]).transpose(0, 1)]
+    return [hot.reshape(batch, -1, classes).sum(1), hot.reshape(-1, batch, classes).sum(0)]
 
 
 def _without_padding(targets: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,5 +76,6 @@ def _use(counts: Tensor) -> Tensor:
 
 
 def _own(targets: Tensor, inputs: Tensor) -> float:
+    targets, inputs = targets[:MOST], inputs[:MOST]
     common = torch.stack([torch.minimum(row, inputs).sum(1) for row in targets])
     return float((common.diagonal() >= common.max(1).values).double().mean())

@@ -49,16 +49,15 @@ class Treatment:
 
 class Remedy(ABC):
     """A change of one kind. `treats`: the codes of the findings it may answer; `source_form`: the module of
-    `treat/edits/` that writes it, by default the one of its own name.
+    `treat/edits/` that writes it, by default the one of its own name. `of_part`: of a loss of several likelihoods it can
+    change one and leave the others, and the KL, as they are.
     """
 
     name: ClassVar[str]
     source_form: ClassVar[str] = ""
     treats: ClassVar[tuple[str, ...]]
     safety: ClassVar[Safety] = "retrain"
-    of_part: ClassVar[bool] = (
-        False  # of a loss of several likelihoods it can change one and leave the others as they are
-    )
+    of_part: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

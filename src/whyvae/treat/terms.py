@@ -57,8 +57,20 @@ class Terms:
 
     @cached_property
     def reconstruction_side(self) -> set[int]:
+        """What is made of the output, or of what the decoder says beside it (the logarithm of its own variance)."""
         output = self.lineage.output
-        return set(self.deps.descendants([output])) & self.wanted if output >= 0 else set()
+        if output < 0:
+            return set()
+        made = set(self.deps.descendants([output]))
+        decoded = [
+            o for op in self.tape.ops
+            if op.index in self.lineage.decoder_ops and self.deps.is_mixing(op) and any(r in self.deps.parametric for r in op.reads)
+            for o in op.outs
+        ]  # fmt: skip
+        beside = self.deps.descendants(decoded) - self.deps.ancestors([output])
+        others = self.deps.descendants(self._further_outputs) | self._further_outputs
+        side: set[int] = (made | (beside - others)) & self.wanted
+        return side
 
     @cached_property
     def kl_side(self) -> set[int]:

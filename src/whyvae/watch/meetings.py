@@ -82,8 +82,23 @@ def further_outputs(deps: Dependencies, z: int, data: int, output: int) -> set[i
         mixes = deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
         if not decoded.isdisjoint(op.reads) or (mixes and not latent.isdisjoint(op.reads)):
             decoded.update((*op.outs, *op.writes))
-    met = {m.output for m in find_meetings(deps, z, data) if m.target is not None}
-    return met & decoded - deps.ancestors([output]) - deps.descendants([output])
+    met = {m.output for m in find_meetings(deps, z, data) if m.target is not None} & decoded
+    mine = _made_from(deps, output, decoded)  # log(p) and log(1 - p) are of one
+    return {s for s in met if s != output and _made_from(deps, s, decoded) != mine}
+
+
+_CUTTING = PICKING | {"split", "chunk", "unbind", "narrow", "select", "tensor_split", "split_with_sizes"}
+
+
+def _made_from(deps: Dependencies, slot: int, decoded: set[int]) -> int:
+    """What a layer, or a cut through what it made, puts out on the way to `slot`."""
+    while (position := deps.producer.get(slot)) is not None:
+        op = deps.tape.ops[position]
+        sources = [r for r in op.reads if r in decoded]
+        if deps.is_mixing(op) or op.name in _CUTTING or not sources:
+            break
+        slot = sources[0]
+    return slot
 
 
 def _links(deps: Dependencies) -> set[int]:
