@@ -1,15 +1,18 @@
 """Rows of targets against rows of inputs, on literal tensors."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from whyvae.probe import Bench
-from whyvae.probes.target import TargetMatch, _of_one_set, _own_row, _repeated
+from whyvae.probes.target import TargetMatch, _of_one_set, _order, _own_row, _repeated
 from whyvae.rules.wiring.target_misaligned import TargetMisaligned
 from whyvae.testing import kl
 from whyvae.verdict import Healthy
 from whyvae.watch.direct import watch_model
+from whyvae.watch.subject import Subject
+from whyvae.watch.watcher import Watcher
 
 ROWS = torch.tensor([[0.0, 1.0], [2.0, 0.0], [4.0, 5.0], [1.0, 3.0]], dtype=torch.float64)
 
@@ -44,6 +47,45 @@ def test_a_set_in_an_order_of_its_own_is_its_own_target():
 
 def test_one_order_for_all_examples_is_a_mistake():
     assert not _of_one_set(POINTS[:, torch.randperm(24, generator=torch.Generator().manual_seed(2))], POINTS)
+
+
+def test_which_column_each_one_is():
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(_order(POINTS[:, order], POINTS), order)
+    assert _order(POINTS[:, order], POINTS.roll(1, 0)) is None
+    assert _order(POINTS[:, [0] * 24], POINTS) is None
+
+
+def outlines(orders):
+    """A VAE of points whose encoder adds them up, shown them in `orders`, one for each batch; the target keeps its own."""
+    torch.manual_seed(0)
+    points, encoder, decoder = nn.Linear(1, 16), nn.Linear(16, 6), nn.Linear(3, 24)
+    optimizer = torch.optim.Adam([*points.parameters(), *encoder.parameters(), *decoder.parameters()], 1e-3)
+    generator = np.random.default_rng(0)
+    with Watcher() as watcher:
+        for order in orders:
+            numbers = generator.standard_normal((64, 24)).astype(np.float32)
+            x, shown = torch.from_numpy(numbers), torch.from_numpy(numbers[:, order].copy())
+            mu, logvar = encoder(points(shown[..., None]).tanh().mean(1)).chunk(2, 1)
+            output = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+            loss = ((output - x).square().sum() + kl(mu, logvar)) / len(x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return Bench(Subject.of(watcher)).get(TargetMatch)
+
+
+def test_points_of_a_set_in_an_order_of_the_batch():
+    generator = np.random.default_rng(1)
+    every = outlines([generator.permutation(24) for _ in range(30)])
+    assert every.own_row == 1
+    assert isinstance(TargetMisaligned.check(every), Healthy)
+
+
+def test_numbers_in_another_order_all_along_are_misaligned():
+    one = outlines([np.arange(24)[::-1]] * 30)
+    assert one.own_row < 0.5
+    assert TargetMisaligned.check(one).severity == "error"
 
 
 def test_black_and_white_numbers_are_no_set():

@@ -39,7 +39,8 @@ def test_one_feature_in_another_unit():
 def test_counts_are_judged_where_the_encoder_reads_them():
     counts = replace(OBJECTIVE, family="poisson")
     raw = replace(DATA, target_rms=400.0, spread_ratio=300.0)
-    assert isinstance(DataUnscaled.check(raw, lambda: counts, lambda: None), Healthy)
+    for layer in (None, LastLayer(400.0)):  # a logarithm of a rate, for which the counts say nothing
+        assert isinstance(DataUnscaled.check(raw, lambda: counts, lambda layer=layer: layer), Healthy)
     finding = found(
         DataUnscaled.check(replace(raw, input_rms=400.0), lambda: counts, lambda: None),
         "The input runs",

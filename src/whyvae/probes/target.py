@@ -67,21 +67,22 @@ class TargetMatch(Probe):
             return cls(False, False, False, nan, nan, nan, nan, False, False, blown, subject.batch, at)
         exact = bool(torch.allclose(given, shown, rtol=1e-5, atol=1e-7))
         slope, offset, left = _affine(shown, given)
+        own = 1.0 if not exact and _ever_another_order(subject, likelihood) else _own_row(given, shown)
         return cls(
-            True, exact, _same_origin(subject, target), _own_row(given, shown), _own_feature(given, shown), slope,
+            True, exact, _same_origin(subject, target), own, _own_feature(given, shown), slope,
             offset, left < 1e-4, _reordered(subject, target), blown, given.shape[0], at,
             _repeated(given, shown),
         )  # fmt: skip
 
 
-def _pair(subject: Any, likelihood: Any) -> tuple[Tensor | None, Tensor | None]:
-    """(target, encoder input), [n, D] each; None where the sizes do not let them be compared."""
+def _pair(subject: Any, likelihood: Any, batch: int = -1) -> tuple[Tensor | None, Tensor | None]:
+    """(target, encoder input) in that of the kept batches, [n, D] each; None where the sizes do not let them be compared."""
     lineage = subject.lineage
     if lineage.data < 0 or not likelihood.target.dtype.is_floating_point or _of_pairs(subject):
         return None, None
     seen = mask(likelihood.gradient) if likelihood.gradient is not None else 1.0
     left_out = seen == 0 if isinstance(seen, Tensor) and seen.numel() == likelihood.target.numel() else None
-    feed = subject.train[-1] if subject.train and left_out is None else {}  # what is left out is known of one step
+    feed = subject.train[batch] if subject.train and left_out is None else {}  # what is left out is known of one step
     with torch.no_grad():
         got = subject.replay.run([lineage.data, likelihood.meeting.target], feed=feed)
     target, data = got[likelihood.meeting.target].double(), got[lineage.data].double()
@@ -186,6 +187,28 @@ def _of_one_set(target: Tensor, data: Tensor) -> bool:
         return False
     one, two = (torch.unique(rows, dim=1) for rows in (target, data))
     return not (one.shape == two.shape and torch.allclose(one, two))
+
+
+def _ever_another_order(subject: Any, likelihood: Any) -> bool:
+    """Are the numbers of an example put in one order for all of a batch, and in another in the next: the points of a set?"""
+    if len(subject.train) < 2:
+        return False
+    orders = []
+    for batch in (-1, -2):
+        target, data = _pair(subject, likelihood, batch)
+        orders.append(None if target is None or data is None else _order(target, data))
+    first, second = orders
+    return first is not None and second is not None and not torch.equal(first, second)
+
+
+def _order(target: Tensor, data: Tensor) -> Tensor | None:
+    """Which column of `data` each column of `target` is, [D]; None where one is none of them, or two are alike."""
+    columns, places = torch.unique(torch.cat([target, data], 1), dim=1, return_inverse=True)
+    width = target.shape[1]
+    if columns.shape[1] != width or not torch.equal(places[:width].sort().values, places[width:].sort().values):
+        return None
+    order: Tensor = places[width:].argsort()[places[:width]]
+    return order
 
 
 def _own_feature(target: Tensor, data: Tensor) -> float:

@@ -46,7 +46,7 @@ class DataUnscaled(Rule):
             known is not None and known.own_variance
         )  # then each feature is weighed by a variance of its own, and counts are in no unit
         compared = math.nan if own else data.target_rms
-        if LARGE.broken_by(compared) and (layer := last()) is not None:
+        if not own and LARGE.broken_by(compared) and (layer := last()) is not None:
             compared = layer.rms  # the decoder brings its own numbers to the data's units
         evidence = (
             Evidence("root mean square of what enters the encoder's first layer", data.input_rms, LARGE),
