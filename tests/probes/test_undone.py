@@ -135,7 +135,23 @@ with torch.no_grad():
     rows = scaler.inverse_transform(net.dec(torch.randn(64, 2)).numpy())
 """,
 }
+COLUMNS = """
+def bent(table, function):
+    table = table.copy()
+    table[:, [0, 2]] = function(table[:, [0, 2]])
+    return table
+
+table = records()
+logs = bent(table, np.log1p)
+mean, std = logs.mean(0), logs.std(0) + 1e-9
+x = (logs - mean) / std
+del logs
+net = trained(torch.tensor(x).float())
+with torch.no_grad():
+    made = net.dec(torch.randn(200, 2))
+"""
 RIGHT |= {
+    "logarithm of some columns": COLUMNS + "rows = bent(made.numpy() * std + mean, np.expm1)",
     "one head of two": HEADS + "rows = made.numpy() * std + mean",
     "log1p": LOG1P + "rows = np.expm1(made.numpy() * std + mean)",
     "log1p, rounded": LOG1P + "rows = np.round(np.expm1(made.numpy() * std + mean), 3)",
@@ -153,6 +169,8 @@ WRONG = {
     "within functions": IN_MAIN.replace("{factor}", "self.hi"),
 }
 WRONG |= {
+    "logarithm of some columns, undone first": COLUMNS + "rows = bent(made.numpy(), np.expm1) * std + mean",
+    "logarithm of some columns, left": COLUMNS + "rows = made.numpy() * std + mean",
     "one head of two": HEADS + "rows = made.numpy() * std ** 2 + mean",
     "log1p alone": LOG1P + "rows = np.expm1(made.numpy())",
     "log1p alone in torch": LOG1P + "rows = made.expm1()",
@@ -161,6 +179,8 @@ WRONG |= {
     "log1p, no factor": LOG1P + "rows = np.expm1(made.numpy() + mean)",
 }
 SILENT = {
+    "some columns, samples as they are": COLUMNS + "rows = made.numpy()",
+    "some columns, another function": COLUMNS + "rows = np.tanh(made.numpy())",
     "log1p, samples as they are": LOG1P + "rows = made.numpy()",
     "another function": LOG1P + "rows = np.tanh(made.numpy())",
     "samples as they are": STANDARD + "rows = made.numpy()",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from whyvae.audit.likelihood import Likelihood
 from whyvae.probe import CannotMeasure, Probe
+from whyvae.probes.bent import bent_back
 from whyvae.probes.data import target_rows
 from whyvae.probes.lossy import Way
 from whyvae.probes.objective import audited_likelihood
@@ -124,9 +126,26 @@ def _of_part(subject: Any) -> tuple[Found, str]:
         ]
         if found:
             return min(found), link.name
+    bent = [*_bent(subject, rows, around)]
+    if bent:
+        return min(bent), ""
     if not known:
         raise CannotMeasure("does not apply: the data stand in no other units beside the samples")
     raise CannotMeasure("does not apply: nothing was seen that takes samples back to other units")
+
+
+def _bent(subject: Any, rows: Tensor, around: list[tuple[Array, Tensor]]) -> Iterator[Found]:
+    """Comparisons with data whose columns were not all put through one function."""
+    tables = [(a, v.double().flatten(1)) for a, v in around if a.slot < 0 and bool(torch.isfinite(v).all())]
+    given = [v for _, v in tables if (scale := found_in(rows, v)) is not None and scale.identity]
+    lefts = [left.value.detach().double().flatten(1) for left in subject.left if left.value.dim() > 1]
+    for x, (original, values), left, (samples, made) in itertools.product(given[:1], tables, lefts, tables):
+        if len(values) == len(x) and values is not x and len(made) == len(left):
+            found = bent_back(x, values, left, made)
+            if found is not None and found.attempted:
+                worst = int(found.off.argmax())
+                numbers = ((float(t[:, worst].mean()), float(t[:, worst].std())) for t in (found.made, found.real))
+                yield float(found.off.mean()), samples.name, original.name, worst, *numbers
 
 
 def _originals(rows: Tensor, around: list[tuple[Array, Tensor]], link: Link) -> list[tuple[Array, Scale]]:
