@@ -27,6 +27,7 @@ from whyvae.watch.replay import Replay, ReplayFailed
 
 ROWS = 64  # examples that are looked for in an array
 MOST_ROWS = 20_000  # of an array, in which they are
+MOST_COLUMNS = 256  # that are each followed as a curve: of a table, not of a picture
 FEATURES = 32  # by which they are told apart
 SAME = 1e-3  # of a standard deviation: float32 numbers that were scaled and are the same
 NEAR = 0.01  # of a number: the same one, estimated on a part of the data, or by n - 1 in place of n
@@ -136,16 +137,19 @@ def _of_part(subject: Any) -> tuple[Found, str]:
 
 def _bent(subject: Any, rows: Tensor, around: list[tuple[Array, Tensor]]) -> Iterator[Found]:
     """Comparisons with data whose columns were not all put through one function."""
-    tables = [(a, v.double().flatten(1)) for a, v in around if a.slot < 0 and bool(torch.isfinite(v).all())]
+    if rows.shape[1] > MOST_COLUMNS:
+        return
+    tables = [(a, v) for a, v in around if a.slot < 0]
     given = [v for _, v in tables if (scale := found_in(rows, v)) is not None and scale.identity]
-    lefts = [left.value.detach().double().flatten(1) for left in subject.left if left.value.dim() > 1]
+    lefts = [left.value.detach() for left in subject.left if left.value.dim() > 1]
     for x, (original, values), left, (samples, made) in itertools.product(given[:1], tables, lefts, tables):
-        if len(values) == len(x) and values is not x and len(made) == len(left):
-            found = bent_back(x, values, left, made)
-            if found is not None and found.attempted:
-                worst = int(found.off.argmax())
-                numbers = ((float(t[:, worst].mean()), float(t[:, worst].std())) for t in (found.made, found.real))
-                yield float(found.off.mean()), samples.name, original.name, worst, *numbers
+        if len(values) != len(x) or values is x or len(made) != len(left):
+            continue
+        found = bent_back(*(table[:MOST_ROWS].double().flatten(1) for table in (x, values, left, made)))
+        if found is not None and found.attempted:
+            worst = int(found.off.argmax())
+            numbers = ((float(t[:, worst].mean()), float(t[:, worst].std())) for t in (found.made, found.real))
+            yield float(found.off.mean()), samples.name, original.name, worst, *numbers
 
 
 def _originals(rows: Tensor, around: list[tuple[Array, Tensor]], link: Link) -> list[tuple[Array, Scale]]:
