@@ -36,7 +36,7 @@ def trained(weight, seed):
 
 
 @pytest.mark.parametrize(("weight", "named"), [(100.0, False), (1e-6, True)])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_discrepancy_is_judged_by_what_it_does(weight, named, seed):
     limits = Bench(trained(weight, seed)).get(LossFacts).limits
     assert any("compares examples" in limit for limit in limits) == named

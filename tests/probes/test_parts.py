@@ -98,8 +98,10 @@ def test_what_is_right_is_right_in_every_part(order, cut, whole):
     assert len(further_parts(subject)) >= 1
 
 
-@pytest.mark.parametrize("cut", [False, True])
-@pytest.mark.parametrize(("wrong", "order"), list(itertools.product(WRONG, ORDERS)))
+@pytest.mark.parametrize(
+    ("wrong", "order", "cut"),
+    [*itertools.product(WRONG, ORDERS, [False]), *itertools.product(WRONG, ORDERS[1:2], [True])],
+)
 def test_a_fault_of_one_part_is_found_wherever_it_stands(wrong, order, cut):
     assert found(trained(WRONG[wrong], order, cut=cut)) == [wrong[:5]]
 

@@ -194,7 +194,7 @@ SILENT = {
 }
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", RIGHT)
 def test_right_ways_back_are_right(tmp_path, way, seed):
     if way == "pandas":
@@ -202,7 +202,7 @@ def test_right_ways_back_are_right(tmp_path, way, seed):
     assert undone(tmp_path, RIGHT[way], seed).moved < 0.01
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WRONG)
 def test_wrong_ways_back_are_measured(tmp_path, way, seed):
     found = undone(tmp_path, WRONG[way], seed)

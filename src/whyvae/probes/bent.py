@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from whyvae.audit.links import interpolated
+
 LEAST = 64  # rows of either, between which a curve is known
 RIGHT = 1e-3  # of a column's variance: what straight lines between as many points miss of a curve
 
@@ -41,8 +43,8 @@ def bent_back(given: Tensor, original: Tensor, left: Tensor, samples: Tensor) ->
     pairs = [*_columns(given[:, varied], original[:, varied]), *_columns(left[:, varied], samples[:, varied])]
     if not pairs or not all(_rises(x, y) for x, y in pairs):
         return None
-    curves = zip(given.unbind(1), _columns(left, samples), strict=True)
-    made = torch.stack([_through(x, *curve) for x, curve in curves], 1)
+    curves = zip(given.unbind(1), left.unbind(1), samples.unbind(1), strict=True)
+    made = torch.stack([interpolated(at, x[x.argsort()], y[x.argsort()]) for at, x, y in curves], 1)
     inside = ((given >= left.amin(0)) & (given <= left.amax(0))).double()
     error = ((made - original).square() * inside).sum(0) / inside.sum(0).clamp_min(1)
     off = (error / original.var(0).clamp_min(1e-300)).clamp_max(1)
@@ -57,12 +59,3 @@ def _rises(x: Tensor, y: Tensor) -> bool:
     """Is y a rising function of x, to rounding?"""
     ordered = y[x.argsort()]
     return bool((ordered.diff() >= -1e-6 * (ordered[-1] - ordered[0]).abs()).all()) and bool(ordered[-1] > ordered[0])
-
-
-def _through(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The curve through the points (x, y) at `at`, by straight lines; its ends beyond them."""
-    order = x.argsort()
-    x, y = x[order], y[order]
-    right = torch.searchsorted(x, at.contiguous()).clamp(1, len(x) - 1)
-    share = ((at - x[right - 1]) / (x[right] - x[right - 1]).clamp_min(1e-300)).clamp(0, 1)
-    return y[right - 1] + share * (y[right] - y[right - 1])
