@@ -44,7 +44,7 @@ def bent_back(given: Tensor, original: Tensor, left: Tensor, samples: Tensor) ->
     if not pairs or not all(_rises(x, y) for x, y in pairs):
         return None
     curves = zip(given.unbind(1), left.unbind(1), samples.unbind(1), strict=True)
-    made = torch.stack([interpolated(at, x[x.argsort()], y[x.argsort()]) for at, x, y in curves], 1)
+    made = torch.stack([interpolated(at, *_ordered(x, y)) for at, x, y in curves], 1)
     inside = ((given >= left.amin(0)) & (given <= left.amax(0))).double()
     error = ((made - original).square() * inside).sum(0) / inside.sum(0).clamp_min(1)
     off = (error / original.var(0).clamp_min(1e-300)).clamp_max(1)
@@ -57,5 +57,11 @@ def _columns(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _rises(x: Tensor, y: Tensor) -> bool:
     """Is y a rising function of x, to rounding?"""
-    ordered = y[x.argsort()]
+    _, ordered = _ordered(x, y)
     return bool((ordered.diff() >= -1e-6 * (ordered[-1] - ordered[0]).abs()).all()) and bool(ordered[-1] > ordered[0])
+
+
+def _ordered(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the order of x."""
+    order = x.argsort()
+    return x[order], y[order]

@@ -34,7 +34,7 @@ def of_one_kind(a: Tensor, b: Tensor) -> bool:
     """
     a, b, n = a[:MOST], b[:MOST], len(a[:MOST])
     both = torch.cat([a, b])
-    apart = squared_distances(both, both).clamp_min(0).sqrt()
+    apart = squared_distances(both, both).sqrt()
     generator = torch.Generator().manual_seed(SEED)
     sides = torch.ones(2 * n, dtype=apart.dtype)
     sides[n:] = -1

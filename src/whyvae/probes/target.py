@@ -67,7 +67,9 @@ class TargetMatch(Probe):
             return cls(False, False, False, nan, nan, nan, nan, False, False, blown, subject.batch, at)
         exact = bool(torch.allclose(given, shown, rtol=1e-5, atol=1e-7))
         slope, offset, left = _affine(shown, given)
-        own = 1.0 if not exact and _ever_another_order(subject, likelihood) else _own_row(given, shown)
+        own = _own_row(given, shown)
+        if own < 1 and not exact and _ever_another_order(subject, likelihood):
+            own = 1.0
         return cls(
             True, exact, _same_origin(subject, target), own, _own_feature(given, shown), slope,
             offset, left < 1e-4, _reordered(subject, target), blown, given.shape[0], at,

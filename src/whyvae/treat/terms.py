@@ -68,8 +68,7 @@ class Terms:
             for o in op.outs
         ]  # fmt: skip
         beside = self.deps.descendants(decoded) - self.deps.ancestors([output])
-        others = self.deps.descendants(self._further_outputs) | self._further_outputs
-        side: set[int] = (made | (beside - others)) & self.wanted
+        side: set[int] = (made | (beside - self.deps.descendants(self._further_outputs))) & self.wanted
         return side
 
     @cached_property

@@ -77,11 +77,12 @@ def picked_from(deps: Dependencies, slot: int) -> int:
 
 def further_outputs(deps: Dependencies, z: int, data: int, output: int) -> set[int]:
     """What else is decoded from z and compared with data, where the loss has several likelihoods."""
-    latent, decoded = deps.descendants([z]), set[int]()
-    for op in deps.tape.ops:
-        mixes = deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
-        if not decoded.isdisjoint(op.reads) or (mixes and not latent.isdisjoint(op.reads)):
-            decoded.update((*op.outs, *op.writes))
+    latent = deps.descendants([z])
+    decoded = deps.descendants([
+        o for op in deps.tape.ops
+        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) and not latent.isdisjoint(op.reads)
+        for o in (*op.outs, *op.writes)
+    ])  # fmt: skip
     met = {m.output for m in find_meetings(deps, z, data) if m.target is not None} & decoded
     mine = _made_from(deps, output, decoded)  # log(p) and log(1 - p) are of one
     return {s for s in met if s != output and _made_from(deps, s, decoded) != mine}
