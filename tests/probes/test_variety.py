@@ -27,9 +27,9 @@ class Net(nn.Module):
         return (y - x).square().sum() + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
 
 
-def trained(batches):
+def trained(batches, net=Net):
     torch.manual_seed(0)
-    model = Net()
+    model = net()
     with Watcher() as watcher:
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
         for x in batches():
@@ -116,10 +116,29 @@ class Words(Net):
         return nn.functional.cross_entropy(y, x.flatten()) + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
 
 
-def test_of_classes_at_hand_different_rows_are_counted(monkeypatch):
+def test_of_classes_at_hand_different_rows_are_counted():
     words = torch.randint(2, (400, D), generator=torch.Generator().manual_seed(2))
-    monkeypatch.setitem(globals(), "Net", Words)
-    found = trained(lambda: (words[torch.randint(400, (BATCH,))] for _ in range(30)))
+    found = trained(lambda: (words[torch.randint(400, (BATCH,))] for _ in range(30)), Words)
     assert found.available == len(words.unique(dim=0)) == 2**D
     loader = DataLoader(TensorDataset(words), batch_size=BATCH)
-    assert trained(lambda: (x for (x,) in loader)).available == 0  # what a loader has is not looked through
+    assert trained(lambda: (x for (x,) in loader), Words).available == 0  # what a loader has is not looked through
+
+
+class Mixed(Net):
+    """A table as two tensors: classes, which are embedded, and measurements."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedded, self.heads = nn.Embedding(3, 2), nn.Linear(D, 4)
+
+    def loss(self, batch):
+        classes, numbers = batch
+        return super().loss(torch.cat([self.embedded(classes), numbers], 1))
+
+
+def test_examples_of_a_table_in_two_tensors_differ_where_one_of_these_does():
+    classes, numbers = torch.arange(200) % 3, rows(200)[:, : D - 2]
+    picks = [torch.randint(200, (BATCH,)) for _ in range(30)]
+    found = trained(lambda: ((classes[p], numbers[p]) for p in picks), Mixed)
+    assert found.distinct > 100
+    assert trained(lambda: ((classes[p], numbers[:1].expand(BATCH, -1)) for p in picks), Mixed).distinct <= 3

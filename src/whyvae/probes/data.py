@@ -237,6 +237,22 @@ def input_rows(subject: Any) -> Tensor:
     return _rows(subject, subject.lineage.data)
 
 
+def numbers_beside(subject: Any) -> list[Tensor]:
+    """Measurements that enter the encoder as tensors beside `input_rows`, each [n, D]: a table's, say, whose classes come as
+    another tensor. Labels (whole numbers, zeros and ones) are no part of an example: the same picture may bear several.
+    """
+    deps, lineage, slots = subject.deps, subject.lineage, subject.tape.slots
+    own = deps.ancestors([lineage.data])
+    entering = sorted(deps.ancestors([*lineage.heads, lineage.z]) - own - deps.parametric - deps.drawn)
+    given = [
+        s
+        for s in entering
+        if slots[s].external and slots[s].dtype.is_floating_point and slots[s].shape[:1] == (subject.batch,)
+    ]
+    found = [_rows(subject, s) for s in given]
+    return [rows for rows in found if not bool((rows == rows.round()).all())]
+
+
 def target_rows(subject: Any) -> Tensor:
     """What the loss compares with, [n, D], over the recorded steps; classes as zeros and ones, counts as their shares."""
     found = None

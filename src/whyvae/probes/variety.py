@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
-from whyvae.probes.data import input_rows
+from whyvae.probes.data import input_rows, numbers_beside
 from whyvae.verdict import Where
 
 MOST_ROWS = 100_000  # of classes, which are compared
@@ -22,7 +22,7 @@ STILL = 1e-6  # of the largest number: below it lies the rounding of float32
 class Variety(Probe):
     """What the encoder was shown on the recorded steps. `rows` examples, `distinct` of them different; `estimate`: different
     examples in all that the script draws from, judged by how often they came again (inf: none did, or they
-    are drawn anew at each step).
+    are drawn anew at each step). Where a table enters as several tensors, examples differ where one of these does.
 
     `commonest`: share of the rows that are the most frequent example. `moving`: features that are not the same in all
     examples. `available`: examples in the data set or tensor the batches were taken from (0: not seen).
@@ -52,8 +52,10 @@ class Variety(Probe):
         if rows.shape[0] < 2:
             raise CannotMeasure("does not apply: one example in all recorded steps")
         drawn = subject.lineage.data in subject.deps.drawn
-        rows = rows[: subject.batch] if drawn else rows  # a replay draws the same each time
-        counts = Counter(_keys(rows))
+        whole = torch.cat([rows, *numbers_beside(subject)], 1)
+        if drawn:  # a replay draws the same each time
+            rows, whole = rows[: subject.batch], whole[: subject.batch]
+        counts = Counter(_keys(whole))
         size = float(rows.abs().max())
         moving = int(((rows.amax(0) - rows.amin(0)) > STILL * max(size, 1e-300)).sum())
         return cls(
@@ -100,7 +102,7 @@ def _available(subject: Any) -> int:
         if source and source[1:] == shape[1:] and not classes:
             largest = max(largest, source[0])
         elif source and source[1:] == shape[1:] and value is not None and source[0] <= MOST_ROWS:
-            largest = max(largest, len(set(_keys(value.detach().flatten(1)))))
+            largest = max(largest, len(set(_keys(value.detach().reshape(len(value), -1)))))
     return int(largest)
 
 
