@@ -84,9 +84,20 @@ def test_where_steps_are_slow_the_longer_course_of_the_trials_of_width_counts(st
     """(4 - 0.4) / 21.6 = 0.167."""
     few = replace(branch(0.3, 1.0, 0.5), steps=steps)
     trials = WiderBlocks(Gains(own, 0, 0, 0), Gains(calibrated, 0, 0, 0), 0.1, 10.0, 256, 200, 0.2)
-    found = check(few, trials, Widths(64, None, 64, None, 8, 144))
+    found = check(few, trials, Widths(64, None, 64, None, 8, 144, active=8))
     assert isinstance(found, verdict)
     assert verdict is Healthy or "200 more steps take another 4 nats" in found.summary
+
+
+@pytest.mark.parametrize(("active", "verdict"), [(0, Finding), (1, Healthy)])
+def test_a_code_that_is_still_empty_is_given_the_longer_course(active, verdict):
+    trials = WiderBlocks(Gains(2.0, 0, 0, 0), Gains(2.0, 0, 0, 0), 0.1, 0.1, 256, 600, 0.2)
+    assert isinstance(check(branch(0.3, 1.0, 0.5), trials, Widths(64, None, 64, None, 8, 144, active=active)), verdict)
+
+
+def test_an_empty_code_from_which_nothing_is_gained_has_come_to_rest():
+    trials = WiderBlocks(Gains(1.2, 0, 0, 0), Gains(1.2, 0, 0, 0), 0.1, 0.1, 256, 600, 0.2)
+    assert isinstance(check(branch(0.3, 0.5, 0.5), trials, Widths(64, None, 64, None, 8, 144)), Healthy)
 
 
 def test_unknown_worth_is_no_verdict():

@@ -87,7 +87,7 @@ def _learnt_by_heart(arm: Arm, test: Generalisation | None) -> float:
 
 
 def _longer(branch: BranchTest, wider: WiderBlocks | None) -> BranchTest:
-    """`branch` with the course at the same rate that the trials of width took, where a slow step left it few of its own."""
+    """`branch` with the course at the same rate that the trials of width took, which was longer."""
     if wider is None or branch.unit != "nats" or wider.steps <= branch.steps or isnan(wider.drift):
         return branch
     gain = min(wider.own.continued, wider.calibrated.continued)
@@ -114,7 +114,9 @@ class UnderTrained(Rule):
     ) -> Verdict:
         if branch.reason:
             return Skipped(branch.reason)
-        if branch.steps < ENOUGH_STEPS:
+        layers = widths()
+        empty = layers is not None and layers.active == 0  # a code is to be filled first, which takes its time
+        if branch.steps < ENOUGH_STEPS or empty:
             branch = _longer(branch, wider())
         arm = branch.decisive
         share = branch.share(arm)
@@ -129,6 +131,8 @@ class UnderTrained(Rule):
         )
         part = Evidence("that gain, as a share of what outputs are worth here", share, SHARE)
         evidence = (nats, part) if branch.unit == "nats" else (part,)
+        if empty and branch.unit == "nats":  # what gains from an empty code has not come to rest in it
+            evidence = (nats,)
         slower = branch.slower.gain > branch.onward.gain  # smaller steps do it: not a matter of more of them (TRN02)
         if slower or not all(e.incriminating for e in evidence):
             return Healthy(evidence)
