@@ -54,13 +54,14 @@ class ScheduleNeverArrives(Rule):
             ),
         )
         harm = harm_light(balance)
+        seen = (rising, low) if balance.excess_unknown else (rising, low, harm)
         if low.incriminating and harm.incriminating:
-            return _found(schedule, objective, balance, (rising, low, harm), "rising", "light")
+            return _found(schedule, objective, balance, seen, "rising", "light")
         if low.incriminating:  # samples may do without it: this is still not the model that was asked for
             return replace(
                 _found(schedule, objective, balance, (rising, low), "rising", "light"), severity="warning", nats=None
             )
-        return Healthy((rising, low) if balance.excess_unknown else (rising, low, harm))
+        return Healthy(seen)
 
     @staticmethod
     def specimen() -> Subject:
