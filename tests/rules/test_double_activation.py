@@ -36,6 +36,12 @@ def test_softmax_before_a_loss_with_a_softmax(low):
     assert isinstance(check(("softmax",), low, low + 1, "categorical", logged=True), Healthy)
 
 
+@pytest.mark.parametrize("family", ["categorical", "multinomial"])
+def test_classes_whose_logits_lie_between_0_and_1_are_as_good_as_even(family):
+    """Of 784 of them, none can be told to be e times as likely as another."""
+    found(check(("sigmoid",), 0.0, 1.0, family), "`sigmoid` is followed by the loss, which applies a softmax", at=OUTPUT_AT)
+
+
 @pytest.mark.parametrize(("low", "ill"), [(0.1, False), (0.11, True)])
 def test_limit_of_what_two_activations_may_narrow(low, ill):
     verdict = check(("relu", "sigmoid"), low, 1.0)
@@ -65,7 +71,7 @@ def test_tanh_before_a_loss_with_a_sigmoid(low, high):
         (("sigmoid", "sigmoid_"), 0.0, 1.0, "gaussian"),
         (("sigmoid",), 0.3, 1.0, "gaussian"),  # one activation, then arithmetic
         (("tanh",), -1.0, 1.01, LOGITS),
-        (("sigmoid",), 0.0, 1.0, "categorical"),
+        (("sigmoid",), 0.0, 1.01, "categorical"),  # scaled afterwards
         (("softmax",), 0.0, 1.0, "gaussian"),
     ],
 )

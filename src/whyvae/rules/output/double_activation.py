@@ -63,11 +63,12 @@ class DoubleActivation(Rule):
         applied = [name for name in output.activations if name in SQUASHING]
         count = len(applied)
         narrowed = count > 1 and (output.low > output.own_low + 0.1 or output.high < output.own_high - 0.1)
-        squashed_logits = (
-            objective.family == "bernoulli logits" and count > 0 and output.low >= -1.001 and output.high <= 1.001
-        )
+        bounded = count > 0 and output.low >= -1.001 and output.high <= 1.001
+        squashed_logits = objective.family == "bernoulli logits" and bounded
         squashed_classes = (
-            objective.family in {"categorical", "multinomial"} and "softmax" in applied and not output.logged
+            objective.family in {"categorical", "multinomial"}
+            and ("softmax" in applied or bounded)
+            and not output.logged
         )
         counts = taken_for_logarithms(objective.family, output, reach) if by_exp(output) else None
         inside = squashed_logits or squashed_classes or counts is not None
