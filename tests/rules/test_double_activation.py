@@ -39,7 +39,11 @@ def test_softmax_before_a_loss_with_a_softmax(low):
 @pytest.mark.parametrize("family", ["categorical", "multinomial"])
 def test_classes_whose_logits_lie_between_0_and_1_are_as_good_as_even(family):
     """Of 784 of them, none can be told to be e times as likely as another."""
-    found(check(("sigmoid",), 0.0, 1.0, family), "`sigmoid` is followed by the loss, which applies a softmax", at=OUTPUT_AT)
+    found(
+        check(("sigmoid",), 0.0, 1.0, family),
+        "`sigmoid` is followed by the loss, which applies a softmax",
+        at=OUTPUT_AT,
+    )
 
 
 @pytest.mark.parametrize(("low", "ill"), [(0.1, False), (0.11, True)])

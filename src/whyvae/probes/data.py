@@ -123,16 +123,19 @@ def _rms(values: Tensor | None) -> float:
 
 def _entering(subject: Any, inputs: Tensor) -> Tensor | None:
     """What the encoder's first layer reads of `inputs`, over the recorded steps, [n, D]: themselves, where nothing is done to
-    them before; None where that is no number.
+    them before; None where that is no number. A frozen layer before it (whitening, features) was made for its input.
     """
-    deps, lineage = subject.deps, subject.lineage
+    deps, lineage, slots = subject.deps, subject.lineage, subject.tape.slots
+    weights = {s.index for s in slots if s.trainable}
+    trained = {o for op in subject.tape.ops if deps.is_layer(op) for o in op.outs
+               if any(not weights.isdisjoint(deps.ancestors([r])) for r in op.reads if r in deps.parametric)}  # fmt: skip
     shown, encoder = deps.descendants([lineage.data]), deps.ancestors([*lineage.heads, lineage.z])
     first = next(
-        (r for op in subject.tape.ops if deps.is_mixing(op) and not encoder.isdisjoint(op.outs)
+        (r for op in subject.tape.ops if not trained.isdisjoint(op.outs) and not encoder.isdisjoint(op.outs)
          for r in op.reads if r in shown and r not in deps.parametric),
         lineage.data,
     )  # fmt: skip
-    if not subject.tape.slots[first].dtype.is_floating_point:
+    if not slots[first].dtype.is_floating_point:
         return None
     return inputs if first == lineage.data else _rows(subject, first)
 

@@ -72,7 +72,7 @@ def _narrowest(subject: Any, between: set[int]) -> tuple[int, Where | None]:
     deps, tape = subject.deps, subject.tape
     layers = [
         op for op in tape.ops
-        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) and not between.isdisjoint(op.outs)
+        if deps.is_layer(op) and not between.isdisjoint(op.outs)
     ]  # fmt: skip
     read = {r for op in layers for r in op.reads}
     hidden = [op for op in layers if _followed(subject, op, read)]

@@ -43,10 +43,7 @@ class Layers:
             between = self.deps.descendants(start) & self.deps.ancestors(lineage.heads)
         else:
             between = self.deps.descendants([lineage.z]) & self.deps.ancestors([lineage.output])
-        return [op for op in self.tape.ops if self.is_layer(op) and not between.isdisjoint(op.outs)]
-
-    def is_layer(self, op: Op) -> bool:
-        return self.deps.is_mixing(op) and any(r in self.deps.parametric for r in op.reads)
+        return [op for op in self.tape.ops if self.deps.is_layer(op) and not between.isdisjoint(op.outs)]
 
     def next(self, op: Op) -> list[Op]:
         """The layers, norms and reshapings that read what a layer made, up to the next layers."""
@@ -55,7 +52,7 @@ class Layers:
         while todo:
             for position in self.deps.readers.get(todo.pop(), []):
                 reader = self.tape.ops[position]
-                layer = self.is_layer(reader)
+                layer = self.deps.is_layer(reader)
                 if layer or reader.name in NORMS or reader.name in RESHAPING:
                     found.append(reader)
                 if not layer:

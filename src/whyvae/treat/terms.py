@@ -64,7 +64,7 @@ class Terms:
         made = set(self.deps.descendants([output]))
         decoded = [
             o for op in self.tape.ops
-            if op.index in self.lineage.decoder_ops and self.deps.is_mixing(op) and any(r in self.deps.parametric for r in op.reads)
+            if op.index in self.lineage.decoder_ops and self.deps.is_layer(op)
             for o in op.outs
         ]  # fmt: skip
         beside = self.deps.descendants(decoded) - self.deps.ancestors([output])

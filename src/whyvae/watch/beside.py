@@ -23,7 +23,7 @@ def sides(deps: Dependencies, z: int, heads: tuple[int, ...]) -> tuple[frozenset
     code = {s for head in heads for s in unmixed(deps, head)} - sampled
     found = [
         op for op in deps.tape.ops
-        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) and not code.isdisjoint(op.reads)
+        if deps.is_layer(op) and not code.isdisjoint(op.reads)
         and above.isdisjoint(op.outs) and _meets_labels(deps, op.outs, above)
     ]  # fmt: skip
     return frozenset(op.index for op in found), frozenset(r for op in found for r in op.reads if r in code)
@@ -44,7 +44,7 @@ def beside(deps: Dependencies, latent: set[int], data: int, meetings: tuple[Meet
     behind = deps.descendants(latent)
     part = deps.descendants([best.output])
     above = deps.ancestors(latent)
-    further = [op for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)
+    further = [op for op in tape.ops if deps.is_layer(op)
                and not behind.isdisjoint(op.reads) and not beside.isdisjoint(op.outs) and part.isdisjoint(op.reads)]  # fmt: skip
     scored = (_meets_data, _meets_labels)
     if any(

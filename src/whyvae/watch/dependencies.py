@@ -97,6 +97,10 @@ class Dependencies:
         custom = op.name == "apply"
         return custom and any(r in self.parametric for r in op.reads)
 
+    def is_layer(self, op: Op) -> bool:
+        """A function that mixes elements by parameters of its own."""
+        return self.is_mixing(op) and any(r in self.parametric for r in op.reads)
+
     @cached_property
     def moved(self) -> set[int]:
         """Slots made from gradients that were taken inside the step (Hamiltonian or Langevin moves, penalties)."""
@@ -113,7 +117,7 @@ class Dependencies:
         """Slots behind at least one parametrised function of something that is not a parameter."""
         reached: set[int] = set()
         for op in self.tape.ops:
-            mixes = self.is_mixing(op) and any(r in self.parametric for r in op.reads)
+            mixes = self.is_layer(op)
             if mixes or not reached.isdisjoint(uses(op)):
                 reached.update(op.outs)
                 reached.update(op.writes)
@@ -139,7 +143,7 @@ def unmixed(deps: Dependencies, eps: int) -> list[int]:
     for op in deps.tape.ops:
         if op.name in LOSSES or op.name in GATHERING or op.name in COMPARING:
             continue
-        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads):
+        if deps.is_layer(op):
             continue
         if not reached.isdisjoint(op.reads):
             new = [s for s in (*op.outs, *op.writes) if s not in reached]

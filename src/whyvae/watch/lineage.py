@@ -114,9 +114,7 @@ def find_deterministic(tape: Tape) -> Lineage:
         NoVAE: it is an autoencoder, or no autoencoder at all.
     """
     deps = Dependencies(tape)
-    mixed = [
-        s for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) for s in op.outs
-    ]
+    mixed = [s for op in tape.ops if deps.is_layer(op) for s in op.outs]
     meetings = meetings_among(deps, set(deps.descendants(mixed)), -1)
     for meeting in meetings:
         above = deps.ancestors([meeting.output])
@@ -151,7 +149,7 @@ def _shared_heads(deps: Dependencies, slots: list[int], above: set[int]) -> tupl
             if position is None:
                 continue
             op = deps.tape.ops[position]
-            if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads):
+            if deps.is_layer(op):
                 found.update(op.outs)
                 continue
             new = [r for r in op.reads if r not in seen]
@@ -244,7 +242,7 @@ def _heads(deps: Dependencies, draw: Draw) -> tuple[int, ...]:
         if position is None:
             continue
         op = tape.ops[position]
-        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads):
+        if deps.is_layer(op):
             found.extend(s for s in op.outs if s not in found)
             continue
         for read in op.reads:

@@ -80,7 +80,7 @@ def further_outputs(deps: Dependencies, z: int, data: int, output: int) -> set[i
     latent = deps.descendants([z])
     decoded = deps.descendants([
         o for op in deps.tape.ops
-        if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads) and not latent.isdisjoint(op.reads)
+        if deps.is_layer(op) and not latent.isdisjoint(op.reads)
         for o in (*op.outs, *op.writes)
     ])  # fmt: skip
     met = {m.output for m in find_meetings(deps, z, data) if m.target is not None} & decoded
@@ -187,7 +187,7 @@ def meetings_among(
     from_data = deps.descendants([data]) if data >= 0 else set()
     storage = tape.slots[data].storage if data >= 0 else None
     later_mixed = deps.ancestors([
-        r for op in tape.ops if deps.is_mixing(op) and any(p in deps.parametric for p in op.reads) for r in op.reads
+        r for op in tape.ops if deps.is_layer(op) for r in op.reads
     ])  # fmt: skip
     found: list[tuple[tuple[int, ...], Meeting]] = []
     scored = False  # is there a loss function of an output and something of the data?

@@ -34,9 +34,7 @@ class Unbegun:
             return None
         tape, deps = recorder.tape, Dependencies(recorder.tape)
         fresh = set(fresh_slots(tape))
-        first = next(
-            (op for op in tape.ops if deps.is_mixing(op) and any(r in deps.parametric for r in op.reads)), None
-        )
+        first = next((op for op in tape.ops if deps.is_layer(op)), None)
         came = [r for r in first.reads if r not in deps.parametric] if first is not None else []
         data = [s for s in sorted(deps.ancestors(came) & fresh) if _of_numbers(tape.slots[s].value)]
         entering = _value(tape, came[0]) if came else None

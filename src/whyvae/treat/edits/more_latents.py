@@ -72,7 +72,7 @@ def _at_the_layers(sites: Sites, old: int, new: int) -> dict[str, str]:
 
 def _heads(layers: Layers) -> list[Op]:
     made = set(layers.subject.lineage.heads)
-    ops = [op for op in layers.tape.ops if layers.is_layer(op) and not made.isdisjoint(op.outs)]
+    ops = [op for op in layers.tape.ops if layers.deps.is_layer(op) and not made.isdisjoint(op.outs)]
     if not ops:
         raise NoEdit("the layers that make mu and sigma were not found")
     return ops
@@ -82,7 +82,7 @@ def _first(layers: Layers) -> list[Op]:
     """The decoder's layers that read z itself."""
     lineage, deps = layers.subject.lineage, layers.deps
     decoder = deps.descendants([lineage.z]) & deps.ancestors([lineage.output])
-    ops = [op for op in layers.tape.ops if layers.is_layer(op) and not decoder.isdisjoint(op.outs)]
+    ops = [op for op in layers.tape.ops if layers.deps.is_layer(op) and not decoder.isdisjoint(op.outs)]
     later = {o for op in ops for o in deps.descendants(op.outs)}
     return [op for op in ops if later.isdisjoint(r for r in op.reads if r not in deps.parametric)]
 
