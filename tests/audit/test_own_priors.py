@@ -86,10 +86,32 @@ def with_prior_distributions(m, x, weight):
     return sse(m.decoder(q.rsample()), x) + weight * rate.sum()
 
 
+class Past(VAE):
+    """The prior of a unit is made of the sample of the one before it (Krishnan et al. 2017: of the latent a step before)."""
+
+    def __init__(self):
+        super().__init__()
+        self.prior = nn.Linear(1, 2 * (d - 1))
+
+
+def of_its_past(m, z):
+    """(mean, log variance) of the prior, [n, d] each."""
+    return (torch.cat([torch.zeros(len(z), 1), part], 1) for part in m.prior(z[:, :1]).chunk(2, 1))
+
+
+def with_prior_of_the_sample(m, x, weight):
+    mu, lv = m.enc(x)
+    z = reparameterise(mu, lv)
+    there, spread = of_its_past(m, z)
+    rate = 0.5 * (spread - lv + (lv.exp() + (mu - there) ** 2) / spread.exp() - 1)
+    return sse(m.decoder(z), x) + weight * rate.sum()
+
+
 @pytest.mark.parametrize("weight", [1.0, 0.01, 100.0])
 @pytest.mark.parametrize(
     ("model", "loss"),
     [
+        (Past, with_prior_of_the_sample),
         (Planar, with_flow),
         (Coupling, with_flow),
         (Planar, with_flow_prior),
@@ -153,11 +175,19 @@ def rate_by_hand(m, x, log_sigma):
     return 0.5 * (ratio + ((q.mean - p.mean) / p.scale) ** 2 - 1 - log_sigma * ratio.log())
 
 
+def rate_with_means(m, x, power):
+    q, p = distributions(m, x)
+    ratio = (q.scale / p.scale) ** 2
+    return 0.5 * (ratio + (q.mean - p.mean) ** 2 * p.variance**power - 1 - ratio.log())
+
+
 WRONG_CONDITIONAL = {
     "wrong way round": lambda m, x: td.kl_divergence(*reversed(distributions(m, x))),
     "its sign is wrong": lambda m, x: -td.kl_divergence(*distributions(m, x)),
     "log-variance term is missing": lambda m, x: rate_by_hand(m, x, 0),
     "log-variance term has the wrong sign": lambda m, x: rate_by_hand(m, x, -1),
+    "is not divided by the variance": lambda m, x: rate_with_means(m, x, 0),
+    "is multiplied by the variance": lambda m, x: rate_with_means(m, x, 1),
 }
 
 
@@ -178,6 +208,24 @@ def test_a_wrong_kl_to_a_conditional_prior_has_a_name(mistake, weight):
     assert found.objective().not_auditable == ""
     assert not found.objective().weight_known
     assert found.objective().sampling_mistake == ""
+
+
+@pytest.mark.parametrize(("log", "mistake"), [(-1, "log-variance term has the wrong sign"), (1, "is not divided")])
+def test_a_wrong_kl_to_a_prior_of_the_sample_has_a_name(log, mistake):
+    torch.manual_seed(0)
+    m = Past()
+
+    def step(x):
+        mu, lv = m.enc(x)
+        z = reparameterise(mu, lv)
+        there, spread = of_its_past(m, z)
+        by = spread if log < 0 else 0 * spread
+        rate = 0.5 * (spread - log * lv + (lv - spread).exp() + (mu - there) ** 2 * (-by).exp())
+        return sse(m.decoder(z), x) + rate.sum()
+
+    found = audit(step, pixels()).regulariser
+    assert found.of_sample
+    assert mistake in found.mistake
 
 
 class TwoLevels(VAE):

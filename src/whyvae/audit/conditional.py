@@ -6,11 +6,14 @@ Its gradients at the posterior are, number by number, with a_i = w / s_i^2:
     d / d sigma_i = a_i sigma_i - w / sigma_i
 
 The prior does not depend on the posterior's heads, so a_i and b_i stay as they are when the heads are replaced: three
-sets of heads give six equations a number, for two unknowns of its own and the one w. Of the KL from the prior to the
-posterior, which is another,
+sets of heads give six equations a number, for two unknowns of its own and the one w. It does where it is made of the
+sample, p(z_t | z_t-1) of a state-space model (Krishnan et al. 2017), and then the sample is held still. Of the KL from
+the prior to the posterior, which is another,
 
     sigma_i^2 d / d mu_i    = w (mu_i - m_i)
     sigma_i^3 d / d sigma_i = w (sigma_i^2 - s_i^2 - (mu_i - m_i)^2)
+
+Where the squared distance of the means is not divided by s_i^2, the a_i of d / d mu_i is w; where it is multiplied, w s_i^2.
 """
 
 from __future__ import annotations
@@ -26,14 +29,22 @@ from whyvae.watch.replay import Replay
 
 EXACT = 1e-3  # of the gradient, as for the other formulas
 SETS = 3
+NOT_DIVIDED = "the squared distance of the means is not divided by the variance of the prior"
+MULTIPLIED = "the squared distance of the means is multiplied by the variance of the prior, not divided by it"
 
 
-def conditional_weight(lineage: Lineage, replay: Replay, loss: int | None = None) -> tuple[float, float, str] | None:
+def conditional_weight(
+    lineage: Lineage, replay: Replay, loss: int | None = None, *, held: bool = False
+) -> tuple[float, float, str] | None:
     """(w per nat, residual, mistake in the formula or "") of a KL to a Gaussian of each example's own; None where the loss
-    has no such part.
+    has no such part. `held`: that Gaussian is made of the sample.
     """
     values = head_values(lineage, replay)
-    sets = [_gradients(lineage, replay, injected(values, 1.0, seed), loss) for seed in range(SETS)]
+    still = cut(lineage, replay, loss=loss).sample.detach() if held else None
+    sets = [
+        by_posterior(cut(lineage, replay, heads=injected(values, 1.0, seed), loss=loss, held=still))
+        for seed in range(SETS)
+    ]
     if any(s is None for s in sets):
         return None
     mu, sigma, by_mu, by_sigma = (
@@ -49,7 +60,35 @@ def conditional_weight(lineage: Lineage, replay: Replay, loss: int | None = None
         mistake = _mistake(weight, _slopes(wanted - weight * entropy, a, b))
         return None if mistake is None else (weight, residual, mistake)
     turned, left_over = _reversed(mu, sigma, by_mu, by_sigma)
-    return (turned, left_over, REVERSED) if turned > 0 and left_over < EXACT else None
+    if turned > 0 and left_over < EXACT:
+        return turned, left_over, REVERSED
+    return _of_two_precisions(mu, sigma, by_mu, by_sigma)
+
+
+def _of_two_precisions(mu: Tensor, sigma: Tensor, by_mu: Tensor, by_sigma: Tensor) -> tuple[float, float, str] | None:
+    """(w, what it leaves, mistake) of a KL whose means are weighed by another variance than its sigmas; None if it is none."""
+    spread, entropy = (_beside(t, sigma) for t in (by_sigma, -1 / sigma))
+    weight = float((spread * entropy).sum() / entropy.square().sum().clamp_min(1e-300))
+    means = by_mu - by_mu.mean(0)
+    way = mu - mu.mean(0)
+    to_mean = (means * way).sum(0) / way.square().sum(0).clamp_min(1e-300)
+    left = torch.cat([means - to_mean * way, spread - weight * entropy])
+    residual = float(left.norm() / torch.cat([by_mu, by_sigma]).norm().clamp_min(1e-300))
+    if residual > EXACT or weight <= 0:
+        return None
+    precision = ((by_sigma + weight / sigma) * sigma).sum(0) / sigma.square().sum(0)  # w / s^2
+    if float(precision.min()) <= EXACT * weight:  # sigma stands in no square
+        return None
+    for mistake, told in ((NOT_DIVIDED, torch.full_like(to_mean, weight)), (MULTIPLIED, weight**2 / precision)):
+        if float((to_mean - told).norm()) <= EXACT * float(told.norm()):
+            return weight, residual, mistake
+    return None
+
+
+def _beside(y: Tensor, a: Tensor) -> Tensor:
+    """`y` [equations, numbers] less its projection on `a`, number by number."""
+    rest: Tensor = y - a * (a * y).sum(0) / a.square().sum(0).clamp_min(1e-300)
+    return rest
 
 
 def _mistake(weight: float, precision: Tensor) -> str | None:
@@ -73,12 +112,6 @@ def _reversed(mu: Tensor, sigma: Tensor, by_mu: Tensor, by_sigma: Tensor) -> tup
     left = torch.cat([off, rest - rest.mean(0)])
     positive = bool((rest.mean(0) * weight <= -(offset**2)).all())  # s^2 >= 0
     return weight if positive else -1.0, float(left.norm() / torch.cat([pull, spread]).norm().clamp_min(1e-300))
-
-
-def _gradients(
-    lineage: Lineage, replay: Replay, heads: list[Tensor], loss: int | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    return by_posterior(cut(lineage, replay, heads=heads, loss=loss))
 
 
 def by_posterior(step: Cut) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:

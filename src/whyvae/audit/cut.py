@@ -106,8 +106,11 @@ def cut(
     seed: int = 0,
     loss: int | None = None,
     also: Sequence[int] = (),
+    held: Tensor | None = None,
 ) -> Cut:
-    """The step of `lineage` cut at z, at the given head outputs (default: the encoder's own); `also`: further slots."""
+    """The step of `lineage` cut at z, at the given head outputs (default: the encoder's own); `also`: further slots; `held`:
+    what all that reads z is shown in its place, whatever the heads are.
+    """
     feed = dict(feed or {})
     values = head_values(lineage, replay, feed) if heads is None else heads
     leaves = [v.detach().clone().requires_grad_() for v in values]
@@ -116,7 +119,9 @@ def cut(
     at = {**feed, **dict(zip(lineage.heads, leaves, strict=True))}
     if lineage.eps >= 0:
         at[lineage.eps] = eps
-    sample = replay.run([lineage.z], feed={**at, **_cloned(at, lineage.eps)})[lineage.z]
+    sample = held if held is not None else replay.run([lineage.z], feed={**at, **_cloned(at, lineage.eps)})[lineage.z]
+    if held is not None:
+        at[lineage.z] = held
     z = sample.detach().clone().requires_grad_()
     meeting = lineage.meeting
     roots = list(lineage.tape.roots) if loss is None else [loss]

@@ -59,6 +59,7 @@ class Regulariser:
     flow: bool = False  # the sample goes through a normalising flow before it is decoded
     flow_prior: bool = False  # the prior is a normalising flow
     conditional: bool = False  # each example has a prior of its own
+    of_sample: bool = False  # which is made of the sample (a state-space model)
     uneven: bool = False  # units have different weights, of which `weight` is the smallest
     coupled: bool = False  # examples are also compared with each other, and the weight is rough
     notes: tuple[str, ...] = field(default=())
@@ -102,10 +103,11 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     density = best.only_entropy or best.form == "prior density"
     if density and prior_flows_to_normal(lineage, replay, best.weight, loss):
         return replace(best, form="prior density", mistake="", monte_carlo=True, flow_prior=True)
-    if best.form == "unknown" and (own := conditional_weight(lineage, replay, loss)) is not None:
-        weight, residual, mistake = own
-        form = "wrong" if mistake else "prior density"
-        return Regulariser(form, weight, (0.0, 0.0, weight, 0.0), residual, mistake, conditional=True)
+    for held in (False, True) if best.form == "unknown" else ():
+        if (own := conditional_weight(lineage, replay, loss, held=held)) is not None:
+            weight, residual, mistake = own
+            form, c = "wrong" if mistake else "prior density", (0.0, 0.0, weight, 0.0)
+            return Regulariser(form, weight, c, residual, mistake, conditional=True, of_sample=held)
     if best.form == "unknown" and (along := path_weight(lineage, replay, loss)) is not None:
         c = (0.0, 0.0, along[0], 0.0)
         return Regulariser("prior density", along[0], c, along[1], monte_carlo=True, by_path=True)

@@ -52,7 +52,8 @@ def answered(get: Any) -> tuple[str, ...]:
         told = bypass.by_past and bypass.gain >= SAVED  # z tells more than its own past does, as POS05 asks
         found += [SHOWN] if not bypass.matters or told else []
     with suppress(CannotMeasure):
-        found += [FURTHER] if get(Objective).regulariser.flow_prior else []
+        regulariser = get(Objective).regulariser
+        found += [FURTHER] if regulariser.flow_prior or regulariser.of_sample else []
     return tuple(found)
 
 
