@@ -224,7 +224,7 @@ def test_a_wrong_kl_to_a_prior_of_the_sample_has_a_name(log, mistake):
         return sse(m.decoder(z), x) + rate.sum()
 
     found = audit(step, pixels()).regulariser
-    assert found.of_sample
+    assert found.held
     assert mistake in found.mistake
 
 

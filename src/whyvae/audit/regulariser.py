@@ -59,7 +59,7 @@ class Regulariser:
     flow: bool = False  # the sample goes through a normalising flow before it is decoded
     flow_prior: bool = False  # the prior is a normalising flow
     conditional: bool = False  # each example has a prior of its own
-    of_sample: bool = False  # which is made of the sample (a state-space model)
+    held: bool = False  # read with the sample held still: beside what else is made of that
     uneven: bool = False  # units have different weights, of which `weight` is the smallest
     coupled: bool = False  # examples are also compared with each other, and the weight is rough
     notes: tuple[str, ...] = field(default=())
@@ -103,19 +103,44 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     density = best.only_entropy or best.form == "prior density"
     if density and prior_flows_to_normal(lineage, replay, best.weight, loss):
         return replace(best, form="prior density", mistake="", monte_carlo=True, flow_prior=True)
-    for held in (False, True) if best.form == "unknown" else ():
-        if (own := conditional_weight(lineage, replay, loss, held=held)) is not None:
-            weight, residual, mistake = own
-            form, c = "wrong" if mistake else "prior density", (0.0, 0.0, weight, 0.0)
-            return Regulariser(form, weight, c, residual, mistake, conditional=True, of_sample=held)
+    if best.form == "unknown":
+        own = _of_own_prior(lineage, replay, loss) or _with_samples_held(lineage, replay, values, loss)
+        own = own or _of_own_prior(lineage, replay, loss, held=True)
+        if own is not None:
+            return own
     if best.form == "unknown" and (along := path_weight(lineage, replay, loss)) is not None:
         c = (0.0, 0.0, along[0], 0.0)
         return Regulariser("prior density", along[0], c, along[1], monte_carlo=True, by_path=True)
     unnamed = best.form == "wrong" and best.residual > 0 and not best.monte_carlo and best.mistake not in AVERAGED
     unexplained = best.form == "unknown" or unnamed
     if unexplained and coupled(lineage, replay, values, loss):
-        return _beside_a_kl(best)
+        return _with_samples_held(lineage, replay, values, loss) or _beside_a_kl(best)
     return best
+
+
+def _of_own_prior(lineage: Lineage, replay: Replay, loss: int | None, *, held: bool = False) -> Regulariser | None:
+    """A KL to a Gaussian of each example's own, right or with a mistake that has a name; None if it is none."""
+    own = conditional_weight(lineage, replay, loss, held=held)
+    if own is None:
+        return None
+    weight, residual, mistake = own
+    form, c = "wrong" if mistake else "prior density", (0.0, 0.0, weight, 0.0)
+    return Regulariser(form, weight, c, residual, mistake, conditional=True, held=held)
+
+
+def _with_samples_held(lineage: Lineage, replay: Replay, values: list[Tensor], loss: int | None) -> Regulariser | None:
+    """The KL of closed form beside a comparison of samples (an MMD), which feels the heads through the samples alone; None
+    where something else is left when these are held still.
+    """
+    still = cut(lineage, replay, heads=values, loss=loss).sample.detach()
+    step = cut(lineage, replay, heads=injected(values, 1.0), loss=loss, held=still)
+    direct = gradient(step.loss, step.heads)
+    coefficients, residual = least_squares(_basis(step), direct)
+    c1, c2, c3, c4 = (float(c) for c in coefficients)
+    if residual > EXACT or min(c1, c2, c3) <= EXACT * max(c1, c2, c3):
+        return None
+    found = _named(step, c1, c2, c3, c4, {"coefficients": (c1, c2, c3, c4), "residual": residual, "scale": 1.0})
+    return replace(found, held=True, coupled=coupled(lineage, replay, values, loss))
 
 
 def _beside_a_kl(found: Regulariser) -> Regulariser:

@@ -71,7 +71,7 @@ def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood
         for op in tape.ops
     )
     networks = "the sample passes further parametrised functions on its way to the regulariser (a flow, a learned prior network, a critic)"
-    if regulariser.flow or regulariser.flow_prior or regulariser.conditional:
+    if regulariser.flow or regulariser.flow_prior or regulariser.conditional or regulariser.held:
         return ""
     if regulariser.form == "prior density":  # of what a network says of z it is not known whether it is a density,
         return networks if decoded and ABOVE not in lineage.notes else ""  # unless it says so by a latent above

@@ -53,7 +53,7 @@ def answered(get: Any) -> tuple[str, ...]:
         found += [SHOWN] if not bypass.matters or told else []
     with suppress(CannotMeasure):
         regulariser = get(Objective).regulariser
-        found += [FURTHER] if regulariser.flow_prior or regulariser.of_sample else []
+        found += [FURTHER] if regulariser.flow_prior or (regulariser.conditional and regulariser.held) else []
     return tuple(found)
 
 
