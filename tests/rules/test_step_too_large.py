@@ -49,6 +49,16 @@ def test_only_smaller_steps_lead_on(gain, verdict):
     assert isinstance(check(rewind(-9.0), branch(gain, -1.0)), verdict)
 
 
+@pytest.mark.parametrize(("slower", "same", "verdict"), [
+    (2.0, -4.8, Finding), (2.0, -4.6, Healthy), (1.1, -9.0, Healthy), (2.0, -math.inf, Healthy),
+])  # fmt: skip
+def test_an_end_that_was_a_lucky_one(slower, same, verdict):
+    """(4.8 - 0.2) / 18 = 0.256, (4.6 - 0.2) / 18 = 0.244; two nats are no 15 %."""
+    found = check(rewind(-9.0), branch(slower, same))
+    assert isinstance(found, verdict)
+    assert verdict is Healthy or "at 0.01 as many add 4.8 to it" in found.summary
+
+
 @pytest.mark.parametrize(("gain", "verdict"), [(1.3, Finding), (1.1, Healthy)])
 def test_a_nat(gain, verdict):
     assert isinstance(check(rewind(-9.0), branch(gain, -1.0, achieved=2.0)), verdict)
