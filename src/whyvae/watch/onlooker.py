@@ -56,7 +56,7 @@ def _reached(deps: Dependencies, slot: int, sources: set[int], shape: tuple[int,
         if position is None:
             continue
         op = deps.tape.ops[position]
-        if not (deps.is_layer(op)):
+        if not deps.is_layer(op):
             new = [r for r in (*op.reads, *op.outs) if r not in seen]
             if any(r in sources and shape in {None, deps.tape.slots[r].shape} for r in new):
                 return True
