@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.distributions as td
-from steps import VAE, audit, d, kl_sum, pixels, reparameterise, sse
+from steps import VAE, D, audit, d, kl_sum, pixels, reparameterise, sse
 from torch import nn
 
-from whyvae.watch.draws import ABOVE
+from whyvae.watch.draws import ABOVE, HIERARCHY
 
 
 class Planar(VAE):
@@ -270,3 +270,26 @@ def test_the_lower_level_of_a_hierarchy_is_weighed(loss, weight):
     assert a.regulariser.form == "prior density"
     assert a.s == pytest.approx(weight / 2, rel=1e-6)
     assert a.objective().not_auditable == ""
+
+
+@pytest.mark.parametrize(("sign", "mistake"), [(-1, ""), (1, "is multiplied by the variance of the prior")])
+def test_the_lower_of_two_levels_that_are_both_decoded(sign, mistake):
+    """A ladder: z2 is encoded from z as well, and both are decoded. It is not audited, but a wrong KL has a name there too."""
+    torch.manual_seed(0)
+    m = TwoLevels()
+    m.both = nn.Sequential(nn.Linear(d + 2, 24), nn.Tanh(), nn.Linear(24, D))
+    nn.init.normal_(m.prior.weight, std=0.3)
+
+    def step(x):
+        mu, lv = m.enc(x)
+        z = reparameterise(mu, lv)
+        mu2, lv2 = m.top(z).chunk(2, 1)
+        z2 = reparameterise(mu2, lv2)
+        there, spread = m.prior(z2).chunk(2, 1)
+        rate = 0.5 * (spread - lv + (lv - spread).exp() + (mu - there) ** 2 * (sign * spread).exp() - 1)
+        return sse(m.both(torch.cat([z, z2], 1)), x) + rate.sum() + kl_sum(mu2, lv2)
+
+    found = audit(step, pixels())
+    assert found.lineage.posterior == HIERARCHY
+    assert bool(found.objective().not_auditable) is (mistake == "")
+    assert mistake in found.regulariser.mistake

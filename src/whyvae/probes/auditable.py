@@ -10,7 +10,7 @@ from whyvae.audit.likelihood import Likelihood
 from whyvae.audit.regulariser import Regulariser
 from whyvae.watch.beside import FURTHER
 from whyvae.watch.dependencies import Dependencies
-from whyvae.watch.draws import ABOVE, FULL, GAUSSIAN, NORMAL
+from whyvae.watch.draws import ABOVE, FULL, GAUSSIAN, HIERARCHY, NORMAL
 from whyvae.watch.lineage import Lineage
 from whyvae.watch.tape import DATA
 
@@ -47,7 +47,9 @@ _PLAIN = {
 def not_auditable(subject: Any, regulariser: Regulariser, likelihood: Likelihood | None) -> str:
     """A reason why a misfit of the regulariser is no mistake: it uses the sample in a way that no Gaussian KL does."""
     lineage, deps, tape = subject.lineage, subject.deps, subject.tape
-    if unlike := _unlike(lineage, deps):
+    unlike = _unlike(lineage, deps)
+    named = regulariser.form == "wrong" and regulariser.conditional and lineage.posterior == HIERARCHY
+    if unlike and not named:  # a mistake in the KL of the lower level is one whatever stands above
         return unlike
     if regulariser.form == "none":
         return ""

@@ -13,6 +13,7 @@ from torch import Tensor
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.data import input_rows, numbers_beside
 from whyvae.verdict import Where
+from whyvae.watch.draws import HIERARCHY
 
 MOST_ROWS = 100_000  # of classes, which are compared
 STILL = 1e-6  # of the largest number: below it lies the rounding of float32
@@ -42,7 +43,7 @@ class Variety(Probe):
 
     @classmethod
     def measure(cls, subject: Any) -> Self:
-        if subject.lineage.posterior == "hierarchy":
+        if subject.lineage.posterior == HIERARCHY:
             raise CannotMeasure(
                 "does not apply: of a hierarchy, what one of its latents is made from is no whole example"
             )

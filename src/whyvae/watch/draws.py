@@ -16,6 +16,7 @@ from whyvae.watch.replay import Replay, ReplayFailed
 from whyvae.watch.tape import Tape
 
 SIDE_BY_SIDE = "side_by_side"  # name of the ops by which several latents are made one (watch/parallel.py)
+HIERARCHY = "hierarchy"
 ABOVE = "the prior of the latent that is decoded comes from further latents (a hierarchy): these are not audited"
 DIAGONAL, FULL = "diagonal Gaussian", "full-covariance Gaussian"  # of a posterior
 GAUSSIAN = {DIAGONAL, FULL}
@@ -285,7 +286,7 @@ def choose(deps: Dependencies, draws: list[Draw]) -> tuple[Draw, list[str]]:
         return first, [ABOVE] if len(lowest) < len(strong) else []
     behind = deps.descendants([first.z])
     if any(d.z in behind for d in later):
-        first.kind = "hierarchy"
+        first.kind = HIERARCHY
         return first, [f"{len(strong)} latent draws, one feeding the next: a hierarchy is named, not audited"]
     first.kind = "several latents"
     return first, [f"{len(strong)} separate latent draws: only single-latent models are audited"]
