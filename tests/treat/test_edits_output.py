@@ -181,6 +181,8 @@ source = Table()
     (("def prepare(raw):\n    return raw - 1.0, 1.0\n\n\nrows, shift = prepare(source.make(250).numpy())\n"
       "table, test = torch.tensor(rows[:200]), torch.tensor(rows[200:])\n"),
      "table, test = torch.tensor(rows[:200]), torch.tensor(rows[200:])\n"),
+    (("whole = source.make(250).numpy()\nkept, left = whole[:200], whole[200:]\nfar = kept.mean(0)\n"
+      "table = torch.from_numpy(kept - far)\ntest = torch.from_numpy(left - far)\n"), "test = torch.from_numpy(left - far)\n"),
 ])  # fmt: skip
 def test_test_data_is_scaled_by_the_numbers_of_the_training_data(tmp_path, made, after):
     text = broken(
@@ -189,6 +191,19 @@ def test_test_data_is_scaled_by_the_numbers_of_the_training_data(tmp_path, made,
     new = edited(tmp_path, text, "scale_data", how="standardise")
     added = "table_mean, table_std = table.mean(0), table.std(0) + 1e-6\ntable, test = (table - table_mean) / table_std, (test - table_mean) / table_std  # new examples come out on this scale\n"
     assert new == text.replace(after, after + added)
+
+
+def test_labels_and_what_is_made_of_another_array_are_left_as_they_are(tmp_path):
+    made = (
+        "whole, other = source.make(250).numpy(), source.make(250).numpy()\nkept, left = whole[:200], other[200:]\n"
+        "table = torch.from_numpy(kept - 1.0)\ntest = torch.from_numpy(left - 1.0)\n"
+    )
+    text = broken(
+        FUNCTIONS, "table = torch.randn(200, Z) @ torch.randn(Z, D) + 0.1 * torch.randn(200, D)\n", MADE + made
+    )
+    new = edited(tmp_path, text, "scale_data", how="standardise")
+    assert "table = (table - table.mean(0)) / (table.std(0) + 1e-6)\n" in new
+    assert new.count("test") == text.count("test")
 
 
 def test_data_that_is_used_before_all_of_it_is_made_is_left(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import libcst as cst
@@ -159,11 +160,34 @@ def siblings(spot: Spot) -> list[Spot]:
     """
     source, name = spot.source, dotted(spot.node.func) if isinstance(spot.node, cst.Call) else ""
     own, whole = {f.name.value for f in source.nodes(cst.FunctionDef)}, _cut_from(spot.node)
-    if (name.split(".")[-1] not in own and not whole) or loops(source, spot.node):
+    if loops(source, spot.node):
         return []
     made = [v for a in source.nodes(cst.Assign) for v in elements(a.value) if v is not spot.node]
+    if name.split(".")[-1] not in own and not whole:
+        return [Spot(source, v) for v in made if _of_one_whole(source, spot.node, v)]
     alike = [v for v in made if isinstance(v, cst.Call) and dotted(v.func) == name]
     return [Spot(source, v) for v in alike if not whole or _cut_from(v) == whole]
+
+
+def _of_one_whole(source: Source, one: cst.CSTNode, other: cst.CSTNode) -> bool:
+    """`torch.tensor(train - mean)` and `torch.tensor(test - mean)`: one expression of two parts of one array."""
+    first, second = ([n.value for n in source.nodes(cst.Name, node)] for node in (one, other))
+    differing = {(a, b) for a, b in zip(first, second, strict=False) if a != b}
+    if type(one) is not type(other) or len(first) != len(second) or len(differing) != 1:
+        return False
+    ((a, b),) = differing
+    if re.sub(rf"\b{a}\b", b, source.code(one)) != source.code(other):
+        return False
+    wholes = {_whole_of(source, node, name) for node, name in ((one, a), (other, b))}
+    return len(wholes) == 1 and "" not in wholes
+
+
+def _whole_of(source: Source, within: cst.CSTNode, name: str) -> str:
+    """`table` of a name given `table[:800]`; "" for anything else."""
+    read = next(n for n in source.nodes(cst.Name, within) if n.value == name)
+    given = [s.node for s in bindings(Spot(source, read)) if s.source is source]
+    cut = [dotted(v.value) for v in given if isinstance(v, cst.Subscript)]
+    return cut[-1] if cut and len(cut) == len(given) else ""
 
 
 def _cut_from(node: cst.CSTNode) -> str:
