@@ -112,9 +112,9 @@ def test_what_is_told_of_a_forward_pass_that_was_not_ended():
         trained(stop, scale=1e3)
 
 
-def looping(batches, *, validated=False, memory=None, spoil=None):
+def looping(batches, *, validated=False, memory=None, spoil=None, look=None):
     """A subject; batches whose loss is no number are left out, or, `validated`, stop the script. of `memory`, a tensor is
-    drawn into each time. `spoil` is called with the encoder after each step.
+    drawn into each time. `spoil` is called with the encoder after each step, `look` before it.
     """
     torch.manual_seed(0)
     encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
@@ -132,6 +132,8 @@ def looping(batches, *, validated=False, memory=None, spoil=None):
                 continue
             optimizer.zero_grad()
             loss.backward()
+            if look is not None:
+                look(encoder)
             optimizer.step()
             if spoil is not None:
                 spoil(encoder)
@@ -168,3 +170,14 @@ def test_weights_in_the_shape_of_a_batch_are_no_data():
 
     batches = [torch.rand(4, 6) for _ in range(4)]
     assert Data.measure(looping(batches, validated=True, spoil=spoil)).not_finite == 0
+
+
+def test_gradients_in_the_shape_of_a_batch_whose_norms_are_looked_at_are_no_data():
+    spoilt = torch.full((4, 6), math.nan)
+
+    def look(encoder):
+        encoder.weight.grad = spoilt
+        assert not torch.isfinite(encoder.weight.grad.norm())
+
+    batches = [torch.rand(4, 6) for _ in range(4)]  # the encoder's weight is 4 x 6 as well
+    assert Data.measure(looping(batches, look=look)).not_finite == 0

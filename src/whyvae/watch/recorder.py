@@ -380,9 +380,12 @@ class Recorder(TorchFunctionMode):
 
 
 def data_shapes(tape: Tape) -> set[tuple[int, ...]]:
-    """Of the tensors from outside that the ops of `tape` read, and that are no parameters."""
-    read = (tape.slots[s] for op in tape.ops for s in op.reads)
-    return {s.shape for s in read if s.external and not s.parameter and len(s.shape) > 1}
+    """Of the tensors from outside that the ops of `tape` read, and that are no parameters. What has the shape of one may be
+    its gradient, whose norm is logged.
+    """
+    read = [tape.slots[s] for op in tape.ops for s in op.reads]
+    weights = {s.shape for s in read if s.parameter or s.trainable}
+    return {s.shape for s in read if s.external and not s.parameter and len(s.shape) > 1} - weights
 
 
 def not_finite(tape: Tape, shapes: set[tuple[int, ...]], used: set[int]) -> int:
