@@ -67,7 +67,7 @@ def conditional_weight(
 
 def _of_two_precisions(mu: Tensor, sigma: Tensor, by_mu: Tensor, by_sigma: Tensor) -> tuple[float, float, str] | None:
     """(w, what it leaves, mistake) of a KL whose means are weighed by another variance than its sigmas; None if it is none."""
-    spread, entropy = (_beside(t, sigma) for t in (by_sigma, -1 / sigma))
+    spread, entropy = (_apart(t, sigma)[1] for t in (by_sigma, -1 / sigma))
     weight = float((spread * entropy).sum() / entropy.square().sum().clamp_min(1e-300))
     means = by_mu - by_mu.mean(0)
     way = mu - mu.mean(0)
@@ -83,12 +83,6 @@ def _of_two_precisions(mu: Tensor, sigma: Tensor, by_mu: Tensor, by_sigma: Tenso
         if float((to_mean - told).norm()) <= EXACT * float(told.norm()):
             return weight, residual, mistake
     return None
-
-
-def _beside(y: Tensor, a: Tensor) -> Tensor:
-    """`y` [equations, numbers] less its projection on `a`, number by number."""
-    rest: Tensor = y - a * (a * y).sum(0) / a.square().sum(0).clamp_min(1e-300)
-    return rest
 
 
 def _mistake(weight: float, precision: Tensor) -> str | None:

@@ -114,7 +114,10 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     unnamed = best.form == "wrong" and best.residual > 0 and not best.monte_carlo and best.mistake not in AVERAGED
     unexplained = best.form == "unknown" or unnamed
     if unexplained and coupled(lineage, replay, values, loss):
-        return _with_samples_held(lineage, replay, values, loss) or _beside_a_kl(best)
+        closed = (
+            _with_samples_held(lineage, replay, values, loss) if unnamed else None
+        )  # of "unknown" it was asked above
+        return closed or _beside_a_kl(best)
     return best
 
 
