@@ -135,3 +135,15 @@ def test_a_part_with_no_more_units_than_latents_is_small_if_it_gains_more_than_s
     gained = Gains(1.0, 0.0, gain, gain)
     wider, widths = WiderBlocks(gained, gained, 0.3, 10.0, 256, 200), Widths(64, None, 3, None, 8, 144)
     assert isinstance(check(branch(3, 9, 10), wider, widths), verdict)
+
+
+@pytest.mark.parametrize(("trained", "width", "gain", "verdict"), [
+    (599, 128, 9.0, Finding), (600, 128, 9.0, Healthy), (599, 127, 9.0, Healthy), (599, 128, 1.0, Healthy),
+])  # fmt: skip
+def test_a_short_run_of_wide_parts_that_stands_still_is_on_a_plateau(trained, width, gain, verdict):
+    gained = Gains(0.1, 0.0, gain, gain)
+    wider, widths = WiderBlocks(gained, gained, 0.3, 10.0, 256, 200), Widths(64, None, width, None, 8, 784)
+    found = check(replace(branch(0.0, 0.0, 0.0), trained=trained), wider, widths)
+    assert isinstance(found, verdict)
+    if verdict is Finding:
+        assert "on a plateau" in found.summary

@@ -10,8 +10,9 @@ from typing import get_args
 from whyvae.probe import OnDemand
 from whyvae.probes.branch import BARELY, ENOUGH_STEPS, Arm, BranchTest, worth
 from whyvae.probes.generalisation import Generalisation
+from whyvae.probes.sides import HIDDEN
 from whyvae.probes.units import Part
-from whyvae.probes.wider import WiderBlocks
+from whyvae.probes.wider import LONGER, STEPS, WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rule import EARLIER, Rule
 from whyvae.rules.capacity.gains import FASTER, lacking, missed_for_width
@@ -28,6 +29,17 @@ SHARE = Limit(
     "the most that more steps gained was 0.11; the healthy scripts of the test panel, stopped after 100 steps, gain 0.12 to 0.9",
 )
 SEVERE = 0.25  # of what the outputs are worth
+SHORT = Limit(
+    "<",
+    LONGER * STEPS,
+    "as many as the longest trial of a wider part takes: what such a trial gains over a run that is shorter, it may gain by learning faster",
+)
+WIDE = Limit(
+    ">", HIDDEN - 1, "as wide as the network tried beside it, so that what that one gains is not a matter of width"
+)
+PLATEAU = (
+    0.7  # probability; a guess: one such run was met, of 240 steps, and five times as many took a ninth off its loss
+)
 DECAYED = 0.3  # of the largest rate: below it a schedule ended the training, not the last step
 
 
@@ -97,6 +109,31 @@ def _longer(branch: BranchTest, wider: WiderBlocks | None) -> BranchTest:
     return replace(branch, arms=(branch.slower, same, *branch.arms[2:]), steps=wider.steps)
 
 
+def _stalled(branch: BranchTest, wider: WiderBlocks | None, widths: Widths | None) -> Finding | None:
+    """Of a short run that stands still, where a network no wider than its own learns in the same few steps what it has not."""
+    if wider is None or widths is None:
+        return None
+    for part in get_args(Part):
+        evidence = (
+            Evidence("optimiser steps that the run took", branch.trained, SHORT),
+            Evidence(
+                f"numbers that the narrowest hidden layer of the {part} makes of an example",
+                getattr(widths, part), WIDE,
+            ),
+            *missed_for_width(part, wider, widths),
+        )  # fmt: skip
+        if lacking(evidence):
+            gain = getattr(wider.own, part)
+            summary = (
+                f"Training stopped too early, on a plateau: after {branch.trained} steps another {wider.steps} gain nothing, but a "
+                f"network of {HIDDEN} units beside the {part} gains {gain:.3g} nats in them, and no layer is narrower than that."
+            )
+            more = Remedy("train longer", f"several times the {branch.trained} steps, past the plateau")
+            calibrated = getattr(wider.calibrated, part)
+            return Finding(evidence, summary, "warning", PLATEAU, branch.at, nats=calibrated, remedies=(more,))
+    return None
+
+
 class UnderTrained(Rule):
     """Stopped, or slowed to nothing, while still improving."""
 
@@ -134,6 +171,8 @@ class UnderTrained(Rule):
         if empty and branch.unit == "nats":  # what gains from an empty code has not come to rest in it
             evidence = (nats,)
         slower = branch.slower.gain > branch.onward.gain  # smaller steps do it: not a matter of more of them (TRN02)
+        if not slower and branch.trained < SHORT.value and (stalled := _stalled(branch, wider(), widths())):
+            return stalled
         if slower or not all(e.incriminating for e in evidence):
             return Healthy(evidence)
         if branch.unit == "nats" and (size := _of_size(arm, wider(), widths())) is not None:
