@@ -20,6 +20,7 @@ SETTINGS = {
     "output_activation": [{"at": "last"}, {"at": "loss"}, {"at": "classes"}], "prior_draws": [{}], "learned_draws": [{}],
     "reconstruction_formula": [{"mistake": "sign"}, {"mistake": "exchanged"}, {"mistake": "added first"}], "sample_in_training": [{}],
     "scale_data": [{"how": "range", "low": 0.0, "high": 255.0}, {"how": "standardise"}], "schedule": [{"factor": 0.1}],
+    "undo_scaling": [{"way": "inverse"}, {"way": "samples"}],
     "show_output": [{"what": "bytes"}, {"what": "activation"}, {"what": "colours"}, {"what": "range", "low": -1.0, "high": 1.0, "floor": 0.0, "ceiling": 1.0}], "sum_over_features": [{}],
     "paired": [{}], "all_examples": [{"rows": 0}, {"rows": 64}], "free_scale": [{"bound": "min"}, {"bound": "max"}], "not_standardised": [{"low": -0.4, "high": 2.8}], "epoch_schedule": [{"way": "epoch"}, {"way": "without"}], "weight_decay": [{"decay": 0.01}], "wider": [{"part": "encoder", "width": 512}, {"part": "decoder", "width": 512}],
     "stated_scale": [{"factor": 0.3}], "zero_grad": [{}],
