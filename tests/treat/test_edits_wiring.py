@@ -120,6 +120,21 @@ def test_a_list_with_a_name_is_what_is_changed(tmp_path):
     assert mended(tmp_path, text, "optimize_all")[1] == ["weights = [*self.model.parameters()]"]
 
 
+@pytest.mark.parametrize("picked", [
+    '[{"params": [p for n, p in self.model.named_parameters() if "encoder" in n], "weight_decay": 0.1}]',
+    '[p for n, p in self.model.named_parameters() if not n.startswith("decoder")]',
+])  # fmt: skip
+def test_what_a_choice_by_name_left_out_is_a_group_of_its_own(tmp_path, picked):
+    text = broken(TRAINER, "self.model.parameters()", picked)
+    new = edited(tmp_path, text, "optimize_all")
+    assert difference(text, new)[1] == [
+        'already_given = {p for group in self.opt.param_groups for p in group["params"]}',
+        'self.opt.add_param_group({"params": [p for p in self.model.parameters() if p not in already_given]})',
+    ]
+    with pytest.raises(NoEdit, match="already"):
+        edited(tmp_path, new, "optimize_all")
+
+
 STACKED = "    h = torch.tanh(z @ w3 + b3)\n    h = torch.stack([h, 2 * h])\n"
 
 

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from whyvae.watch.tape import Op
 
 SNIPPET = "optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)\n"
+GIVEN = "already_given"  # parameters of the optimiser, in the edit of `_rest`
 
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
     if not unstepped(sites)[0]:
         raise NoEdit("every parameter is stepped already", SNIPPET)
-    for way in (_registered, _stepped, _listed) if case.subject.optimizers else ():
+    for way in (_registered, _stepped, _listed, _rest) if case.subject.optimizers else ():
         if any(way(sites, source) for source in sites.family):
             return sites.result()
     if add_tensors(sites):
@@ -126,6 +127,26 @@ def _added(source: Source, maker: cst.Call, missing: list[str]) -> bool:
     for module in missing:
         source.insert_after(assign, f'{name}.add_param_group({{"params": {module}.parameters()}})')
     return bool(missing)
+
+
+def _rest(sites: Sites, source: Source) -> bool:
+    """Where tensors were picked one by one (`if "conv" in name`): what the optimiser was not given of the modules, as a group."""
+    made = list(makers(source))
+    assign = source.parent(made[0]) if len(made) == 1 else None
+    if not isinstance(assign, cst.Assign):
+        return False
+    missing, name = _missing(sites, source, made[0]), dotted(assign.targets[0].target)
+    if not missing or not name or any(n.value == GIVEN for n in source.nodes(cst.Name)):
+        return False
+    every = (
+        f"{missing[0]}.parameters()" if len(missing) == 1 else f"[{', '.join(f'*{m}.parameters()' for m in missing)}]"
+    )
+    source.insert_after(
+        assign,
+        f'{GIVEN} = {{p for group in {name}.param_groups for p in group["params"]}}\n'
+        f'{name}.add_param_group({{"params": [p for p in {every} if p not in {GIVEN}]}})',
+    )
+    return True
 
 
 def _missing(sites: Sites, source: Source, maker: cst.Call) -> list[str]:
