@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from whyvae.probes.floor import LinearFloor
 from whyvae.probes.floor import LinearVAE as Optimum
 from whyvae.probes.objective import Objective
 from whyvae.probes.sides import Parts, Trials
-from whyvae.probes.wider import STEPS, WiderBlocks, _gains
+from whyvae.probes.wider import STEPS, WiderBlocks, _gains, affordable
 from whyvae.probes.widths import Widths
 from whyvae.rules.capacity.decoder_too_small import DecoderTooSmall
 from whyvae.verdict import Finding, Healthy
@@ -275,3 +276,19 @@ def test_parts_are_not_enlarged_under_a_prior_that_trials_do_not_know():
     assert bench.get(Objective).regulariser.conditional
     with pytest.raises(CannotMeasure, match="does not apply"):
         bench.get(WiderBlocks)
+
+
+@pytest.mark.parametrize(("wanted", "seconds", "flops", "steps"), [
+    (200, 0.01, 1e9, 200), (600, 0.01, 1e9, 600),  # cheap
+    (200, 0.01, 6e9, 100), (600, 0.01, 6e9, 200),  # 6e11 and 1.2e12 of work
+    (200, 0.05, 1e9, 120), (200, 0.0501, 1e9, 84), (600, 0.05, 1e9, 240),  # 6 s and 12 s, down to 60 times a power of 2 ** 0.5
+    (200, 0.15, 1e9, 60), (200, 0.19, 1e9, 60), (600, 0.19, 1e9, 60),
+])  # fmt: skip
+def test_a_trial_has_the_steps_that_its_work_and_its_time_allow(wanted, seconds, flops, steps):
+    assert affordable(SimpleNamespace(seconds=seconds, flops=flops), wanted) == steps
+
+
+@pytest.mark.parametrize(("seconds", "flops"), [(0.21, 1e9), (0.01, 1.1e10)])
+def test_too_costly_a_step_is_not_tried(seconds, flops):
+    with pytest.raises(CannotMeasure, match="too costly"):
+        affordable(SimpleNamespace(seconds=seconds, flops=flops), 200)

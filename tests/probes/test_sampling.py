@@ -9,18 +9,18 @@ import torch
 from torch import nn
 
 from whyvae.probe import Bench, CannotMeasure
-from whyvae.probes.looks import moments
+from whyvae.probes.looks import amid, moments
 from whyvae.probes.normalisation import Normalisation
 from whyvae.probes.sampling import Sampling
 from whyvae.probes.sampling_mode import SamplingMode, moved_statistics
 from whyvae.probes.wider import WiderBlocks
-from whyvae.testing import Patient
+from whyvae.testing import Patient, factors
 
 D = 4
 
 
 def seen(generate, **changes):
-    return Bench(Patient(steps=60, generate=generate, **changes).train())
+    return Bench(Patient(generate=generate, **{"steps": 60} | changes).train())
 
 
 def only(decoded, **changes):
@@ -127,6 +127,31 @@ def test_draws_that_are_only_scaled_by_what_was_encoded_are_judged():
     assert found.judged
     assert found.off
     assert found.sd == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize("read", [lambda t: t, lambda t: torch.tensor(t.tolist())])
+@pytest.mark.parametrize("draw", ["sample", "rsample"])
+def test_draws_around_the_middle_of_encodings_are_judged(draw, read):
+    """`Normal(mu.mean(0), sigma.mean(0))`, as it is often written: narrower than the encodings, in units that are used."""
+
+    def around(model):
+        with torch.no_grad():
+            h = model.encoder(factors())
+            middle, spread = model.mu(h).mean(0), (0.5 * model.logvar(h)).exp().mean(0)
+        return getattr(torch.distributions.Normal(read(middle), read(spread)), draw)((500,))
+
+    found = only(around, steps=400)
+    assert (found.rows, found.judged, found.off) == (500, True, True)
+
+
+def test_the_middle_is_nearer_than_one_example_in_twenty_lies():
+    mean, sd = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([1.0, 0.5, 1e-6])
+    codes = mean + sd * torch.randn(4000, 3, generator=torch.Generator().manual_seed(2))
+    spread = 0.01 * torch.randn(256, 3, generator=torch.Generator().manual_seed(3)).double()
+    among = [amid(code + spread, mean, sd) for code in codes]
+    assert sum(among) / len(among) == pytest.approx(0.05, abs=0.015)
+    assert amid(codes[:300].mean(0) + spread, mean, sd)
+    assert not amid(codes[:300].mean(0) + spread, mean, torch.full((3,), 1e-3))
 
 
 def test_latents_that_the_decoder_itself_rescales_are_measured_before_that():

@@ -9,6 +9,8 @@ from torch import Tensor
 
 EACH = 256  # rows: the KL of one unit is then known to a few hundredths of a nat
 CENTRED = 0.01  # of the spread: a mean this near 0 is 0, however many rows tell it from 0
+MIDDLE = 0.05  # one example in twenty has its code so near to the middle of all
+CARRIES = 0.1  # spread of the means of a unit: below it, it carries less than a hundredth of a nat
 LEAST = 24  # numbers from outside torch: fewer cannot be told from a choice
 
 
@@ -37,6 +39,22 @@ def centred(z: Tensor, mean: Tensor, sd: Tensor) -> bool:
     rows = z.shape[0]
     off = ((z.mean(0) - mean) / sd).abs()
     return rows >= EACH and bool((off < CENTRED + 4 * z.std(0) / sd / math.sqrt(rows)).all())
+
+
+def amid(z: Tensor, mean: Tensor, sd: Tensor) -> bool:
+    """Does the mean of many rows lie nearer to the middle of encodings than MIDDLE of these do? `mean`, `sd`: theirs, [units].
+
+    So do draws around the mean of a batch's encodings; the variations of one example seldom do. Units that carry nothing, in
+    which all encodings lie in the middle, tell nothing.
+    """
+    used = sd > CARRIES
+    off = ((z.mean(0) - mean) / sd)[used].square().sum()
+    units = int(used.sum())
+    return (
+        units > 0
+        and z.shape[0] >= EACH
+        and float(torch.special.gammainc(torch.tensor(units / 2.0).double(), off / 2)) < MIDDLE
+    )
 
 
 def chance(z: Tensor, mean: Tensor, sd: Tensor) -> float:

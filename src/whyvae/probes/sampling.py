@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.latents import encodings
-from whyvae.probes.looks import centred, chance, looks_drawn, moments, traversal
+from whyvae.probes.looks import amid, centred, chance, looks_drawn, moments, traversal
 from whyvae.probes.objective import Objective
 from whyvae.verdict import Where
 from whyvae.watch.dependencies import Dependencies
@@ -263,7 +263,8 @@ def _one(units: _Units, call: Decoded, prior: tuple[float, float], encoded: list
     judged = (
         looks_drawn(many)
         if source is None
-        else not traversal(z) and (centred(many, *usual) or not _fitted(units, call, rows))
+        else not traversal(z)
+        and (centred(many, *usual) or any(amid(many, *e) for e in encoded[1:]) or not _fitted(units, call, rows))
     )
     return Draws(
         _where(source.place if source is not None else call.place), source.name if source is not None else "",

@@ -7,8 +7,12 @@ the user's own objective; replayed, so that nothing of the user's moves.
 from __future__ import annotations
 
 import math
+import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,6 +34,7 @@ HELD_PART = 4  # one example in this many is not trained on
 LEAST_HELD, MOST_HELD = 24, 256  # examples on which gains are measured
 LARGEST_OWN = 4_000_000  # parameters: the user's own are trained along up to here
 SHARP = -1.5  # log sigma of further latents at the start: what they say can be heard
+TIMED = 3  # steps that are timed
 LOGITS = 4.0  # scale of what a side decoder adds to logits and logarithms of rates
 MOST_FURTHER = 64  # batches of steps that were not recorded: a trial of 200 steps sees each two or three times
 
@@ -172,18 +177,35 @@ class Trials:
         return self.game.cost(output, target, added)
 
     # ------------------------------------------------------------------ trials
+    @cached_property
+    def seconds(self) -> float:
+        """Of the processor, that a step with both side networks takes: the least of a few, as the first ones prepare much."""
+        sides, taken = self._sides(Parts(True, True)), []
+        with self._own_parameters() as own:
+            for _ in range(TIMED):
+                begin = time.process_time()
+                self._train(sides, own, 1)
+                taken.append(time.process_time() - begin)
+        return max(min(taken), 1e-6)
+
     def before(self) -> Score:
         return self._score(self._sides(Parts()))
 
     def after(self, parts: Parts, steps: int) -> Score:
         """The score when `parts`, and the user's own parameters, are trained on for `steps` steps."""
         sides = self._sides(parts)
+        with self._own_parameters() as own:
+            self._train(sides, own, steps)
+            return self._score(sides)
+
+    @contextmanager
+    def _own_parameters(self) -> Iterator[list[Tensor]]:
+        """Copies of the user's parameters, which the replay runs with until the end; those that are trained, none of a large model."""
         held = self.replay.parameters
         train_own = sum(p.numel() for p in held.values()) <= LARGEST_OWN
         mine = {i: p.detach().clone().requires_grad_(train_own) for i, p in held.items()}
         with self.replay.holding(mine):
-            self._train(sides, list(mine.values()) if train_own else [], steps)
-            return self._score(sides)
+            yield list(mine.values()) if train_own else []
 
     def _sides(self, parts: Parts) -> Sides:
         with torch.random.fork_rng(devices=[]):

@@ -25,6 +25,9 @@ OPEN = 0.5  # of the rate: a total gain below it leaves that open
 # Floating-point operations that a trial may cost, and a longer one: about five and ten seconds of one core. A step of a
 # fully connected VAE of 400 hidden units on 128 digits of MNIST takes 0.5e9, of a convolutional one of 32 and 64 channels 4e9.
 WORK, MOST_WORK = 6e11, 1.2e12
+# Seconds of the processor for a trial of STEPS, and for one of LEAST_STEPS or a longer one: some operations (a transposed
+# convolution of few channels) do a tenth of the work in their time that others do, so that the work alone does not tell.
+SECONDS, MOST_SECONDS = 6.0, 12.0
 NOTHING = 0.05  # of the rate: a total gain below it is not attributed
 
 
@@ -139,13 +142,27 @@ def weighed(trials: Trials) -> Score:
 
 
 def affordable(trials: Trials, wanted: int) -> int:
-    work = min(WORK * max(1, wanted / STEPS), MOST_WORK)
-    steps = min(wanted, int(work / max(1.0, trials.flops)))
+    """Steps of a trial, at most `wanted`."""
+    share = max(1, wanted / STEPS)
+    steps = min(wanted, int(min(WORK * share, MOST_WORK) / max(1.0, trials.flops)))
+    in_time = min(SECONDS * share, MOST_SECONDS) / trials.seconds
+    if in_time < LEAST_STEPS <= MOST_SECONDS / trials.seconds:
+        in_time = LEAST_STEPS
+    steps = min(steps, stepped(in_time))
     if steps < LEAST_STEPS:
         raise CannotMeasure(
-            f"a step of this model is too costly to train larger parts beside it ({trials.flops / 1e9:.2g} GFLOP)"
+            f"a step of this model is too costly to train larger parts beside it ({trials.flops / 1e9:.2g} GFLOP, {trials.seconds:.2g} s)"
         )
     return steps
+
+
+def stepped(steps: float) -> int:
+    """Rounded down to LEAST_STEPS times a power of the square root of 2: clocks differ a little from run to run, and the verdict
+    is not to.
+    """
+    if steps < LEAST_STEPS:
+        return 0
+    return int(LEAST_STEPS * math.sqrt(2) ** math.floor(2 * math.log2(steps / LEAST_STEPS) + 1e-9))
 
 
 def own_gain(trials: Trials, before: Score, after: Score) -> float:

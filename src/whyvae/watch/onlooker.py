@@ -182,7 +182,7 @@ class Onlooker(TorchFunctionMode):
                 return "statistic" if _over_examples(name, tensor, args, kwargs) else "encoded"
             else:
                 foreign = True
-        if any(known) and not drawn and (not foreign or (name in MIXING and known[0])):
+        if any(known) and not drawn and name not in RANDOM and (not foreign or (name in MIXING and known[0])):
             return "statistic" if not foreign else "encoded"
         if name in MIXING and tensors:
             return self._mixed(tensors, drawn=drawn)
