@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from whyvae.probes.straight import Straight
 from whyvae.probes.units import HiddenUnits, Layer
 from whyvae.probes.wider import Gains, WiderBlocks
 from whyvae.probes.widths import Widths
@@ -24,9 +25,9 @@ def wider(own, calibrated=None, continued=0.5, encoder=0.0, error=0.3):
     )  # fmt: skip
 
 
-def check(*args, widths=NARROW, dead=0, part="decoder", **kwargs):
+def check(*args, widths=NARROW, dead=0, part="decoder", straight=None, **kwargs):
     units = HiddenUnits((Layer(part, "relu", 256, dead, 1, None),), 1000, 4)
-    return DecoderTooSmall.check(wider(*args, **kwargs), widths, lambda: units)
+    return DecoderTooSmall.check(wider(*args, **kwargs), widths, lambda: units, lambda: straight)
 
 
 def test_a_fifth_of_the_code_is_the_limit():
@@ -86,10 +87,17 @@ def test_no_hidden_layer_is_said_so():
     assert "no hidden layer" in check(20.0, widths=Widths(256, None, 0, None, 16)).summary
 
 
+def test_layers_without_an_activation_are_said_to_be_one_map():
+    finding = check(20.0, straight=Straight(encoder=0, decoder=3))
+    assert "No activation stands between its 3 layers" in finding.summary
+    assert [r.name for r in finding.remedies] == ["put an activation between the layers", "widen the decoder"]
+    assert "No activation" not in check(20.0, straight=Straight(encoder=3, decoder=0)).summary
+
+
 def test_an_empty_code_does_not_divide_by_zero():
     empty = WiderBlocks(Gains(0.0, 0.0, 0.0, 0.0), Gains(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, 64, 200)
-    assert isinstance(DecoderTooSmall.check(empty, NARROW, lambda: None), Healthy)
-    assert math.isfinite(DecoderTooSmall.check(empty, NARROW, lambda: None).evidence[1].measured)
+    assert isinstance(DecoderTooSmall.check(empty, NARROW, lambda: None, lambda: None), Healthy)
+    assert math.isfinite(DecoderTooSmall.check(empty, NARROW, lambda: None, lambda: None).evidence[1].measured)
 
 
 @pytest.mark.parametrize(("width", "worth", "verdict"), [
@@ -97,4 +105,6 @@ def test_an_empty_code_does_not_divide_by_zero():
 ])  # fmt: skip
 def test_of_a_part_that_is_not_narrow_a_twentieth_of_what_outputs_are_worth_is_asked(width, worth, verdict):
     blocks = replace(wider(21.0), worth=worth)
-    assert isinstance(DecoderTooSmall.check(blocks, replace(NARROW, decoder=width), lambda: None), verdict)
+    assert isinstance(
+        DecoderTooSmall.check(blocks, replace(NARROW, decoder=width), lambda: None, lambda: None), verdict
+    )

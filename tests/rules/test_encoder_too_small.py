@@ -15,7 +15,7 @@ def check(own, calibrated=None, continued=0.5, decoder=0.0, widths=WIDTHS):
     total = own + decoder
     gains = Gains(continued, own, decoder, total)
     best = Gains(continued, own if calibrated is None else calibrated, decoder, total)
-    return EncoderTooSmall.check(WiderBlocks(gains, best, 0.3, RATE, 256, 200), widths, lambda: None)
+    return EncoderTooSmall.check(WiderBlocks(gains, best, 0.3, RATE, 256, 200), widths, lambda: None, lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from whyvae.treat.remedy import NoEdit
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts" / "healthy").glob("*.py"))
 SETTINGS = {
+    "activations_between": [{"part": "encoder"}, {"part": "decoder"}],
     "align_target": [{"what": "input"}], "attached": [{"what": "kl"}, {"what": "z"}], "batch_average": [{}],
     "calibrated": [{}], "copied_buffers": [{}], "clip_gradients": [{"norm": 10.0}], "eval_mode": [{}], "finite_data": [{"way": "made"}, {"way": "left out"}], "batch_statistics": [{"way": "momentum"}, {"way": "own"}],
     "rows_apart": [{"way": "axis"}, {"way": "without"}], "z_alone": [{}], "free_heads": [{}], "guarded_log": [{}],

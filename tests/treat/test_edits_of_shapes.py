@@ -3,6 +3,7 @@
 import pytest
 from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, case_of, difference, edited
 
+from whyvae.treat.remedies.activations_between import ActivationsBetween
 from whyvae.treat.remedies.output_activation import OutputActivation
 
 NOISE = "eps = torch.randn_like(std)"
@@ -98,3 +99,56 @@ def test_a_softmax_that_a_distribution_of_logits_follows(tmp_path):
         "-Categorical(logits=y.softmax(2)).log_prob(x).sum()",
     )
     assert came(tmp_path, text, "output_activation", at="last") == ["rec = -Categorical(logits=y).log_prob(x).sum()"]
+
+
+CALLED = """\
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+rows = torch.randn(300, 6)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enc, self.first, self.second = nn.Linear(6, 4), nn.Linear(2, 9), nn.Linear(9, 12)
+        self.last = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8), nn.Linear(8, 6))
+
+    def decode(self, z):
+        h = self.second(self.first(z))
+        return self.last(h)
+
+
+net = Net()
+opt = torch.optim.Adam(net.parameters(), 3e-3)
+for step in range(20):
+    x = rows[torch.randint(300, (50,))]
+    mu, lv = net.enc(x).chunk(2, 1)
+    y = net.decode(mu + torch.randn_like(mu) * (lv / 2).exp())
+    loss = ((y - x) ** 2).sum(1).mean() + 0.5 * (mu**2 + lv.exp() - 1 - lv).sum(1).mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+
+
+def test_rectifiers_between_layers_that_have_none(tmp_path):
+    case = case_of(tmp_path, CALLED)
+    (proposal,) = ActivationsBetween.proposals(case, "CAP02")
+    assert proposal.settings == {"part": "decoder"}
+    assert "4 layers" in proposal.says
+    assert not list(ActivationsBetween.proposals(case, "CAP01"))  # one layer only
+    new = edited(tmp_path, CALLED, "activations_between", part="decoder")
+    assert difference(CALLED, new)[1] == [
+        "self.last = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.Linear(8, 6))",
+        "h = self.second(self.first(z).relu()).relu()",
+    ]
+    assert not list(ActivationsBetween.proposals(case_of(tmp_path, new), "CAP02"))
+
+
+def test_rectifiers_where_layers_are_products(tmp_path):
+    text = broken(FUNCTIONS, "torch.tanh(z @ w3 + b3) @ w4 + b4", "(z @ w3 + b3) @ w4 + b4")
+    assert difference(text, edited(tmp_path, text, "activations_between", part="decoder"))[1] == [
+        "return ((z @ w3 + b3).relu()) @ w4 + b4"
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import NormalDist
 
 from whyvae.probe import OnDemand
+from whyvae.probes.straight import Straight
 from whyvae.probes.units import HiddenUnits, Part
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import EMPTY, Widths
@@ -12,8 +13,17 @@ from whyvae.rules.capacity.gains import BROKEN, MATERIAL, asked, lacking, missed
 from whyvae.rules.training.dead_units import asked_of, nearly_dead
 from whyvae.verdict import Evidence, Finding, Healthy, Limit, Remedy, Severity, Skipped, Verdict
 
+BEND = Remedy(
+    "put an activation between the layers",
+    "nn.ReLU() or another one behind each hidden layer: without it any number of layers is one linear map",
+    "architecture",
+)
 
-def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits], remedy: Remedy) -> Verdict:
+
+def judged(
+    part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits], straight: OnDemand[Straight],
+    remedy: Remedy,
+) -> Verdict:  # fmt: skip
     """The verdict on `part`. Where dead units are missed, the widths that were written say nothing."""
     evidence = missed_for_width(part, wider, widths)
     if not lacking(evidence):
@@ -22,16 +32,17 @@ def judged(part: Part, wider: WiderBlocks, widths: Widths, units: OnDemand[Hidde
     suspects = nearly_dead(hidden) if hidden else []
     if hidden and any(lacking(missed(s.part, wider, asked_of(s, hidden.latents))) for s in suspects):
         return Skipped("explained by TRN05: so many hidden units are dead that the widths say nothing")
-    own = getattr(wider.own, part)
+    own, lines = getattr(wider.own, part), straight()
+    linear = getattr(lines, part) if lines is not None else 0
     return Finding(
         (*evidence, narrow(part, widths)),
         f"The {part} is too small: with a wider one beside it, {wider.steps} more steps gain {own:.2g} nats per example, "
-        f"and the whole code carries {wider.rate:.2g}. {_named(part, widths)}",
+        f"and the whole code carries {wider.rate:.2g}. {_named(part, widths, linear)}",
         severity(own / max(wider.rate, EMPTY)),
         _sure(own, wider, asked(part, widths).value),
         where=getattr(widths, f"{part}_at"),
         nats=getattr(wider.calibrated, part),
-        remedies=(remedy,),
+        remedies=(BEND, remedy) if linear else (remedy,),
     )
 
 
@@ -50,7 +61,9 @@ def severity(share: float) -> Severity:
     return "error" if share > BROKEN else "warning"
 
 
-def _named(part: Part, widths: Widths) -> str:
+def _named(part: Part, widths: Widths, linear: int) -> str:
+    if linear:
+        return f"No activation stands between its {linear} layers: however wide, they are one linear map."
     width = getattr(widths, part)
     return f"Its narrowest layer makes {width} numbers of an example." if width else "It has no hidden layer."
 

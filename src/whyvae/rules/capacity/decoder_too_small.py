@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from whyvae.probe import OnDemand
+from whyvae.probes.straight import Straight
 from whyvae.probes.units import HiddenUnits
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
@@ -27,8 +28,10 @@ class DecoderTooSmall(Rule):
     requires = EARLIER
 
     @staticmethod
-    def check(wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits]) -> Verdict:
-        return judged("decoder", wider, widths, units, WIDEN)
+    def check(
+        wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits], straight: OnDemand[Straight]
+    ) -> Verdict:
+        return judged("decoder", wider, widths, units, straight, WIDEN)
 
     @staticmethod
     def specimen() -> Subject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from whyvae.probe import OnDemand
+from whyvae.probes.straight import Straight
 from whyvae.probes.units import HiddenUnits
 from whyvae.probes.wider import WiderBlocks
 from whyvae.probes.widths import Widths
@@ -28,8 +29,10 @@ class EncoderTooSmall(Rule):
     explains = ("GEN01",)
 
     @staticmethod
-    def check(wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits]) -> Verdict:
-        return judged("encoder", wider, widths, units, WIDEN)
+    def check(
+        wider: WiderBlocks, widths: Widths, units: OnDemand[HiddenUnits], straight: OnDemand[Straight]
+    ) -> Verdict:
+        return judged("encoder", wider, widths, units, straight, WIDEN)
 
     @staticmethod
     def specimen() -> Subject:
