@@ -106,6 +106,18 @@ def test_draws_that_tensors_move(tmp_path, wrong, right):
     assert right in line
 
 
+@pytest.mark.parametrize(("draw", "line"), [
+    ("torch.distributions.Normal(middle, spread).sample((9,))",
+     "images = trainer.model.decoder(torch.distributions.Normal(torch.zeros_like(middle), torch.ones_like(spread)).sample((9,)))"),
+    ("torch.distributions.Normal(loc=0.0, scale=0.2).rsample((9, 4))",
+     "images = trainer.model.decoder(torch.distributions.Normal(loc=0.0, scale=1.0).rsample((9, 4)))"),
+])  # fmt: skip
+def test_draws_of_a_normal_of_other_moments(tmp_path, draw, line):
+    wrong = f"middle, spread = torch.zeros(4), torch.full((4,), 0.3)\n    images = trainer.model.decoder({draw})"
+    text = broken(TRAINER, "images = trainer.model.decoder(torch.randn(9, 4))", wrong)
+    assert came(tmp_path, text, "prior_draws", steps=None) == [line]
+
+
 def test_draws_where_the_model_is_functions(tmp_path):
     text = (
         FUNCTIONS

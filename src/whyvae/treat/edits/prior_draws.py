@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
+from whyvae.treat.bindings import bindings
 from whyvae.treat.edits.noise import standard
 from whyvae.treat.operands import number
 from whyvae.treat.program import calls
@@ -40,7 +41,7 @@ def _mended(sites: Sites, decoding: Decoding) -> bool:
         return True
     done = False
     for op in drawn(decoding.decoded):
-        done |= standard(sites, op, decoding.decoded.tape)
+        done |= standard(sites, op, decoding.decoded.tape) or _of_another_normal(sites, op)
     for op in way(decoding.decoded):
         spot = sites.of(op)
         if spot is not None:
@@ -80,6 +81,29 @@ def _named(sites: Sites, draw: Op, moved: Spot) -> str | None:
         return None
     same = source.enclosing(spot.node, cst.FunctionDef) is source.enclosing(moved.node, cst.FunctionDef)
     return dotted(statement.targets[0].target) or None if same else None
+
+
+def _of_another_normal(sites: Sites, op: Op) -> bool:
+    """`Normal(mu.mean(0), sigma.mean(0)).sample(...)` -> `Normal(torch.zeros_like(mu.mean(0)), torch.ones_like(sigma.mean(0)))`."""
+    spot = sites.of(op)
+    method = spot.node.func if spot is not None and isinstance(spot.node, cst.Call) else None
+    if spot is None or not isinstance(method, cst.Attribute) or method.attr.value not in {"sample", "rsample"}:
+        return False
+    owner = Spot(spot.source, method.value)
+    makers = [owner] if isinstance(owner.node, cst.Call) else list(bindings(owner))
+    made = makers[0].node if len(makers) == 1 else None
+    if not isinstance(made, cst.Call) or dotted(made.func).split(".")[-1] != "Normal":
+        return False
+    source, done = makers[0].source, False
+    for position, (key, value, like) in enumerate((("loc", 0.0, "zeros_like"), ("scale", 1.0, "ones_like"))):
+        for i, argument in enumerate(made.args):
+            mine = argument.keyword.value == key if argument.keyword is not None else i == position
+            if mine and number(argument.value) != value:
+                number_there = number(argument.value) is not None
+                text = str(value) if number_there else f"torch.{like}({source.code(argument.value)})"
+                source.replace(argument.value, text)
+                done = True
+    return done
 
 
 def _repeated(op: Op, spot: Spot) -> bool:
