@@ -7,6 +7,7 @@ import pytest
 
 from whyvae.probes.branch import Arm, BranchTest
 from whyvae.probes.generalisation import Generalisation
+from whyvae.probes.straight import Straight
 from whyvae.probes.wider import Gains, WiderBlocks
 from whyvae.probes.widths import Widths
 from whyvae.rules.training.under_trained import UnderTrained
@@ -22,8 +23,8 @@ def branch(slower, same, faster, *more, achieved=18.0, unit="nats", last=1e-3):
     return BranchTest(arms, 300, 500, achieved, unit, 16, 8, 1e-3, last, None)
 
 
-def check(branched, wider=None, widths=None, generalisation=None):
-    return UnderTrained.check(branched, lambda: wider, lambda: widths, lambda: generalisation)
+def check(branched, wider=None, widths=None, generalisation=None, straight=None):
+    return UnderTrained.check(branched, lambda: wider, lambda: widths, lambda: generalisation, lambda: straight)
 
 
 def held(gap):
@@ -147,3 +148,7 @@ def test_a_short_run_of_wide_parts_that_stands_still_is_on_a_plateau(trained, wi
     assert isinstance(found, verdict)
     if verdict is Finding:
         assert "on a plateau" in found.summary
+        assert isinstance(
+            check(replace(branch(0.0, 0.0, 0.0), trained=trained), wider, widths, straight=Straight(0, 3)), Healthy
+        )
+        assert "on a plateau" not in check(replace(branch(0.0, 9.0, 0.0), trained=trained), wider, widths).summary

@@ -12,9 +12,8 @@ from whyvae.probe import CannotMeasure, Probe
 from whyvae.watch.replay import ReplayFailed
 from whyvae.watch.tape import Op
 
-SAME = (
-    1e-6  # of the largest difference that the two ends make: a replay in float64 rounds a thousand million times finer
-)
+# Of the largest difference that the two ends make: a replay in float64 rounds a thousand million times finer
+SAME = 1e-6
 
 
 @dataclass(frozen=True)

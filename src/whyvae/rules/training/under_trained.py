@@ -11,6 +11,7 @@ from whyvae.probe import OnDemand
 from whyvae.probes.branch import BARELY, ENOUGH_STEPS, Arm, BranchTest, worth
 from whyvae.probes.generalisation import Generalisation
 from whyvae.probes.sides import HIDDEN
+from whyvae.probes.straight import Straight
 from whyvae.probes.units import Part
 from whyvae.probes.wider import LONGER, STEPS, WiderBlocks
 from whyvae.probes.widths import Widths
@@ -37,9 +38,8 @@ SHORT = Limit(
 WIDE = Limit(
     ">", HIDDEN - 1, "as wide as the network tried beside it, so that what that one gains is not a matter of width"
 )
-PLATEAU = (
-    0.7  # probability; a guess: one such run was met, of 240 steps, and five times as many took a ninth off its loss
-)
+# Probability that a short run that stands still does so on a plateau. A guess: one such run was met, of 240 steps, and five times as many took a ninth off its loss
+PLATEAU = 0.7
 DECAYED = 0.3  # of the largest rate: below it a schedule ended the training, not the last step
 
 
@@ -109,11 +109,15 @@ def _longer(branch: BranchTest, wider: WiderBlocks | None) -> BranchTest:
     return replace(branch, arms=(branch.slower, same, *branch.arms[2:]), steps=wider.steps)
 
 
-def _stalled(branch: BranchTest, wider: WiderBlocks | None, widths: Widths | None) -> Finding | None:
+def _stalled(
+    branch: BranchTest, wider: WiderBlocks | None, widths: Widths | None, straight: Straight | None
+) -> Finding | None:
     """Of a short run that stands still, where a network no wider than its own learns in the same few steps what it has not."""
     if wider is None or widths is None:
         return None
     for part in get_args(Part):
+        if straight is not None and getattr(straight, part):
+            continue  # what cannot bend lacks more than time
         evidence = (
             Evidence("optimiser steps that the run took", branch.trained, SHORT),
             Evidence(
@@ -125,7 +129,7 @@ def _stalled(branch: BranchTest, wider: WiderBlocks | None, widths: Widths | Non
         if lacking(evidence):
             gain = getattr(wider.own, part)
             summary = (
-                f"Training stopped too early, on a plateau: after {branch.trained} steps another {wider.steps} gain nothing, but a "
+                f"Training stopped too early, on a plateau: after {branch.trained} steps another {wider.steps} gain little, but a "
                 f"network of {HIDDEN} units beside the {part} gains {gain:.3g} nats in them, and no layer is narrower than that."
             )
             more = Remedy("train longer", f"several times the {branch.trained} steps, past the plateau")
@@ -148,6 +152,7 @@ class UnderTrained(Rule):
         wider: OnDemand[WiderBlocks],
         widths: OnDemand[Widths],
         generalisation: OnDemand[Generalisation],
+        straight: OnDemand[Straight],
     ) -> Verdict:
         if branch.reason:
             return Skipped(branch.reason)
@@ -171,10 +176,9 @@ class UnderTrained(Rule):
         if empty and branch.unit == "nats":  # what gains from an empty code has not come to rest in it
             evidence = (nats,)
         slower = branch.slower.gain > branch.onward.gain  # smaller steps do it: not a matter of more of them (TRN02)
-        if not slower and branch.trained < SHORT.value and (stalled := _stalled(branch, wider(), widths())):
-            return stalled
         if slower or not all(e.incriminating for e in evidence):
-            return Healthy(evidence)
+            short = not slower and branch.trained < SHORT.value
+            return (_stalled(branch, wider(), widths(), straight()) if short else None) or Healthy(evidence)
         if branch.unit == "nats" and (size := _of_size(arm, wider(), widths())) is not None:
             return Healthy((*evidence, size))
         if branch.unit == "nats" and (cost := _learnt_by_heart(arm, generalisation())):
