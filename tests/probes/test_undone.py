@@ -167,6 +167,10 @@ WRONG = {
     "torch": STANDARD + "rows = made * torch.tensor(std) ** 2 + torch.tensor(mean)",
     "with noise": STANDARD + "made = made + .3 * torch.randn_like(made)\nrows = made.numpy() * std ** 2 + mean",
     "within functions": IN_MAIN.replace("{factor}", "self.hi"),
+    "forth again": STANDARD + "rows = (made.numpy() - mean) / std",
+    "scikit-learn, forth again": RIGHT["scikit-learn, shuffled"].replace(
+        "scaler.inverse_transform(", "scaler.transform("
+    ),
 }
 WRONG |= {
     "logarithm of some columns, undone first": COLUMNS + "rows = bent(made.numpy(), np.expm1) * std + mean",

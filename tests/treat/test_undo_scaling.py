@@ -73,8 +73,25 @@ def main():
 main()
 """
 
+SCALER = """
+from sklearn.preprocessing import StandardScaler
+
+scaler = StandardScaler().fit(table)
+x = torch.tensor(scaler.transform(table)).float()
+net = trained(x)
+
+def generate(n):
+    with torch.no_grad():
+        out = net.dec(torch.randn(n, 2))
+    return scaler.transform(out.numpy())
+
+new = generate(200)
+"""
+
 
 @pytest.mark.parametrize(("rest", "way", "line"), [
+    (SCALER, "inverse", "return scaler.inverse_transform(out.numpy())"),
+    (SCALED + "rows = (made.numpy() - mean) / std", "inverse", "rows = made.numpy() * std + mean"),
     (SCALED + "rows = made.numpy() * std ** 2 + mean", "inverse", "rows = made.numpy() * std + mean"),
     (SCALED + "rows = made.numpy() + mean", "inverse", "rows = made.numpy() * std + mean"),
     (SCALED + "rows = made.numpy() * mean + std", "inverse", "rows = made.numpy() * std + mean"),

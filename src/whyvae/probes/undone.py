@@ -28,11 +28,13 @@ from whyvae.watch.replay import Replay, ReplayFailed
 ROWS = 64  # examples that are looked for in an array
 MOST_ROWS = 20_000  # of an array, in which they are
 MOST_COLUMNS = 256  # that are each followed as a curve: of a table, not of a picture
+MOST_SORTED = 4096  # rows, of which the quartiles are taken
+QUARTILES = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
 FEATURES = 32  # by which they are told apart
 SAME = 1e-3  # of a standard deviation: float32 numbers that were scaled and are the same
 NEAR = 0.01  # of a number: the same one, estimated on a part of the data, or by n - 1 in place of n
 ROUNDED = 0.05  # of a standard deviation: numbers that were rounded are still made of these
-ROUNDS = 6
+ROUNDS = 12
 ERRORS = 4  # standard ones, by which the mean of noise may be off
 
 
@@ -188,9 +190,31 @@ def found_in(rows: Tensor, array: Tensor) -> Scale | None:
         return None
     seen = lively.nonzero()[:, 0]
     seen = seen[torch.linspace(0, len(seen) - 1, min(len(seen), FEATURES)).long()]
+    paired = (_paired(few, space, spread, lively, seen, *start) for start in _starts(rows, space.double(), lively))
+    return next((scale for scale in paired if scale is not None), None)
+
+
+def _starts(rows: Tensor, space: Tensor, lively: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scales to begin with: by mean and standard deviation, and, which few far ones do not move, by quartiles."""
+    for ends in (_moments, _quartiles):
+        (low, width), (there, breadth) = ends(rows), ends(space)
+        factor = torch.where(lively & (width > 0), breadth / width.clamp_min(1e-300), torch.ones(()).double())
+        yield factor, there - factor * low
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.mean(0), x.std(0)
+
+
+def _quartiles(x: Tensor) -> tuple[Tensor, Tensor]:
+    low, middle, high = x[torch.linspace(0, len(x) - 1, min(len(x), MOST_SORTED)).long()].quantile(QUARTILES, 0)
+    return middle, high - low
+
+
+def _paired(
+    few: Tensor, space: Tensor, spread: Tensor, lively: Tensor, seen: Tensor, factor: Tensor, offset: Tensor
+) -> Scale | None:
     near, unit = space[:, seen].double() / spread[seen], spread.clamp_min(1e-300)
-    factor = unit / rows.std(0).clamp_min(1e-300)
-    offset = space.mean(0).double() - factor * rows.mean(0)
     for _ in range(ROUNDS):
         distance, which = torch.cdist((few * factor + offset)[:, seen] / spread[seen], near).min(1)
         if which.unique().numel() < ROWS // 2:  # all would be the same, by a factor of 0
@@ -318,6 +342,9 @@ def _attempted(rows: Tensor, back: Scale, scale: Scale) -> bool:
     if float(ends.min()) > -NEAR and float(ends.max()) < 1 + NEAR and not _mostly(right_factor & right_offset):
         return False
     varied = (d.abs() > NEAR * unit) | (mean.abs() > NEAR * sd)
+    again = ((a * c - 1).abs() < NEAR) & ((b * c + d).abs() < NEAR * unit + slack * c.abs())
+    if _mostly(again):  # `scaler.transform` of samples, in place of its inverse
+        return True
     return (
         _mostly(right_factor) or _mostly(right_offset & varied) or _mostly(exchanged) or _common(mean, sd, a, b, c, d)
     )

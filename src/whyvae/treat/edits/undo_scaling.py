@@ -1,7 +1,7 @@
 """New samples are taken back to the units of the data, by the inverse of `(x - shift) / scale`, with the same names.
 
-`settings["way"]`: "inverse" rewrites the expression that already does something with these names; "samples" adds one
-where samples are made.
+`settings["way"]`: "inverse" rewrites what is already done to samples, with these names or by a scaler's `transform`; "samples"
+adds an expression where samples are made.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from whyvae.treat.operands import number
+from whyvae.treat.program import calls
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import known_decodings
 from whyvae.treat.sites import Sites, Spot
@@ -31,6 +32,7 @@ class Scaling:
 
     source: Source
     node: cst.BinaryOperation
+    sample: cst.BaseExpression  # x
     shift: cst.BaseExpression
     scale: cst.BaseExpression
 
@@ -45,6 +47,8 @@ class Scaling:
 
 def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     sites = Sites(case)
+    if settings["way"] == "inverse" and _scaled_again(sites):
+        return sites.result()
     found = [s for file in sites.family for s in _scalings(file)]
     if not found:
         raise NoEdit("no `(x - mean) / std` was found in the source", SNIPPET)
@@ -54,6 +58,30 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
     return sites.result()
 
 
+def _scaled_again(sites: Sites) -> bool:
+    """`scaler.transform(samples)` -> `scaler.inverse_transform(samples)`, and `(samples - mean) / std` -> `samples * std + mean`,
+    behind the call that decodes, in its function.
+    """
+    done = False
+    for decoding in known_decodings(sites, SNIPPET):
+        source, here = decoding.call.source, decoding.call.node
+        for call in calls(source, "transform"):
+            if isinstance(call.func, cst.Attribute) and _behind(source, here, call):
+                source.replace(call.func.attr, "inverse_transform")
+                done = True
+        for again in _scalings(source):
+            if _behind(source, here, again.node):
+                source.replace(again.node, _inverted(source, again.sample, *again.texts))
+                done = True
+    return done
+
+
+def _behind(source: Source, here: cst.CSTNode, node: cst.CSTNode) -> bool:
+    """Does `node` stand behind `here`, in the same function?"""
+    same = source.enclosing(node, cst.FunctionDef) is source.enclosing(here, cst.FunctionDef)
+    return same and source.line(node) >= source.line(here)
+
+
 def _scalings(source: Source) -> Iterator[Scaling]:
     for node in source.nodes(cst.BinaryOperation):
         left = node.left
@@ -61,7 +89,7 @@ def _scalings(source: Source) -> Iterator[Scaling]:
             continue
         plain = isinstance(left.operator, cst.Subtract) and left.lpar and number(node.right) is None
         if plain and _written_again(left.right) and _written_again(node.right):
-            yield Scaling(source, node, left.right, node.right)
+            yield Scaling(source, node, left.left, left.right, node.right)
 
 
 def _written_again(node: cst.BaseExpression) -> bool:
@@ -115,12 +143,14 @@ def _inverse(source: Source, node: cst.BinaryOperation, scaling: Scaling) -> str
     if not using or len(rest) != 1 or _is_scaling(node):
         return ""
     shift, scale = (_spelled(source, text, using, scaling) for text in scaling.texts)
-    scale = scale if tightness(cst.parse_expression(scale)) >= PRODUCT else f"({scale})"
-    shift = shift if tightness(cst.parse_expression(shift)) >= SUM else f"({shift})"
-    sample = source.code(rest[0])
-    sample = sample if tightness(rest[0]) >= PRODUCT else f"({sample})"
-    new = f"{sample} * {scale} + {shift}"
+    new = _inverted(source, rest[0], shift, scale)
     return "" if new == source.code(node) else new
+
+
+def _inverted(source: Source, sample: cst.BaseExpression, shift: str, scale: str) -> str:
+    factor, term = tightness(cst.parse_expression(scale)), tightness(cst.parse_expression(shift))
+    x = source.code(sample) if tightness(sample) >= PRODUCT else f"({source.code(sample)})"
+    return f"{x} * {scale if factor >= PRODUCT else f'({scale})'} + {shift if term >= SUM else f'({shift})'}"
 
 
 def _leaves(node: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
