@@ -11,7 +11,7 @@ from whyvae.probes.latents import LatentUsage
 from whyvae.probes.missed import further
 from whyvae.probes.objective import Objective
 from whyvae.probes.sampling_mode import SamplingMode
-from whyvae.probes.sides import Parts, Score, Trials
+from whyvae.probes.sides import Beside, Parts, Score, Trials
 from whyvae.probes.wider import LONGER, NOTHING, OPEN, STEPS, affordable, calibrated_gain, judgeable, own_gain, weighed
 from whyvae.verdict import Where
 
@@ -35,9 +35,11 @@ class MoreLatents(Probe):
     at: Where | None  # the line that makes the heads
 
     @classmethod
-    def measure(cls, subject: Any, objective: Objective, usage: LatentUsage, mode: OnDemand[SamplingMode]) -> Self:
+    def measure(
+        cls, subject: Any, objective: Objective, usage: LatentUsage, mode: OnDemand[SamplingMode], beside: Beside
+    ) -> Self:  # fmt: skip
         judgeable(subject, objective, mode)
-        trials = Trials(subject, objective)
+        trials = beside.trials
         before = weighed(trials)
         found = cls._tried(subject, trials, before, usage, affordable(trials, STEPS))
         if not NOTHING * found.rate < found.own < OPEN * found.rate:

@@ -11,15 +11,15 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from whyvae.audit.cut import noise_like
-from whyvae.probe import CannotMeasure
+from whyvae.probe import CannotMeasure, Probe
 from whyvae.probes.amortisation import Game, connected, learning_rate
 from whyvae.probes.data import by_example, target_rows
 from whyvae.probes.objective import Objective
@@ -110,6 +110,7 @@ class Trials:
     def __init__(self, subject: Any, objective: Objective) -> None:
         self.subject, self.lineage, self.replay = subject, subject.lineage, subject.trial_replay
         self.objective = objective
+        self._tried: dict[tuple[Parts, int], Score] = {}
         self.game = Game(subject, objective, self.replay)
         self.batches = self._batches()
         # of one training step of the user's own parts
@@ -192,11 +193,15 @@ class Trials:
         return self._score(self._sides(Parts()))
 
     def after(self, parts: Parts, steps: int) -> Score:
-        """The score when `parts`, and the user's own parameters, are trained on for `steps` steps."""
-        sides = self._sides(parts)
-        with self._own_parameters() as own:
-            self._train(sides, own, steps)
-            return self._score(sides)
+        """The score when `parts`, and the user's own parameters, are trained on for `steps` steps; tried once, as it is the same
+        each time.
+        """
+        if (parts, steps) not in self._tried:
+            sides = self._sides(parts)
+            with self._own_parameters() as own:
+                self._train(sides, own, steps)
+                self._tried[parts, steps] = self._score(sides)
+        return self._tried[parts, steps]
 
     @contextmanager
     def _own_parameters(self) -> Iterator[list[Tensor]]:
@@ -254,6 +259,26 @@ class Trials:
     def _draw(self, seed: int) -> Tensor:
         """The same noise in every trial, [batch, latents]."""
         return noise_like(self.lineage, seed).reshape(self.subject.batch, -1)
+
+
+@dataclass(frozen=True)
+class Beside(Probe):
+    """The trials of a subject, which its probes of width and of latents share: one of them is the same for both."""
+
+    subject: Any = field(compare=False, repr=False)
+    objective: Objective
+
+    @classmethod
+    def measure(cls, subject: Any, objective: Objective) -> Self:
+        return cls(subject, objective)
+
+    @cached_property
+    def trials(self) -> Trials:
+        """
+        Raises:
+            CannotMeasure: there are none for this subject.
+        """
+        return Trials(self.subject, self.objective)
 
 
 def _directions(rows: Tensor, most: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from whyvae.probes.gaps import left_out
 from whyvae.probes.missed import MissedDirections
 from whyvae.probes.objective import Objective
 from whyvae.probes.sampling_mode import MOVED, SamplingMode, moved_statistics
-from whyvae.probes.sides import Parts, Score, Trials
+from whyvae.probes.sides import Beside, Parts, Score, Trials
 from whyvae.probes.widths import EMPTY, Widths
 from whyvae.watch.draws import DIAGONAL
 
@@ -65,17 +65,13 @@ class WiderBlocks(Probe):
     @classmethod
     def measure(
         cls, subject: Any, objective: Objective, mode: OnDemand[SamplingMode], missed: OnDemand[MissedDirections],
-        widths: OnDemand[Widths], branch: OnDemand[BranchTest],
-    ) -> Self:  # fmt: skip
-        return replace(cls._blocks(subject, objective, mode, missed, widths), worth=_worth(branch()))
-
-    @classmethod
-    def _blocks(
-        cls, subject: Any, objective: Objective, mode: OnDemand[SamplingMode], missed: OnDemand[MissedDirections],
-        widths: OnDemand[Widths],
+        widths: OnDemand[Widths], branch: OnDemand[BranchTest], beside: Beside,
     ) -> Self:  # fmt: skip
         judgeable(subject, objective, mode)
-        trials = Trials(subject, objective)
+        return replace(cls._blocks(beside.trials, missed, widths), worth=_worth(branch()))
+
+    @classmethod
+    def _blocks(cls, trials: Trials, missed: OnDemand[MissedDirections], widths: OnDemand[Widths]) -> Self:
         before, layers = weighed(trials), widths()
         if layers is not None and 0 in {layers.encoder, layers.decoder}:
             return cls._tried(trials, before, affordable(trials, LONGER * STEPS))
