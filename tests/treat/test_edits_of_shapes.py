@@ -5,6 +5,7 @@ from patients import DISTRIBUTIONS, FUNCTIONS, TRAINER, broken, case_of, differe
 
 from whyvae.treat.remedies.activations_between import ActivationsBetween
 from whyvae.treat.remedies.output_activation import OutputActivation
+from whyvae.treat.remedy import NoEdit
 
 NOISE = "eps = torch.randn_like(std)"
 CLASSES = """\
@@ -152,3 +153,64 @@ def test_rectifiers_where_layers_are_products(tmp_path):
     assert difference(text, edited(tmp_path, text, "activations_between", part="decoder"))[1] == [
         "return ((z @ w3 + b3).relu()) @ w4 + b4"
     ]
+
+
+LOOPED = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+cfg = dict(enc=[64, 32], dec=[8], steps=20, batch=8)
+rows = torch.randn(300, 6)
+
+
+def stack(sizes):
+    layers = nn.ModuleList()
+    for a, b in zip(sizes[:-1], sizes[1:]):
+        layers.append(nn.Linear(a, b))
+    return layers
+
+
+class Net(nn.Module):
+    def __init__(self, enc, dec):
+        super().__init__()
+        self.enc, self.heads = stack([6, *enc]), nn.Linear(enc[-1], 4)
+        self.dec, self.last = stack([2, *dec]), nn.Linear(dec[-1], 6)
+
+    def forward(self, x):
+        for layer in self.enc:
+            x = F.elu(layer(x))
+        mu, lv = self.heads(x).chunk(2, 1)
+        z = mu + torch.randn_like(mu) * (lv / 2).exp()
+        for layer in self.dec:
+            z = F.elu(layer(z))
+        return self.last(z), mu, lv
+
+
+net = Net(cfg["enc"], cfg["dec"])
+opt = torch.optim.Adam(net.parameters(), 3e-3)
+for step in range(cfg["steps"]):
+    x = rows[torch.randint(300, (cfg["batch"],))]
+    y, mu, lv = net(x)
+    loss = ((y - x) ** 2).sum(1).mean() + 0.5 * (mu**2 + lv.exp() - 1 - lv).sum(1).mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+
+
+@pytest.mark.parametrize(("written", "line"), [
+    ("enc=[64, 32], dec=[8]", "cfg = dict(enc=[64, 32], dec=[128], steps=20, batch=8)"),
+    ("enc=[64, 32], dec=[8, 16]", "cfg = dict(enc=[64, 32], dec=[128, 128], steps=20, batch=8)"),
+    ("enc=[64, 8], dec=[8]", "cfg = dict(enc=[64, 8], dec=[128], steps=20, batch=8)"),
+])  # fmt: skip
+def test_widths_of_layers_that_are_made_in_a_loop(tmp_path, written, line):
+    text = broken(LOOPED, "enc=[64, 32], dec=[8]", written)
+    assert difference(text, edited(tmp_path, text, "wider", part="decoder", width=128))[1] == [line]
+
+
+def test_a_width_that_may_be_several_numbers_is_left(tmp_path):
+    text = LOOPED.replace("dec=[8], ", "b=[8], ").replace('cfg["dec"]', 'cfg["b"]')
+    with pytest.raises(NoEdit):
+        edited(tmp_path, text, "wider", part="decoder", width=128)

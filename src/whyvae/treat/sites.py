@@ -89,6 +89,10 @@ class Sites:
     def script(self) -> Source:
         return self.source(str(Path(self.case.script).resolve()))
 
+    @property
+    def edited(self) -> bool:
+        return any(s.edited for s in self._sources.values())
+
     def result(self) -> dict[str, str]:
         """Path of each edited file -> its new text."""
         edited = {file: s.result() for file, s in self._sources.items() if s.edited}

@@ -9,13 +9,14 @@ import libcst as cst
 from whyvae.treat.layers import CONVOLUTIONS, RESHAPING, Layers, by_arguments
 from whyvae.treat.program import built, called
 from whyvae.treat.remedy import NoEdit
-from whyvae.treat.sites import Sites
+from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
 
 MOST_TIMES = 4  # of the channels: the cost of a convolution grows with their square
 
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
+    from whyvae.treat.source import Source
     from whyvae.watch.tape import Op
 
 
@@ -38,11 +39,59 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
         for op in hidden:
             _multiply(layers, op, times)
         return sites.result()
-    for op in narrow:
-        if op.name != "linear":
-            raise NoEdit(f"it narrows in a `{op.name}`: the width of that is not one number", where=_place(op))
-        _widen(sites, layers, op, width)
+    try:
+        for op in narrow:
+            _widen(sites, layers, op, width)
+    except NoEdit as no:
+        if sites.edited or not _as_written(sites, str(settings["part"]), {layers.width(op) for op in narrow}, width):
+            raise no from None
     return sites.result()
+
+
+def _as_written(sites: Sites, part: str, widths: set[int], width: int) -> bool:
+    """Where layers are made in a loop: `decoder=[8, 16]` in a configuration, the one list or setting that holds all `widths`."""
+    places: dict[int, list[Spot]] = {}
+    for source in sites.family:
+        for node in source.nodes(cst.Integer):
+            holder = _setting(source, node)
+            if holder is not None and node.evaluated_value in widths:
+                places.setdefault(id(holder), []).append(Spot(source, node))
+    found = [
+        (_called(spots[0]), spots) for spots in places.values()
+        if {s.node.evaluated_value for s in spots if isinstance(s.node, cst.Integer)} == widths
+    ]  # fmt: skip
+    named = [spots for name, spots in found if part[:3] in name.lower()]
+    chosen = named or [spots for _, spots in found]
+    if len(chosen) != 1:
+        return False
+    for spot in chosen[0]:
+        spot.source.replace(spot.node, str(width))
+    return True
+
+
+def _setting(source: Source, node: cst.CSTNode) -> cst.CSTNode | None:
+    """The list that a number is an element of, or the argument, default or assignment whose value it is; else None."""
+    above = source.parent(node)
+    if isinstance(above, cst.Element):
+        return source.parent(above)
+    named = isinstance(above, cst.Arg) and above.keyword is not None
+    return above if named or isinstance(above, cst.Assign | cst.AnnAssign | cst.Param | cst.DictElement) else None
+
+
+def _called(spot: Spot) -> str:
+    """What the value a number stands in is called: a keyword, a name, a parameter, a key."""
+    for above in spot.source.above(spot.node):
+        if isinstance(above, cst.Arg) and above.keyword is not None:
+            return above.keyword.value
+        if isinstance(above, cst.Param):
+            return above.name.value
+        if isinstance(above, cst.DictElement):
+            return spot.source.code(above.key)
+        if isinstance(above, cst.Assign):
+            return dotted(above.targets[0].target)
+        if isinstance(above, cst.AnnAssign):
+            return dotted(above.target)
+    return ""
 
 
 def _made(layers: Layers, op: Op) -> int:
@@ -92,6 +141,8 @@ def _multiply(layers: Layers, op: Op, times: int) -> None:
 
 
 def _widen(sites: Sites, layers: Layers, op: Op, width: int) -> None:
+    if op.name != "linear":
+        raise NoEdit(f"it narrows in a `{op.name}`: the width of that is not one number", where=_place(op))
     old = layers.width(op)
     callee = called(sites, op)
     made = built(callee) if callee is not None else None
