@@ -41,6 +41,22 @@ net = trained(torch.tensor((table - mean) / std).float())
 with torch.no_grad():
     made = net.dec(torch.randn(200, 2))
 """
+METHOD = """
+class Scaler:
+    def __init__(self, a):
+        self.low, self.high = a.min(0), a.max(0)
+    def forth(self, a):
+        return (a - self.low) / (self.high - self.low)
+    def back(self, a):
+        return a * self.high + self.low
+    def middle(self):
+        return self.low + 0.5 * self.high * table.std()
+
+scaler = Scaler(table)
+net = trained(torch.tensor(scaler.forth(table)).float())
+with torch.no_grad():
+    rows = scaler.back(net.dec(torch.randn(100, 2)).numpy())
+"""
 WITHIN = """
 class Scaler:
     def __init__(self, a):
@@ -99,6 +115,8 @@ new = generate(200)
     (SCALED + "rows = mean + made.numpy() * 1.5 * std", "inverse", "rows = made.numpy() * std + mean"),
     (SCALED + "rows = made * torch.tensor(std) ** 2 + torch.tensor(mean)", "inverse",
      "rows = made * torch.tensor(std) + torch.tensor(mean)"),
+    (METHOD, "inverse", "return a * (self.high - self.low) + self.low"),
+    (SCALED + "far = mean + 3 * table * std\nrows = made.numpy() * mean + std", "inverse", "rows = made.numpy() * std + mean"),
     (WITHIN, "inverse", "new = new * (scaler.high - scaler.low) + scaler.low"),
     (CENTRED, "samples", "rows = (net.dec(torch.randn(200, 2)) * x_std + x_mean).numpy()"),
 ])  # fmt: skip

@@ -61,10 +61,10 @@ def _bent(layers: Layers, op: Op) -> Spot:
         raise NoEdit("a layer is neither built nor called where a rectifier could follow", SNIPPET)
     if sum(o.frames == op.frames for o in layers.of_part("encoder") + layers.of_part("decoder")) > 1:
         raise NoEdit("several layers are called at once, and how they are built was not understood", SNIPPET)
-    while isinstance(above := call.source.parent(call.node), cst.BinaryOperation) and isinstance(
-        above.operator, cst.Add
-    ):
-        call = Spot(call.source, above)  # the bias
+    above = call.source.parent(call.node)
+    if isinstance(call.node, cst.BinaryOperation) and isinstance(above, cst.BinaryOperation):
+        bias = isinstance(above.operator, cst.Add)
+        return Spot(call.source, above) if bias else call
     return call
 
 

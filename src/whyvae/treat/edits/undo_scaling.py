@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
 SNIPPET = "rows = samples * std + mean  # of x = (x - mean) / std, with the same mean and std\n"
+LEAVES = {"numpy", "tolist", "cpu", "detach", "shape", "size", "item", "save", "astype"}  # torch, or what is drawn
 ARITHMETIC = (cst.Add, cst.Subtract, cst.Multiply, cst.Divide)
 
 
@@ -111,16 +112,31 @@ def _names(source: Source, node: cst.CSTNode) -> Iterator[str]:
 
 # ---------------------------------------------------------------- what is there, rewritten
 def _rewritten(sites: Sites, scalings: list[Scaling]) -> bool:
-    """`rows * mean + std` -> `rows * std + mean`, wherever the names of a scaling are used in sums and products alone."""
-    done = False
-    for source in sites.family:
-        for node in _outermost(source):
-            for scaling in scalings:
-                if not source.inside(node, scaling.node) and (text := _inverse(source, node, scaling)):
-                    source.replace(node, text)
-                    done = True
-                    break
-    return done
+    """`rows * mean + std` -> `rows * std + mean`: behind the call that decodes, in its function; where nothing is, in a function
+    that is given what it takes back.
+    """
+    found = [(source, *one) for source in sites.family for one in _wrong(source, scalings)]
+    made = [(d.call.source, d.call.node) for d in known_decodings(sites, SNIPPET)]
+    behind = [f for f in found if any(f[0] is source and _behind(source, here, f[1]) for source, here in made)]
+    chosen = behind or [f for f in found if _given(f[0], f[1], f[2])]
+    for source, node, _, text in chosen:
+        source.replace(node, text)
+    return bool(chosen)
+
+
+def _wrong(source: Source, scalings: list[Scaling]) -> Iterator[tuple[cst.BinaryOperation, cst.BaseExpression, str]]:
+    """(Expression, the sample in it, what it should be) of each that has the names of a scaling in sums and products."""
+    for node in _outermost(source):
+        outside = (s for s in scalings if not source.inside(node, s.node))
+        one = next((found for s in outside if (found := _inverse(source, node, s)) is not None), None)
+        if one is not None:
+            yield node, *one
+
+
+def _given(source: Source, node: cst.CSTNode, sample: cst.BaseExpression) -> bool:
+    """Is the sample a parameter of the function?"""
+    function = source.enclosing(node, cst.FunctionDef)
+    return function is not None and dotted(sample) in {p.name.value for p in function.params.params}
 
 
 def _outermost(source: Source) -> Iterator[cst.BinaryOperation]:
@@ -133,21 +149,24 @@ def _is_arithmetic(node: cst.CSTNode | None) -> bool:
     return isinstance(node, cst.BinaryOperation) and isinstance(node.operator, ARITHMETIC)
 
 
-def _inverse(source: Source, node: cst.BinaryOperation, scaling: Scaling) -> str:
-    """What `node` should be; "" where it is no inverse, or the right one already."""
+def _inverse(source: Source, node: cst.BinaryOperation, scaling: Scaling) -> tuple[cst.BaseExpression, str] | None:
+    """(The sample in `node`, what `node` should be); None where it is no inverse, or the right one already."""
     leaves = list(_leaves(node))
     keyed = {id(leaf): {n.split(".")[-1] for n in _names(source, leaf)} for leaf in leaves}
     wanted = {n.split(".")[-1] for n in scaling.names}
     using = [leaf for leaf in leaves if keyed[id(leaf)] & wanted]
     rest = [leaf for leaf in leaves if not keyed[id(leaf)] & wanted and number(leaf) is None]
     if not using or len(rest) != 1 or _is_scaling(node):
-        return ""
+        return None
+    own = source.enclosing(node, cst.FunctionDef) is scaling.source.enclosing(scaling.node, cst.FunctionDef)
+    if own and source.code(rest[0]) == scaling.source.code(scaling.sample):
+        return None  # of the data themselves
     shift, scale = (_spelled(source, text, using, scaling) for text in scaling.texts)
     new = _inverted(source, rest[0], shift, scale)
-    return "" if new == source.code(node) else new
+    return None if new == source.code(node) else (rest[0], new)
 
 
-def _inverted(source: Source, sample: cst.BaseExpression, shift: str, scale: str) -> str:
+def _inverted(source: Source, sample: cst.CSTNode, shift: str, scale: str) -> str:
     factor, term = tightness(cst.parse_expression(scale)), tightness(cst.parse_expression(shift))
     x = source.code(sample) if tightness(sample) >= PRODUCT else f"({source.code(sample)})"
     return f"{x} * {scale if factor >= PRODUCT else f'({scale})'} + {shift if term >= SUM else f'({shift})'}"
@@ -188,9 +207,7 @@ def _added(sites: Sites, scalings: list[Scaling]) -> bool:
         spot = _sampled(sites, decoding.call)
         for scaling in scalings:
             if id(spot.node) not in done and _visible(scaling, spot):
-                shift, scale = scaling.texts
-                scale = scale if tightness(scaling.scale) >= PRODUCT else f"({scale})"
-                spot.source.replace(spot.node, f"({_factor(spot)} * {scale} + {shift})")
+                spot.source.replace(spot.node, f"({_inverted(spot.source, spot.node, *scaling.texts)})")
                 done.add(id(spot.node))
     return bool(done)
 
@@ -204,13 +221,6 @@ def _sampled(sites: Sites, call: Spot) -> Spot:
             break
         node = method
     return Spot(source, node)
-
-
-LEAVES = {"numpy", "tolist", "cpu", "detach", "shape", "size", "item", "save", "astype"}
-
-
-def _factor(spot: Spot) -> str:
-    return spot.code if tightness(spot.node) >= PRODUCT else f"({spot.code})"
 
 
 def _visible(scaling: Scaling, spot: Spot) -> bool:

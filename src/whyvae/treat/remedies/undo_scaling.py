@@ -12,6 +12,8 @@ from whyvae.verdict import Safety
 if TYPE_CHECKING:
     from whyvae.treat.case import Case
 
+OFF = 0.01  # of the data's variance: less is an estimate on a part of the data
+
 
 class UndoScaling(Remedy):
     name = "undo_scaling"
@@ -20,7 +22,8 @@ class UndoScaling(Remedy):
 
     @classmethod
     def proposals(cls, case: Case, code: str) -> Iterable[Treatment]:
-        if case.get(Undone) is None:
+        units = case.get(Undone)
+        if units is None or units.moved < OFF:
             return
         yield cls.treatment(code, "takes samples back by the inverse of the scaling of the data", way="inverse")
         yield cls.treatment(code, "takes samples back to the units of the data where they are made", way="samples")
