@@ -391,9 +391,14 @@ def test_layers_that_a_function_makes_once_are_changed_there(tmp_path):
         )
 
 
-def test_functions_without_layers_are_left(tmp_path):
+def test_functions_without_layers_are_widened_where_the_number_stands(tmp_path):
+    assert changed(tmp_path, FUNCTIONS, "wider", part="decoder", width=64)[1] == ["D, H, Z = 16, 64, 3"]
+
+
+def test_functions_without_layers_whose_width_may_be_two_numbers_are_left(tmp_path):
+    text = broken(FUNCTIONS, "D, H, Z = 16, 24, 3", "D, H, Z = 16, 24, 3\nBATCH = 24")
     with pytest.raises(NoEdit, match="matmul"):
-        edited(tmp_path, FUNCTIONS, "wider", part="decoder", width=64)
+        edited(tmp_path, text, "wider", part="decoder", width=64)
 
 
 def test_more_latents_reach_heads_decoder_and_draws(tmp_path):
