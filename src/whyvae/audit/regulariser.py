@@ -114,9 +114,8 @@ def audit_regulariser(lineage: Lineage, replay: Replay, loss: int | None = None)
     unnamed = best.form == "wrong" and best.residual > 0 and not best.monte_carlo and best.mistake not in AVERAGED
     unexplained = best.form == "unknown" or unnamed
     if unexplained and coupled(lineage, replay, values, loss):
-        closed = (
-            _with_samples_held(lineage, replay, values, loss) if unnamed else None
-        )  # of "unknown" it was asked above
+        # of "unknown" it was asked above
+        closed = _with_samples_held(lineage, replay, values, loss) if unnamed else None
         return closed or _beside_a_kl(best)
     return best
 

@@ -28,6 +28,7 @@ WORK, MOST_WORK = 6e11, 1.2e12
 # Seconds of the processor for a trial of STEPS, and for one of LEAST_STEPS or a longer one: some operations (a transposed
 # convolution of few channels) do a tenth of the work in their time that others do, so that the work alone does not tell.
 SECONDS, MOST_SECONDS = 6.0, 12.0
+COSTLY = "a step of this model is too costly to train larger parts beside it"
 NOTHING = 0.05  # of the rate: a total gain below it is not attributed
 
 
@@ -141,14 +142,14 @@ def affordable(trials: Trials, wanted: int) -> int:
     """Steps of a trial, at most `wanted`."""
     share = max(1, wanted / STEPS)
     steps = min(wanted, int(min(WORK * share, MOST_WORK) / max(1.0, trials.flops)))
+    if steps < LEAST_STEPS:  # before steps so costly are timed
+        raise CannotMeasure(f"{COSTLY} ({trials.flops / 1e9:.2g} GFLOP)")
     in_time = min(SECONDS * share, MOST_SECONDS) / trials.seconds
     if in_time < LEAST_STEPS <= MOST_SECONDS / trials.seconds:
         in_time = LEAST_STEPS
     steps = min(steps, stepped(in_time))
     if steps < LEAST_STEPS:
-        raise CannotMeasure(
-            f"a step of this model is too costly to train larger parts beside it ({trials.flops / 1e9:.2g} GFLOP, {trials.seconds:.2g} s)"
-        )
+        raise CannotMeasure(f"{COSTLY} ({trials.seconds:.2g} s)")
     return steps
 
 

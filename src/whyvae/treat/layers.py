@@ -175,5 +175,10 @@ def by_arguments(made: Spot, width: int) -> list[Spot]:
     return [s for s in between if resolved(s, float(width)) is not None]
 
 
+def in_row(made: Spot) -> bool:
+    """Is a layer written in a `Sequential(...)`?"""
+    return _kind(made.source.enclosing(made.node, cst.Call)) == "Sequential"
+
+
 def _kind(node: cst.CSTNode) -> str:
     return dotted(node.func).split(".")[-1] if isinstance(node, cst.Call) else ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.layers import Layers
+from whyvae.treat.layers import Layers, in_row
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
 from whyvae.treat.source import dotted
@@ -35,7 +35,7 @@ def edit(case: Case, settings: dict[str, Any]) -> dict[str, str]:
 
 def _follow(spot: Spot) -> None:
     source, (start, end) = spot.source, spot.source.offsets(spot.node)
-    if _in_row(spot):
+    if in_row(spot):
         source.splice(end, end, f", {_module(spot)}.ReLU()")
     elif isinstance(spot.node, cst.Call):
         source.splice(end, end, ".relu()")
@@ -54,7 +54,7 @@ def _bent(layers: Layers, op: Op) -> Spot:
         made = layers.builder(op)
     except NoEdit:
         made = None
-    if made is not None and _in_row(made) and _module(made):
+    if made is not None and in_row(made) and _module(made):
         return made
     call = layers.sites.of(op)
     if call is None or not isinstance(call.node, cst.Call | cst.BinaryOperation):
@@ -66,11 +66,6 @@ def _bent(layers: Layers, op: Op) -> Spot:
         bias = isinstance(above.operator, cst.Add)
         return Spot(call.source, above) if bias else call
     return call
-
-
-def _in_row(made: Spot) -> bool:
-    row = made.source.enclosing(made.node, cst.Call)
-    return isinstance(row, cst.Call) and dotted(row.func).split(".")[-1] == "Sequential"
 
 
 def _module(made: Spot) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.bindings import bindings
 from whyvae.treat.edits.noise import standard
 from whyvae.treat.operands import number
-from whyvae.treat.program import calls
+from whyvae.treat.program import built, calls
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sampling import Decoding, drawn, known_decodings, way
 from whyvae.treat.sites import Sites, Spot
@@ -90,20 +90,25 @@ def _of_another_normal(sites: Sites, op: Op) -> bool:
     if spot is None or not isinstance(method, cst.Attribute) or method.attr.value not in {"sample", "rsample"}:
         return False
     owner = Spot(spot.source, method.value)
-    makers = [owner] if isinstance(owner.node, cst.Call) else list(bindings(owner))
-    made = makers[0].node if len(makers) == 1 else None
-    if not isinstance(made, cst.Call) or dotted(made.func).split(".")[-1] != "Normal":
+    made = owner if isinstance(owner.node, cst.Call) else built(owner)
+    if made is None or not isinstance(made.node, cst.Call) or dotted(made.node.func).split(".")[-1] != "Normal":
         return False
-    source, done = makers[0].source, False
-    for position, (key, value, like) in enumerate((("loc", 0.0, "zeros_like"), ("scale", 1.0, "ones_like"))):
-        for i, argument in enumerate(made.args):
-            mine = argument.keyword.value == key if argument.keyword is not None else i == position
-            if mine and number(argument.value) != value:
-                number_there = number(argument.value) is not None
-                text = str(value) if number_there else f"torch.{like}({source.code(argument.value)})"
-                source.replace(argument.value, text)
-                done = True
+    done = False
+    for argument, right in _moments(made.node):
+        value = number(argument)
+        if value != right:
+            like = f"torch.{'ones' if right else 'zeros'}_like({made.source.code(argument)})"
+            made.source.replace(argument, like if value is None else str(right))
+            done = True
     return done
+
+
+def _moments(call: cst.Call) -> Iterator[tuple[cst.BaseExpression, float]]:
+    """`loc` and `scale` of a call, by name or place, and what they are of the prior."""
+    for position, (key, right) in enumerate((("loc", 0.0), ("scale", 1.0))):
+        for i, argument in enumerate(call.args):
+            if argument.keyword.value == key if argument.keyword is not None else i == position:
+                yield argument.value, right
 
 
 def _repeated(op: Op, spot: Spot) -> bool:
@@ -149,11 +154,9 @@ def _numpys(source: Any, call: cst.Call) -> bool:
     elif name == "rand":
         source.replace(call.func.attr, "randn")
         changed = True
-    for position, (key, right) in enumerate((("loc", 0.0), ("scale", 1.0))):
-        for i, argument in enumerate(call.args):
-            mine = argument.keyword.value == key if argument.keyword is not None else i == position
-            value = number(argument.value)
-            if name in {"normal", "uniform"} and mine and value is not None and value != right:
-                source.replace(argument.value, str(right))
-                changed = True
+    for argument, right in _moments(call) if name in {"normal", "uniform"} else ():
+        value = number(argument)
+        if value is not None and value != right:
+            source.replace(argument, str(right))
+            changed = True
     return changed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
-from whyvae.treat.layers import CONVOLUTIONS, RESHAPING, Layers, by_arguments
+from whyvae.treat.layers import CONVOLUTIONS, RESHAPING, Layers, by_arguments, in_row
 from whyvae.treat.program import built, called
 from whyvae.treat.remedy import NoEdit
 from whyvae.treat.sites import Sites, Spot
@@ -119,10 +119,9 @@ def _deepen(layers: Layers, width: int) -> None:
         raise NoEdit("the sizes of the decoder's layer are not written as its first arguments", where=made.where)
     taken, given, *rest = (code(a).strip(" ,") for a in made.node.args)
     first, last = (", ".join([*sizes, *rest]) for sizes in ((taken, str(width)), (str(width), given)))
-    layer, row = code(made.node.func), made.source.enclosing(made.node, cst.Call)
+    layer = code(made.node.func)
     three = f"{layer}({first}), {module}.ReLU(), {layer}({last})"
-    in_row = isinstance(row, cst.Call) and dotted(row.func).split(".")[-1] == "Sequential"
-    made.source.replace(made.node, three if in_row else f"{module}.Sequential({three})")
+    made.source.replace(made.node, three if in_row(made) else f"{module}.Sequential({three})")
 
 
 def _multiply(layers: Layers, op: Op, times: int) -> None:
